@@ -1,0 +1,18 @@
+# ResNet-18 at a quarter of its width, a 64-channel FPN and few proposals: trains from scratch on two CPU cores.
+_base_ = './oim_r18_fpn.py'
+model = dict(
+    backbone=dict(
+        base_channels=16, frozen_stages=-1, norm_eval=False, init_cfg=dict(_delete_=True, type='Kaiming', layer='Conv2d')),
+    neck=dict(in_channels=[16, 32, 64, 128], out_channels=64, num_outs=4),
+    rpn_head=dict(
+        in_channels=64, feat_channels=64, anchor_generator=dict(scales=[8], ratios=[2.5], strides=[4, 8, 16, 32])),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=64),
+        bbox_head=dict(in_channels=64, fc_out_channels=128),
+        embedding_head=dict(in_channels=64, embed_dims=128),
+        reid_loss=dict(embed_dims=128, queue_size=200)),
+    train_cfg=dict(
+        rpn=dict(sampler=dict(num=64)),
+        rpn_proposal=dict(nms_pre=200, max_per_img=100),
+        rcnn=dict(sampler=dict(num=64))),
+    test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=50), rcnn=dict(max_per_img=20)))

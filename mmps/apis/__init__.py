@@ -1,0 +1,3 @@
+from .run import run_tool
+
+__all__ = ['run_tool']

@@ -1,0 +1,58 @@
+"""The only file that works around upstream. Each function names the versions that need it and does nothing elsewhere."""
+import sys
+import types
+
+import mmengine
+import numpy as np
+import torch
+from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.logging import HistoryBuffer
+from mmengine.utils import digit_version
+
+TORCH = digit_version(torch.__version__.split('+')[0])
+
+
+class _Unavailable:
+    """Base of the classes that stand in for MMRazor's quantization settings: may be named, not used."""
+
+    def __init__(self, *args, **kwargs):
+        raise ImportError(f"MMRazor's quantization does not run on torch {torch.__version__}: it needs torch 1.13")
+
+
+class _QuantizationStandIn(types.ModuleType):
+    __all__ = ()
+    __path__ = ()
+
+    def __getattr__(self, name: str):
+        if name.startswith('__'):
+            raise AttributeError(name)
+        return type(name, (_Unavailable,), {})
+
+
+def import_mmrazor_models() -> None:
+    """mmrazor 1.0.0 on torch >= 2: its quantization settings are built at import from private torch names that moved.
+
+    Nothing in mmps quantizes, so three modules are stood in for before ``mmrazor.models`` is imported.
+    """
+    if digit_version('2.0.0') <= TORCH and 'mmrazor.structures' not in sys.modules:
+        for name in ('quantization', 'quantization.backend_config', 'quantization.qconfig'):
+            name = f'mmrazor.structures.{name}'
+            sys.modules[name] = _QuantizationStandIn(name)
+    import mmrazor.models  # noqa: F401
+
+
+def allow_mmengine_checkpoints() -> None:
+    """mmengine 0.10.7 on torch >= 2.6: ``torch.load`` is weights-only, MMEngine's checkpoints hold more than weights.
+
+    Exactly what they hold beside tensors is allowed (log histories and the NumPy arrays in them); the check stays on.
+    """
+    if TORCH >= digit_version('2.6.0') and digit_version(mmengine.__version__) <= digit_version('0.10.7'):
+        reconstruct = np.empty(0).__reduce__()[0]
+        dtypes = [type(np.dtype(kind)) for kind in ('float64', 'float32', 'int64', 'int32', 'bool')]
+        torch.serialization.add_safe_globals([HistoryBuffer, reconstruct, np.ndarray, np.dtype, *dtypes])
+
+
+# MMEngine resolves ``mmps::config.py`` for the packages in this table only.
+MODULE2PACKAGE.setdefault('mmps', 'mmps')
+import_mmrazor_models()
+allow_mmengine_checkpoints()

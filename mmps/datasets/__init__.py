@@ -1,0 +1,8 @@
+from .base import Annotations, PersonSearchDataset
+from .cuhk_sysu import CUHKSYSU
+from .mot import MOTChallenge
+from .prw import PRW
+from .transforms import LoadPersonAnnotations, PackPersonSearchInputs
+
+__all__ = ['CUHKSYSU', 'PRW', 'Annotations', 'LoadPersonAnnotations', 'MOTChallenge', 'PackPersonSearchInputs',
+           'PersonSearchDataset']

@@ -1,0 +1,206 @@
+"""What every person-search data set shares: flat annotations, cached, turned into MMEngine's data list and a protocol.
+
+G images, N boxes, Q queries, T targets, E gallery entries (all queries' galleries, one after another).
+"""
+import dataclasses
+import gc
+import os.path as osp
+from pathlib import Path
+
+import numpy as np
+from mmdet.datasets import BaseDetDataset
+
+from mmps.evaluation.protocol import SearchProtocol
+
+from .cache import cached, content_key
+
+
+@dataclasses.dataclass
+class Annotations:
+    """One split of a data set as flat arrays. Boxes are xyxy in original-image pixels, an image's boxes consecutive.
+
+    Attributes:
+        images (G,): Names below the image folder.
+        sizes (G, 2): Height and width; 0 where unknown.
+        cameras (G,)
+        box_images (N,): Ascending.
+        boxes (N, 4): float32.
+        person_ids (N,): -1 unlabelled.
+        ignored (N,): Neither persons to find nor background.
+        num_persons (): Labelled identities.
+        query_images (Q,), query_boxes (Q, 4), query_person_ids (Q,)
+        target_queries (T,), target_images (T,), target_boxes (T, 4)
+        gallery_images (E,): All queries' galleries, one after another.
+        gallery_offsets (Q + 1,): Where each gallery starts; empty when every other image is a query's gallery, and
+            every box there with its id a target.
+    """
+    images: np.ndarray
+    sizes: np.ndarray
+    cameras: np.ndarray
+    box_images: np.ndarray
+    boxes: np.ndarray
+    person_ids: np.ndarray
+    ignored: np.ndarray
+    num_persons: np.ndarray
+    query_images: np.ndarray
+    query_boxes: np.ndarray
+    query_person_ids: np.ndarray
+    target_queries: np.ndarray
+    target_images: np.ndarray
+    target_boxes: np.ndarray
+    gallery_images: np.ndarray
+    gallery_offsets: np.ndarray
+
+    @classmethod
+    def names(cls) -> set[str]:
+        return {field.name for field in dataclasses.fields(cls)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {name: np.asarray(getattr(self, name)) for name in self.names()}
+
+    def box_ends(self) -> np.ndarray:
+        """(G,) one past the last box of each image."""
+        return np.searchsorted(self.box_images, np.arange(len(self.images)), side='right')
+
+    def protocol(self) -> SearchProtocol:
+        images = self.images.tolist()
+        if not len(self.gallery_offsets):
+            ends = self.box_ends()[:-1]
+            return SearchProtocol.from_identities(
+                images, self.cameras, np.split(self.boxes, ends), np.split(self.person_ids, ends),
+                self.images[self.query_images].tolist(), self.query_boxes, self.query_person_ids)
+        # A few published galleries list the query's own scene, which is never searched.
+        kept = self.target_images != self.query_images[self.target_queries]
+        return SearchProtocol(
+            images, self.cameras, self.query_images, self.query_boxes, self.query_person_ids,
+            self.target_queries[kept], self.target_images[kept], self.target_boxes[kept],
+            np.split(self.gallery_images, self.gallery_offsets[1:-1]))
+
+    def without_boxes(self, dropped: np.ndarray) -> 'Annotations':
+        """Without the boxes where ``dropped`` (N,) is true."""
+        kept = {name: getattr(self, name)[~dropped] for name in ('box_images', 'boxes', 'person_ids', 'ignored')}
+        return dataclasses.replace(self, **kept)
+
+
+def no_queries() -> dict[str, np.ndarray]:
+    """The query, target and gallery fields of a split without any."""
+    indices = ('query_images', 'query_person_ids', 'target_queries', 'target_images', 'gallery_images',
+               'gallery_offsets')
+    return {name: np.zeros(0, dtype=np.int64) for name in indices} | {
+        name: np.zeros((0, 4), dtype=np.float32) for name in ('query_boxes', 'target_boxes')}
+
+
+class PersonSearchDataset(BaseDetDataset):
+    """Base of the person-search data sets, read from their original files.
+
+    A subclass says which files hold its annotations and how they read; ids are mapped there, once: 0..num_persons-1
+    for labelled persons, -1 for the others. ``metainfo`` has ``dataset_type``, in training ``num_persons``, and in
+    test mode ``protocol``, a :class:`SearchProtocol` over the images in the order of their ``img_id``.
+
+    Args:
+        data_root (str): The data set's own folder.
+        test_mode (bool): The test split with its queries instead of the training split.
+        kwargs: As for :class:`mmdet.datasets.BaseDetDataset`; ``filter_cfg`` knows ``filter_empty_gt`` (no box, or only
+            ignored ones) and ``min_size``.
+
+    Raises:
+        FileNotFoundError: A missing data root or annotation file, or, when it is read, an image.
+        ValueError: An annotation file that does not hold what it should. All messages are one line and name the file.
+    """
+
+    METAINFO = {'classes': ('person',), 'palette': [(220, 20, 60)]}
+    IMAGE_FOLDER = ''
+
+    def __init__(self, data_root: str, test_mode: bool = False, **kwargs) -> None:
+        kwargs.setdefault('data_prefix', {'img': self.IMAGE_FOLDER})
+        super().__init__(data_root=data_root, test_mode=test_mode, **kwargs)
+
+    def full_init(self) -> None:
+        """As mmdet's, but out of reach of the garbage collector, which takes most of the time searching what stays."""
+        collecting, frozen = gc.isenabled(), gc.get_freeze_count()
+        gc.disable()
+        gc.freeze()
+        try:
+            super().full_init()
+        finally:
+            if not frozen:
+                gc.unfreeze()
+            if collecting:
+                gc.enable()
+
+    # What a subclass says
+
+    def annotation_files(self) -> list[Path]:
+        """Every file that ``read_annotations`` takes something from; raises FileNotFoundError for a missing one."""
+        raise NotImplementedError
+
+    def read_annotations(self) -> Annotations:
+        raise NotImplementedError
+
+    def options(self) -> dict:
+        """The arguments, beside ``test_mode``, that decide what ``read_annotations`` gives."""
+        return {}
+
+    def image_folder(self) -> Path:
+        """The folder that image names are relative to."""
+        return Path(self.data_prefix['img'])
+
+    def listed_folders(self) -> list[Path]:
+        """The folders that hold images."""
+        return [self.image_folder()]
+
+    # What the base makes of it
+
+    def load_data_list(self) -> list[dict]:
+        if not osp.isdir(self.data_root):
+            raise FileNotFoundError(f'{self.data_root}: no such folder; '
+                                    f'expected the data root of {type(self).__name__}')
+        options = f'{type(self).__name__} test_mode={self.test_mode} {sorted(self.options().items())}'
+        key = content_key(options, self.annotation_files(), self.listed_folders())
+        annotations = Annotations(**cached(key, Annotations.names(), lambda: self.read_annotations().arrays()))
+        if self.test_mode:
+            self._metainfo['protocol'] = annotations.protocol()
+        else:
+            self._metainfo['num_persons'] = int(annotations.num_persons)
+        return self._data_list(annotations)
+
+    def _data_list(self, annotations: Annotations) -> list[dict]:
+        instances = [{'bbox': box, 'bbox_label': 0, 'ignore_flag': int(ignored), 'person_id': person_id}
+                     for box, ignored, person_id in zip(annotations.boxes.tolist(), annotations.ignored.tolist(),
+                                                        annotations.person_ids.tolist(), strict=True)]
+        ends = annotations.box_ends().tolist()
+        data_list, start = [], 0
+        folder, images = self.image_folder(), annotations.images.tolist()
+        for img_id, (name, (height, width), camera, end) in enumerate(zip(
+                images, annotations.sizes.tolist(), annotations.cameras.tolist(), ends, strict=True)):
+            info = {'img_path': osp.join(folder, name), 'img_id': img_id, 'img_name': name, 'cam_id': camera,
+                        'instances': instances[start:end]}
+            if height > 0:
+                info.update(height=height, width=width)
+            data_list.append(info)
+            start = end
+        for query_id, (image, box) in enumerate(zip(
+                annotations.query_images.tolist(), annotations.query_boxes.tolist(), strict=True)):
+            data_list[image].setdefault('queries', []).append({'bbox': box, 'query_id': query_id})
+        return data_list
+
+    def filter_data(self) -> list[dict]:
+        """As MMDetection: in training only, and only what ``filter_cfg`` asks for."""
+        if self.test_mode or not self.filter_cfg:
+            return self.data_list
+        filter_empty, min_size = self.filter_cfg.get('filter_empty_gt', False), self.filter_cfg.get('min_size', 0)
+        return [info for info in self.data_list
+                if not (filter_empty and all(instance['ignore_flag'] for instance in info['instances']))
+                and min(info.get('height', min_size), info.get('width', min_size)) >= min_size]
+
+    def prepare_data(self, idx: int):
+        try:
+            return super().prepare_data(idx)
+        except Exception as error:
+            path = self.get_data_info(idx)['img_path']
+            if not osp.isfile(path):
+                raise FileNotFoundError(f'{path}: no such file; expected an image of {type(self).__name__}') from error
+            if osp.getsize(path) == 0:
+                raise ValueError(f'{path}: empty file; expected an image of {type(self).__name__}') from error
+            raise
+

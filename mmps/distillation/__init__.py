@@ -1,0 +1,4 @@
+from . import losses, recorders
+from .algorithm import PersonSearchDistill
+
+__all__ = ['PersonSearchDistill', 'losses', 'recorders']

@@ -1,0 +1,105 @@
+import torch
+from mmdet.structures import SampleList
+from mmrazor.models import SingleTeacherDistill
+from mmrazor.models.utils import add_prefix
+from torch import Tensor, nn
+
+from mmps.models.checkpoint import load_exactly
+from mmps.registry import MODELS
+from mmps.structures import jitter_boxes, person_boxes
+
+
+@MODELS.register_module()
+class PersonSearchDistill(SingleTeacherDistill):
+    """Distils a person-search teacher into a student, any detector into any other.
+
+    Recorders, connectors, losses and their mappings are MMRazor's ``ConfigurableDistiller``. Both models look at the same
+    images and embed the same persons: the ground-truth boxes of the batch, moved by the same jitter. The teacher runs its
+    feature extractor and, if a recorder reads embeddings, ``embed``; no assigner, sampler, loss or other head.
+
+    A checkpoint holds the student under its own names, so that the plain student's config loads it, and what the distiller
+    has learnt (connectors) under ``distiller.``; the teacher, which does not change, is not stored.
+
+    Args:
+        teacher_ckpt: The teacher's checkpoint. It must fit the teacher exactly.
+        box_jitter: How far a box's edges move, as a part of its width or height.
+        **kwargs: As MMRazor's ``SingleTeacherDistill`` has them: distiller, teacher, architecture (the student), ...
+
+    Raises:
+        FileNotFoundError: The teacher's checkpoint is missing.
+        ValueError: It is of another architecture; or teacher and student normalise images differently.
+    """
+
+    def __init__(self, *args, teacher_ckpt: str | None = None, box_jitter: float = 0.0, **kwargs):
+        super().__init__(*args, teacher_ckpt=None, teacher_trainable=False, **kwargs)
+        self.box_jitter = box_jitter
+        if teacher_ckpt:
+            load_exactly(self.teacher, teacher_ckpt, 'teacher_ckpt')
+            for module in self.teacher.modules():
+                module._is_init = True  # the runner's weight initialisation must not touch it
+        check_preprocessing(self.student, self.teacher)
+        self._register_state_dict_hook(_keep_student)
+
+    @property
+    def memory(self) -> nn.Module:
+        """The student's identity memory."""
+        return self.student.memory
+
+    def train(self, mode: bool = True) -> 'PersonSearchDistill':
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def loss(self, batch_inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
+        """(B, 3, H, W) images and their samples -> the student's own losses (``student.*``) and ``distill.*``."""
+        boxes = jitter_boxes(person_boxes(data_samples), self.box_jitter)
+        self.distiller.set_deliveries_override(False)
+        with torch.no_grad(), self.distiller.teacher_recorders, self.distiller.deliveries:
+            feats = self.teacher.extract_feat(batch_inputs)
+            if reads_persons(self.distiller.teacher_recorders):
+                self.teacher.embed(feats, boxes)
+
+        losses = {}
+        self.distiller.set_deliveries_override(True)
+        with self.distiller.student_recorders, self.distiller.deliveries:
+            feats = self.student.extract_feat(batch_inputs)
+            if self.calculate_student_loss:
+                losses = add_prefix(self.student.loss_from_feats(feats, data_samples), 'student')
+            if reads_persons(self.distiller.student_recorders):
+                self.student.embed(feats, boxes)
+
+        if not self.distillation_stopped:
+            losses.update(add_prefix(self.distiller.compute_distill_losses(), 'distill'))
+        return losses
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """Reads what :func:`_keep_student` wrote."""
+        for key in [key for key in state_dict if key.startswith(prefix)]:
+            name = key[len(prefix):]
+            if name.split('.')[0] not in ('architecture', 'distiller', 'teacher'):
+                state_dict[f'{prefix}architecture.{name}'] = state_dict.pop(key)
+        state_dict.update({f'{prefix}teacher.{name}': value for name, value in self.teacher.state_dict().items()})
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _keep_student(module: nn.Module, state_dict: dict, prefix: str, local_metadata: dict) -> None:
+    """State-dict hook: the student's entries under its own names, the teacher's dropped."""
+    for key in list(state_dict):
+        if key.startswith(f'{prefix}teacher.'):
+            del state_dict[key]
+        elif key.startswith(f'{prefix}architecture.'):
+            state_dict[prefix + key[len(f'{prefix}architecture.'):]] = state_dict.pop(key)
+
+
+def reads_persons(recorders) -> bool:
+    """Whether any of the recorders needs the detector to embed the batch's persons."""
+    return any(recorder.source == 'embed' for recorder in recorders.recorders.values())
+
+
+def check_preprocessing(student: nn.Module, teacher: nn.Module) -> None:
+    """The student's preprocessor serves both."""
+    for name in ('mean', 'std'):
+        ours, theirs = (getattr(model.data_preprocessor, name).flatten().tolist() for model in (student, teacher))
+        if ours != theirs:
+            raise ValueError(f'the student normalises images with {name} {ours}, its teacher with {theirs}: '
+                             'they see the same batch and must agree')

@@ -1,0 +1,41 @@
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop, Runner
+
+from mmps.registry import HOOKS
+
+
+@HOOKS.register_module()
+class IdentityHook(Hook):
+    """Gives the identity memory one row for each identity of the training set, before weights are loaded.
+
+    So a model config names no number that belongs to a data set. A number that it does name must agree, and so must the
+    teacher's where there is one.
+
+    Raises:
+        ValueError: The data set has no identities, or another number of them than the model or its teacher.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_run(self, runner: Runner) -> None:
+        if not isinstance(runner._train_loop, BaseLoop):  # a test: the property would build the training loop
+            return
+        dataset = runner.train_loop.dataloader.dataset
+        num_persons = dataset.metainfo.get('num_persons', 0)
+        name = dataset.metainfo.get('dataset_type', type(dataset).__name__)
+        if num_persons < 1:
+            raise ValueError(f'{name}: the training set has no labelled identity (metainfo num_persons={num_persons})')
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        memory = model.memory
+        if memory.num_persons == 0:
+            memory.resize(num_persons)
+        elif memory.num_persons != num_persons:
+            raise ValueError(f'the model has num_persons={memory.num_persons}, the training set {name} has {num_persons}')
+        teacher = getattr(model, 'teacher', None)
+        if teacher is not None and teacher.memory.num_persons != num_persons:
+            raise ValueError(f'teacher and student have different num_persons: the teacher has '
+                             f'{teacher.memory.num_persons}, the student, from {name}, has {num_persons}')
+        if get_rank() == 0:
+            runner.logger.info(f'Identity memory: {num_persons} identities, queue of {len(memory.queue)}')

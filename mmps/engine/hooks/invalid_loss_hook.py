@@ -1,0 +1,28 @@
+import math
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmps.registry import HOOKS
+
+
+@HOOKS.register_module()
+class StopOnInvalidLossHook(Hook):
+    """Stops the training when a loss is NaN or infinite, before a checkpoint is written, and says which.
+
+    Args:
+        interval: Iterations between two checks.
+    """
+
+    def __init__(self, interval: int = 1):
+        self.interval = interval
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+        if not self.every_n_train_iters(runner, self.interval):
+            return
+        values = {name: torch.as_tensor(value).detach().item() for name, value in (outputs or {}).items() if 'loss' in name}
+        invalid = {name: value for name, value in values.items() if not math.isfinite(value)}
+        if invalid:
+            named = ', '.join(f'{name} = {value}' for name, value in invalid.items())
+            raise FloatingPointError(f'iteration {runner.iter + 1}: {named}; stopped, nothing saved since the last checkpoint')

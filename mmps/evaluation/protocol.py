@@ -1,0 +1,243 @@
+"""Who is sought, and where: the queries of a person-search test, their galleries and their targets.
+
+G images, Q queries, T targets.
+"""
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .boxes import joined_ranges
+
+
+@dataclass(frozen=True, eq=False)
+class SearchProtocol:
+    """The questions of a person-search test. Everything is checked once, here, so that scoring can trust it.
+
+    An image that a gallery lists twice is searched once, where it comes first. Of several targets for the same query
+    and image only the first can be found; the others count as missed, as they do in the field's CUHK-SYSU evaluation
+    (four of TestG100's queries list an image twice). Targets are kept ordered by query, then image.
+
+    Attributes:
+        images: Names of the G test scenes; an image's index here is its index in the test data set.
+        cameras (G,): The camera of each image; zeros where cameras are unknown.
+        query_images (Q,): Index of each query's image.
+        query_boxes (Q, 4): x1 y1 x2 y2 in original-image pixels.
+        query_person_ids (Q,): Identities, -1 where unknown.
+        target_queries (T,): Index of the query that each target answers.
+        target_images (T,): Index of the target's image.
+        target_boxes (T, 4): x1 y1 x2 y2 in original-image pixels.
+        galleries: For each query the indices (g,) of its gallery images, in the order that settles equal similarities.
+            They are searched as listed, even the query's own image (two of CUHK-SYSU's TestG100 list it).
+            ``None``: every image but the query's own, in the pool's order.
+
+    Raises:
+        ValueError: Wrong shapes, repeated image names, no query, or an image, query or target that does not fit.
+    """
+
+    images: tuple[str, ...]
+    cameras: np.ndarray
+    query_images: np.ndarray
+    query_boxes: np.ndarray
+    query_person_ids: np.ndarray
+    target_queries: np.ndarray
+    target_images: np.ndarray
+    target_boxes: np.ndarray
+    galleries: tuple[np.ndarray, ...] | None = None
+
+    def __post_init__(self) -> None:
+        self._set('images', tuple(str(name) for name in self.images))
+        index_of = {name: index for index, name in enumerate(self.images)}
+        if len(index_of) < len(self.images):
+            repeated = next(name for index, name in enumerate(self.images) if index_of[name] != index)
+            raise ValueError(f'image {repeated!r} is listed twice among the protocol\'s images')
+        self._set('cameras', _integers('cameras', self.cameras, len(self.images)))
+        self._set('query_images', _integers('query_images', self.query_images))
+        if not len(self.query_images):
+            raise ValueError('a search protocol needs at least one query, got none')
+        self._set('query_boxes', _boxes('query_boxes', self.query_boxes, self.num_queries))
+        self._set('query_person_ids', _integers('query_person_ids', self.query_person_ids, self.num_queries))
+        self._inside('query_images', self.query_images, np.arange(self.num_queries), len(self.images), 'images')
+        self._set_targets()
+        if self.galleries is not None:
+            self._set_galleries()
+
+    @property
+    def num_queries(self) -> int:
+        return len(self.query_images)
+
+    @property
+    def num_targets(self) -> int:
+        return len(self.target_queries)
+
+    def gallery(self, query: int, other_cameras: bool = False) -> np.ndarray:
+        """Indices (g,) of the images searched for a query, in gallery order.
+
+        Args:
+            other_cameras: Leave out the images of the query's camera (PRW's cross-camera setting).
+        """
+        own = self.query_images[query]
+        images = np.delete(np.arange(len(self.images)), own) if self.galleries is None else self.galleries[query]
+        return images[self.cameras[images] != self.cameras[own]] if other_cameras else images
+
+    @property
+    def repeated(self) -> np.ndarray:
+        """Mask (T,) of the targets that follow another one of the same query and image, so cannot be found."""
+        return (np.diff(self.target_queries, prepend=-1) == 0) & (np.diff(self.target_images, prepend=-1) == 0)
+
+    def sought(self, other_cameras: bool = False) -> np.ndarray:
+        """Mask (T,) of the targets that count: all, or those that the query's camera did not take."""
+        if not other_cameras:
+            return np.ones(self.num_targets, dtype=bool)
+        return self.cameras[self.target_images] != self.cameras[self.query_images[self.target_queries]]
+
+    def describe(self, query: int) -> str:
+        """'query 3 (image 'a.jpg')', for messages."""
+        return f'query {query} (image {self.images[self.query_images[query]]!r})'
+
+    @classmethod
+    def from_galleries(cls, images: Sequence[str], cameras: Sequence[int] | None, query_images: Sequence[str],
+                       query_boxes: np.ndarray, query_person_ids: Sequence[int],
+                       galleries: Sequence[Sequence[tuple[str, np.ndarray | None]]]) -> 'SearchProtocol':
+        """A protocol whose queries each list their gallery, as CUHK-SYSU's TestG files do.
+
+        Args:
+            images: Names of the G test scenes.
+            cameras: (G,), or ``None`` where they are unknown.
+            query_images: Names of the Q queries' scenes.
+            query_boxes: (Q, 4), x1 y1 x2 y2.
+            query_person_ids: (Q,).
+            galleries: For each query its (scene name, target box (4,) x1 y1 x2 y2 or ``None``).
+
+        Raises:
+            ValueError: A query's image or a gallery's that is not in the pool, or arrays that do not fit.
+        """
+        index_of = {name: index for index, name in enumerate(images)}
+        owners = _query_indices(index_of, query_images)
+        if len(galleries) != len(owners):
+            raise ValueError(f'galleries: expected one for each of the {len(owners)} queries, got {len(galleries)}')
+        queries, scenes, boxes, indices = [], [], [], []
+        for query, gallery in enumerate(galleries):
+            for name, box in gallery:
+                if name not in index_of:
+                    raise ValueError(f'query {query} (image {query_images[query]!r}): its gallery lists {name!r}, '
+                                     'which is not in the pool')
+                if box is not None:
+                    queries.append(query)
+                    scenes.append(index_of[name])
+                    boxes.append(box)
+            indices.append(np.array([index_of[name] for name, _ in gallery], dtype=np.int64))
+        cameras = np.zeros(len(images), dtype=np.int64) if cameras is None else cameras
+        return cls(tuple(images), cameras, owners, query_boxes, query_person_ids, np.array(queries, dtype=np.int64),
+                   np.array(scenes, dtype=np.int64), np.array(boxes, dtype=np.float32).reshape(-1, 4), tuple(indices))
+
+    @classmethod
+    def from_identities(cls, images: Sequence[str], cameras: Sequence[int] | None, boxes: Sequence[np.ndarray],
+                        person_ids: Sequence[np.ndarray], query_images: Sequence[str], query_boxes: np.ndarray,
+                        query_person_ids: Sequence[int]) -> 'SearchProtocol':
+        """A protocol whose queries search every other image for the boxes of the same identity, as PRW's does.
+
+        Where an image lists the identity twice, the first box is the target and the second does not count.
+
+        Args:
+            images: Names of the G test scenes.
+            cameras: (G,), or ``None`` where they are unknown.
+            boxes: For each image its persons (N_i, 4), x1 y1 x2 y2.
+            person_ids: For each image its persons' identities (N_i,), -1 = unlabelled.
+            query_images: Names of the Q queries' scenes.
+            query_boxes: (Q, 4), x1 y1 x2 y2.
+            query_person_ids: (Q,), none of them -1.
+
+        Raises:
+            ValueError: A query's image that is not in the pool, a query without identity, or arrays that do not fit.
+        """
+        owners = _query_indices({name: index for index, name in enumerate(images)}, query_images)
+        query_person_ids = _integers('query_person_ids', query_person_ids, len(owners))
+        for query in np.flatnonzero(query_person_ids < 0)[:1]:
+            raise ValueError(f'query {query} (image {query_images[query]!r}) has no identity, so no targets')
+        for kind, lists in (('boxes', boxes), ('person_ids', person_ids)):
+            if len(lists) != len(images):
+                raise ValueError(f'{kind}: expected one array for each of the {len(images)} images, got {len(lists)}')
+        boxes = [_boxes(f'boxes of image {name!r}', array) for name, array in zip(images, boxes, strict=True)]
+        person_ids = [_integers(f'person_ids of image {name!r}', array, len(held))
+                      for name, array, held in zip(images, person_ids, boxes, strict=True)]
+        scenes = np.repeat(np.arange(len(images)), [len(held) for held in boxes])
+        boxes = np.concatenate([np.zeros((0, 4), dtype=np.float32), *boxes])
+        person_ids = np.concatenate([np.zeros(0, dtype=np.int64), *person_ids])
+        by_identity = np.argsort(person_ids, kind='stable')
+        start = np.searchsorted(person_ids[by_identity], query_person_ids, 'left')
+        stop = np.searchsorted(person_ids[by_identity], query_person_ids, 'right')
+        rows, queries = joined_ranges(start, stop - start)
+        rows = by_identity[rows]
+        # rows of a query rise by image, so an identity's second box in an image follows its first
+        again = (np.diff(queries, prepend=-1) == 0) & (np.diff(scenes[rows], prepend=-1) == 0)
+        kept = ~again & (scenes[rows] != owners[queries])
+        rows, queries = rows[kept], queries[kept]
+        cameras = np.zeros(len(images), dtype=np.int64) if cameras is None else cameras
+        return cls(tuple(images), cameras, owners, query_boxes, query_person_ids, queries, scenes[rows], boxes[rows])
+
+    def _set(self, name: str, value) -> None:
+        object.__setattr__(self, name, value)
+
+    def _inside(self, name: str, indices: np.ndarray, queries: np.ndarray, limit: int, of: str) -> None:
+        for wrong in np.flatnonzero((indices < 0) | (indices >= limit))[:1]:
+            raise ValueError(f'{name}: query {queries[wrong]} names {indices[wrong]}, but there are {limit} {of}')
+
+    def _set_targets(self) -> None:
+        queries = _integers('target_queries', self.target_queries)
+        images = _integers('target_images', self.target_images, len(queries))
+        boxes = _boxes('target_boxes', self.target_boxes, len(queries))
+        for wrong in np.flatnonzero((queries < 0) | (queries >= self.num_queries))[:1]:
+            raise ValueError(f'target {wrong} answers query {queries[wrong]}, but there are {self.num_queries} queries')
+        self._inside('target_images', images, queries, len(self.images), 'images')
+        own = images == self.query_images[queries]
+        for wrong in np.flatnonzero(own & (self.galleries is None))[:1]:
+            raise ValueError(f'{self.describe(queries[wrong])} has a target in its own image, which is not searched')
+        order = np.lexsort((images, queries))
+        self._set('target_queries', queries[order])
+        self._set('target_images', images[order])
+        self._set('target_boxes', boxes[order])
+
+    def _set_galleries(self) -> None:
+        if len(self.galleries) != self.num_queries:
+            raise ValueError(f'galleries: expected one for each of the {self.num_queries} queries, '
+                             f'got {len(self.galleries)}')
+        bounds = np.searchsorted(self.target_queries, np.arange(self.num_queries + 1))
+        galleries = []
+        for query, listed in enumerate(self.galleries):
+            images = _integers(f'gallery of {self.describe(query)}', listed)
+            self._inside('galleries', images, np.full(len(images), query), len(self.images), 'images')
+            _, first = np.unique(images, return_index=True)
+            galleries.append(images[np.sort(first)])
+            targets = self.target_images[bounds[query]:bounds[query + 1]]
+            for missing in np.setdiff1d(targets, images)[:1]:
+                raise ValueError(f'{self.describe(query)} has a target in {self.images[missing]!r}, '
+                                 'which its gallery does not list')
+        self._set('galleries', tuple(galleries))
+
+
+def _query_indices(index_of: dict[str, int], names: Sequence[str]) -> np.ndarray:
+    for query, name in enumerate(names):
+        if name not in index_of:
+            raise ValueError(f'query {query}: its image {name!r} is not in the pool')
+    return np.array([index_of[name] for name in names], dtype=np.int64)
+
+
+def _integers(name: str, values, length: int | None = None) -> np.ndarray:
+    array = np.asarray(values)
+    if array.ndim != 1 or (length is not None and len(array) != length):
+        raise ValueError(f'{name}: expected shape ({"n" if length is None else length},), got {array.shape}')
+    if array.size and not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f'{name}: expected whole numbers, got {array.dtype}')
+    return array.astype(np.int64)
+
+
+def _boxes(name: str, values, length: int | None = None) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float32)
+    if not array.size and array.ndim == 1:
+        array = array.reshape(0, 4)
+    if array.ndim != 2 or array.shape[1] != 4 or (length is not None and len(array) != length):
+        raise ValueError(f'{name}: expected shape ({"n" if length is None else length}, 4), got {array.shape}')
+    for wrong in np.flatnonzero(~np.isfinite(array).all(axis=1))[:1]:
+        raise ValueError(f'{name}: row {wrong} is not finite: {array[wrong].tolist()}')
+    return array

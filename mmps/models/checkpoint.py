@@ -1,0 +1,36 @@
+from pathlib import Path
+
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+
+def load_exactly(model: nn.Module, path: str, role: str) -> None:
+    """Loads a model's weights from a checkpoint that must fit it tensor by tensor: a random layer would say nothing.
+
+    A lookup table that is still open takes the checkpoint's identities. What a distillation stored beside its student is
+    passed over.
+
+    Args:
+        role: What the messages call it, e.g. ``teacher_ckpt``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It belongs to another model.
+    """
+    if '://' not in path and not Path(path).is_file():
+        raise FileNotFoundError(f'{role}: there is no file {path}')
+    checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
+    weights = {
+        name: value
+        for name, value in checkpoint.get('state_dict', checkpoint).items() if not name.startswith('distiller.')
+    }
+    given = {name: tuple(value.shape) for name, value in weights.items()}
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    wanted |= {name: given[name] for name, shape in wanted.items()
+               if name.endswith('memory.lut') and shape[0] == 0 and name in given}
+    differing = [name for name in [*wanted, *(given.keys() - wanted.keys())] if wanted.get(name) != given.get(name)]
+    if differing:
+        name = differing[0]
+        raise ValueError(f'{role}: {path} is a checkpoint of another model: {len(differing)} tensors differ, the first is '
+                         f'{name}: {wanted.get(name, "absent")} in the model, {given.get(name, "absent")} in the file')
+    model.load_state_dict(weights)

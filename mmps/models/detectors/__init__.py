@@ -1,0 +1,3 @@
+from .two_stage import TwoStagePersonSearch
+
+__all__ = ['TwoStagePersonSearch']

@@ -1,0 +1,58 @@
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmps.models.memory import IdentityMemory
+from mmps.registry import MODELS
+
+
+@MODELS.register_module()
+class OIMLoss(nn.Module):
+    """Online instance matching (Xiao et al., CVPR 2017, equations 1 to 3).
+
+    A labelled person's embedding is classified among all rows of an identity memory: those of the I labelled identities
+    and the Q latest unlabelled persons. Afterwards the memory takes in the batch.
+
+    Args:
+        num_persons: I, 0 = from the data set or the checkpoint (:class:`~mmps.models.memory.IdentityMemory`).
+        queue_size: Q; 5000 for CUHK-SYSU, 500 for PRW in the paper's code.
+        embed_dims: D.
+        momentum: Of the memory's update.
+        scale: The inverse of the paper's temperature (0.1 there, 1/30 in its code and ever since).
+        loss_weight: Factor of the loss.
+    """
+
+    def __init__(self,
+                 num_persons: int = 0,
+                 queue_size: int = 5000,
+                 embed_dims: int = 256,
+                 momentum: float = 0.5,
+                 scale: float = 30.0,
+                 loss_weight: float = 1.0):
+        super().__init__()
+        self.memory = IdentityMemory(num_persons, queue_size, embed_dims, momentum)
+        self.scale = scale
+        self.loss_weight = loss_weight
+
+    def forward(self, embeddings: Tensor, person_ids: Tensor) -> Tensor:
+        """Mean cross-entropy over the labelled persons, 0 where there are none. Computed in float32 also under AMP.
+
+        Args:
+            embeddings: (N, D), L2-normalised.
+            person_ids: (N,), -1 = unlabelled.
+
+        Raises:
+            RuntimeError: The memory has no rows for identities yet.
+        """
+        if self.memory.num_persons == 0:
+            raise RuntimeError('OIMLoss: the identity memory has no rows: set num_persons, or train with IdentityHook '
+                               'in custom_hooks, which takes the number from the data set')
+        with torch.autocast(embeddings.device.type, enabled=False):
+            embeddings = embeddings.float()
+            logits = self.scale * embeddings @ self.memory.rows().T
+            labelled = person_ids >= 0
+            total = F.cross_entropy(logits, person_ids, ignore_index=-1, reduction='sum')
+            loss = self.loss_weight * total / labelled.sum().clamp(min=1)
+        if self.training:
+            self.memory.update(embeddings, person_ids)
+        return loss

@@ -1,0 +1,109 @@
+"""The identity memory of OIM-type losses: a lookup table of labelled identities and a circular queue of unlabelled persons.
+
+Shapes: N persons of a batch, I labelled identities, Q queue slots, D embedding size.
+"""
+import torch
+import torch.nn.functional as F
+from mmengine.dist import all_gather, get_world_size
+from torch import Tensor, nn
+
+
+def gather_persons(embeddings: Tensor, person_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The persons of all ranks, in rank order; ranks may hold different numbers of them, also none.
+
+    Args:
+        embeddings: (N, D) of this rank.
+        person_ids: (N,) of this rank.
+
+    Returns:
+        (M, D) and (M,), M the sum of N over ranks. Every rank must call it.
+    """
+    if get_world_size() == 1:
+        return embeddings, person_ids
+    count = torch.tensor([len(person_ids)], device=person_ids.device)
+    counts = torch.cat(all_gather(count)).tolist()
+    missing = max(counts) - len(person_ids)
+    padded = all_gather(F.pad(embeddings, (0, 0, 0, missing)).contiguous()), all_gather(F.pad(person_ids, (0, missing)))
+    embeddings, person_ids = (torch.cat([rows[:n] for rows, n in zip(ranks, counts, strict=True)]) for ranks in padded)
+    return embeddings, person_ids
+
+
+class IdentityMemory(nn.Module):
+    """Lookup table (LUT) and circular queue (CQ) of OIM (Xiao et al., CVPR 2017, section 3.3).
+
+    Both and the queue's write position are buffers, always float32: they are saved, resumed and moved with the model.
+
+    Args:
+        num_persons: I. 0 leaves it open: :meth:`resize` sets it from the data set when training starts, and a checkpoint
+            brings its own.
+        queue_size: Q.
+        embed_dims: D.
+        momentum: The part of the old row that an update keeps.
+    """
+
+    def __init__(self, num_persons: int = 0, queue_size: int = 5000, embed_dims: int = 256, momentum: float = 0.5):
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer('lut', torch.zeros(num_persons, embed_dims))
+        self.register_buffer('queue', torch.zeros(queue_size, embed_dims))
+        self.register_buffer('queue_position', torch.zeros((), dtype=torch.long))
+
+    @property
+    def num_persons(self) -> int:
+        return len(self.lut)
+
+    def resize(self, num_persons: int) -> None:
+        """Gives the LUT ``num_persons`` empty rows. The buffer stays the same tensor object: wrappers may hold it."""
+        self.lut.data = self.lut.new_zeros(num_persons, self.lut.shape[1])
+
+    def rows(self) -> Tensor:
+        """(I + Q, D): what an embedding is compared with, as it is now; later updates do not change it."""
+        return torch.cat([self.lut, self.queue])
+
+    @torch.no_grad()
+    def update(self, embeddings: Tensor, person_ids: Tensor) -> None:
+        """Takes in a batch, in its order, ranks one after the other; all ranks end with the same memory.
+
+        LUT[id] <- normalise(m * LUT[id] + (1 - m) * e) for a labelled person; an unlabelled one is written to the queue.
+
+        Args:
+            embeddings: (N, D), L2-normalised. May be empty. Every rank must call it.
+            person_ids: (N,), -1 = unlabelled.
+        """
+        embeddings, person_ids = gather_persons(embeddings.detach().float(), person_ids)
+        self._update_lut(embeddings, person_ids)
+        self._update_queue(embeddings[person_ids < 0])
+
+    def _update_lut(self, embeddings: Tensor, person_ids: Tensor) -> None:
+        labelled = (person_ids >= 0).nonzero().flatten()
+        if len(labelled) == 0:
+            return
+        # The sightings of one identity follow each other, those of different ones do not meet: round r takes the r-th
+        # sighting of every identity at once. Identities seen most come first, so that a round concerns the first few.
+        identities, column, counts = torch.unique(person_ids[labelled], return_inverse=True, return_counts=True)
+        by_count = torch.argsort(counts, descending=True, stable=True)
+        order = labelled[torch.argsort(torch.argsort(by_count)[column], stable=True)]
+        identities, counts = identities[by_count], counts[by_count]
+        first = counts.cumsum(0) - counts
+        rows = self.lut[identities]
+        present = (counts > torch.arange(int(counts[0]), device=counts.device)[:, None]).sum(1).tolist()
+        for sighting, n in enumerate(present):
+            seen = embeddings.index_select(0, order.index_select(0, first[:n] + sighting))
+            F.normalize(seen.lerp_(rows[:n], self.momentum), out=rows[:n])
+        self.lut[identities] = rows
+
+    def _update_queue(self, embeddings: Tensor) -> None:
+        size, count = len(self.queue), len(embeddings)
+        slots = (self.queue_position + torch.arange(count, device=embeddings.device)) % max(size, 1)
+        # Of more than Q persons the last Q stay: no slot is written twice in one go.
+        self.queue[slots[count - min(count, size):]] = embeddings[count - min(count, size):]
+        self.queue_position.copy_((self.queue_position + count) % max(size, 1))
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        lut = state_dict.get(f'{prefix}lut')
+        if lut is not None and self.num_persons == 0:
+            self.resize(len(lut))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        return f'num_persons={self.num_persons}, queue_size={len(self.queue)}, momentum={self.momentum}'

@@ -1,0 +1,67 @@
+"""Shapes: R RoIs of a batch, N persons, D embedding size; box lists hold one (N_i, 4) tensor an image, input-image pixels."""
+import torch
+from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.task_modules.samplers import SamplingResult
+from mmdet.models.utils import unpack_gt_instances
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox2roi
+from mmdet.utils import InstanceList
+from torch import Tensor
+
+from mmps.registry import MODELS
+
+
+@MODELS.register_module()
+class PersonSearchRoIHead(StandardRoIHead):
+    """MMDetection's RoI head with a re-id branch beside classification and box regression, as OIM has it.
+
+    In training the embeddings of the positive RoIs go to the re-id loss (Xiao et al., CVPR 2017, section 3). Embeddings of
+    given boxes, detected ones among them, come from :meth:`embed`.
+
+    Args:
+        embedding_head: Turns pooled features into embeddings.
+        reid_loss: Called with embeddings (N, D) and person_ids (N,); owns the identity memory as ``memory``.
+        reid_roi_extractor: Pools the features of the re-id branch; None = the box branch's pooled features are shared.
+    """
+
+    def __init__(self, *args, embedding_head: dict, reid_loss: dict, reid_roi_extractor: dict | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.embedding_head = MODELS.build(embedding_head)
+        self.reid_loss = MODELS.build(reid_loss)
+        self.reid_roi_extractor = MODELS.build(reid_roi_extractor) if reid_roi_extractor else None
+
+    def loss(self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
+        """Box losses and ``loss_reid``."""
+        gt_instances, ignored, _ = unpack_gt_instances(batch_data_samples)
+        samples = [
+            self._sample(proposals, gt, ignore)
+            for proposals, gt, ignore in zip(rpn_results_list, gt_instances, ignored, strict=True)
+        ]
+        bbox_results = self.bbox_loss(x, samples)
+        person_ids = torch.cat([
+            gt.person_ids[sample.pos_assigned_gt_inds] for sample, gt in zip(samples, gt_instances, strict=True)
+        ])
+        embeddings = self._embed_positives(x, samples, bbox_results['bbox_feats'])
+        return dict(bbox_results['loss_bbox'], loss_reid=self.reid_loss(embeddings, person_ids))
+
+    def _sample(self, proposals, gt_instances, ignored) -> SamplingResult:
+        proposals.priors = proposals.pop('bboxes')
+        assigned = self.bbox_assigner.assign(proposals, gt_instances, ignored)
+        return self.bbox_sampler.sample(assigned, proposals, gt_instances)
+
+    def _embed_positives(self, x: tuple[Tensor, ...], samples: list[SamplingResult], bbox_feats: Tensor) -> Tensor:
+        if self.reid_roi_extractor is not None:
+            return torch.cat(self.embed(x, [sample.pos_priors for sample in samples]))
+        # An image's RoIs are its positives, then its negatives.
+        positive = torch.cat([
+            torch.arange(len(sample.priors), device=bbox_feats.device) < len(sample.pos_priors) for sample in samples
+        ])
+        return self.embedding_head(bbox_feats[positive])
+
+    def embed(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
+        """The embeddings of given boxes: list of (N_i, D). Boxes are refused nowhere: an image may have none."""
+        extractor = self.reid_roi_extractor or self.bbox_roi_extractor
+        roi_feats = extractor(x[:extractor.num_inputs], bbox2roi(boxes))
+        if self.with_shared_head:
+            roi_feats = self.shared_head(roi_feats)
+        return list(self.embedding_head(roi_feats).split([len(image_boxes) for image_boxes in boxes]))
