@@ -46,7 +46,7 @@ def allow_mmengine_checkpoints() -> None:
 
     Exactly what they hold beside tensors is allowed (log histories and the NumPy arrays in them); the check stays on.
     """
-    if TORCH >= digit_version('2.6.0') and digit_version(mmengine.__version__) <= digit_version('0.10.7'):
+    if digit_version('2.6.0') <= TORCH and digit_version(mmengine.__version__) <= digit_version('0.10.7'):
         reconstruct = np.empty(0).__reduce__()[0]
         dtypes = [type(np.dtype(kind)) for kind in ('float64', 'float32', 'int64', 'int32', 'bool')]
         torch.serialization.add_safe_globals([HistoryBuffer, reconstruct, np.ndarray, np.dtype, *dtypes])

@@ -1,3 +1,3 @@
-from .run import run_tool
+from .run import config_parser, load_config, run_tool
 
-__all__ = ['run_tool']
+__all__ = ['config_parser', 'load_config', 'run_tool']

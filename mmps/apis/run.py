@@ -1,10 +1,37 @@
+"""What the command-line tools share."""
+import argparse
 import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
 
 # What wrong input raises: a file that is missing or unreadable, a value that does not fit, a loss that is not finite.
 EXPECTED = (OSError, ValueError, FloatingPointError)
+
+
+def config_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the arguments that MMDetection's tools share too."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go; default work_dirs/CONFIG-NAME')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+                        help='overrides of the config; lists as KEY="[a,b]"')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config that :func:`config_parser`'s arguments ask for."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    cfg.merge_from_dict(args.cfg_options)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
 
 
 def run_tool(main: Callable[[], None]) -> None:

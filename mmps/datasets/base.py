@@ -69,11 +69,9 @@ class Annotations:
             return SearchProtocol.from_identities(
                 images, self.cameras, np.split(self.boxes, ends), np.split(self.person_ids, ends),
                 self.images[self.query_images].tolist(), self.query_boxes, self.query_person_ids)
-        # A few published galleries list the query's own scene, which is never searched.
-        kept = self.target_images != self.query_images[self.target_queries]
         return SearchProtocol(
             images, self.cameras, self.query_images, self.query_boxes, self.query_person_ids,
-            self.target_queries[kept], self.target_images[kept], self.target_boxes[kept],
+            self.target_queries, self.target_images, self.target_boxes,
             np.split(self.gallery_images, self.gallery_offsets[1:-1]))
 
     def without_boxes(self, dropped: np.ndarray) -> 'Annotations':
@@ -189,9 +187,13 @@ class PersonSearchDataset(BaseDetDataset):
         if self.test_mode or not self.filter_cfg:
             return self.data_list
         filter_empty, min_size = self.filter_cfg.get('filter_empty_gt', False), self.filter_cfg.get('min_size', 0)
-        return [info for info in self.data_list
+        kept = [info for info in self.data_list
                 if not (filter_empty and all(instance['ignore_flag'] for instance in info['instances']))
                 and min(info.get('height', min_size), info.get('width', min_size)) >= min_size]
+        if not kept:
+            raise ValueError(f'{self.data_root}: expected training images that pass filter_cfg={self.filter_cfg}, '
+                             f'none of {len(self.data_list)} does')
+        return kept
 
     def prepare_data(self, idx: int):
         try:

@@ -173,7 +173,7 @@ def _read_info(folder: Path) -> dict:
         parser.read_string(path.read_text())
         section = parser['Sequence']
         info = {'imDir': section['imDir'], 'imExt': section['imExt'],
-                    'imWidth': section.getint('imWidth'), 'imHeight': section.getint('imHeight')}
+                    'imWidth': int(section['imWidth']), 'imHeight': int(section['imHeight'])}
     except (configparser.Error, KeyError, ValueError) as error:
         reason = ' '.join(str(error).split())
         raise AnnotationError(f'{path}: expected [Sequence] with imDir, imExt, imWidth, imHeight ({reason})') from error

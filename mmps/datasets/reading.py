@@ -57,6 +57,14 @@ def strings(cells: np.ndarray) -> list[str]:
     return values
 
 
+def finite(rows) -> np.ndarray:
+    """``rows`` as float64; to be called where the file is being taken apart."""
+    rows = np.asarray(rows, dtype=np.float64)
+    if not np.isfinite(rows).all():
+        raise ValueError('not all numbers are finite')
+    return rows
+
+
 def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
     """(N, 4) corner and size to (N, 4) float32 corners; the far corner is x + w, without the - 1."""
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -19,6 +20,7 @@ class EmbeddingHead(BaseModule):
         embed_dims: D.
         roi_feat_size: Height and width (h, w) of the pooled features, or None.
         fc_dims: Widths of hidden layers, each followed by a ReLU.
+        init_cfg: Default: weights of standard deviation 0.01.
     """
 
     def __init__(self,
@@ -26,12 +28,12 @@ class EmbeddingHead(BaseModule):
                  embed_dims: int = 256,
                  roi_feat_size: Sequence[int] | None = None,
                  fc_dims: Sequence[int] = (),
-                 init_cfg: dict | None = dict(type='Normal', layer='Linear', std=0.01)):
-        super().__init__(init_cfg)
+                 init_cfg: dict | None = None):
+        super().__init__(init_cfg or dict(type='Normal', layer='Linear', std=0.01))
         self.embed_dims = embed_dims
         self.pool = nn.AdaptiveAvgPool2d(1) if roi_feat_size is None else nn.Identity()
         widths = [in_channels * (roi_feat_size[0] * roi_feat_size[1] if roi_feat_size else 1), *fc_dims]
-        hidden = [layer for a, b in zip(widths, widths[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
+        hidden = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(widths[-1], embed_dims))
 
     def forward(self, roi_feats: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 # GDPS's three kinds of knowledge (JVCIR 2025) between two detectors with FPNs of the same strides: feature-based on every
-# neck level, relation- and response-based on the embeddings of the batch's persons. A config that includes this sets the
-# connectors' channels.
+# neck level, relation- and response-based on the embeddings of the batch's persons. Connectors are for 256 channels: a
+# config with other necks sets theirs.
 strides = (4, 8, 16, 32)
 recorders = dict(
     feats=dict(type='MethodOutputs', source='extract_feat'),
@@ -13,7 +13,7 @@ distiller = dict(
     teacher_recorders=recorders,
     connectors={
         f'neck{level}': dict(
-            type='mmrazor.ConvModuleConnector', in_channel=64, out_channel=128, kernel_size=1, act_cfg=None)
+            type='mmrazor.ConvModuleConnector', in_channel=256, out_channel=256, kernel_size=1, act_cfg=None)
         for level in range(len(strides))
     },
     distill_losses=dict(

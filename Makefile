@@ -1,0 +1,31 @@
+# Everything from a bare clone: "make test" or "make demo". The first call makes .venv; later ones install only what changed.
+TORCH ?= 2.13.0
+# Once there is a .venv, its Python is the one to go on with.
+PYTHON ?= $(firstword $(wildcard .venv/bin/python) python3)
+SEEDS ?= 1
+# Processes that run tests.
+JOBS ?= 2
+PY := .venv/bin/python
+
+.PHONY: help install lint test demo clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## +/  make \1\t/' | expand -t 20
+	@echo 'Variables: TORCH=$(TORCH) PYTHON=$(PYTHON) SEEDS=$(SEEDS) JOBS=$(JOBS)'
+
+install:  ## make .venv with all that mmps needs
+	@$(PYTHON) tools/setup_env.py --torch $(TORCH)
+
+lint: install  ## style, and which module may import which
+	$(PY) -m ruff check .
+	.venv/bin/lint-imports --no-logo
+
+test: lint  ## lint and all tests
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+demo: install  ## distil a small model on drawn scenes
+	$(PY) tools/demo.py --seeds $(SEEDS)
+
+clean:  ## remove .venv and what tools left behind
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
