@@ -17,7 +17,7 @@ install:  ## make .venv with all that mmps needs
 	@$(PYTHON) tools/setup_env.py --torch $(TORCH)
 
 lint: install  ## style, and which module may import which
-	$(PY) -m ruff check .
+	$(PY) -m ruff check --output-format concise .
 	.venv/bin/lint-imports --no-logo
 
 test: lint  ## lint and all tests

@@ -246,7 +246,8 @@ def install(torch):
         os.remove(STAMP)  # what fails half-way is tried again
     with tempfile.TemporaryDirectory() as folder:
         offered = None
-        if not mmcv_works(version):
+        same_torch = ask('import torch; print(torch.__version__.split("+")[0])') == torch
+        if not (same_torch and mmcv_works(version)):
             offered = offered_wheel(version, folder)
             if not offered and not cached_wheel(version, torch, '*'):
                 check_can_compile(f'mmcv {version}')

@@ -11,7 +11,17 @@ from mmengine.logging import print_log
 from mmps.registry import DATASETS
 
 from .base import Annotations, PersonSearchDataset, no_queries
-from .reading import AnnotationError, check_names, expecting, image_sizes, read_mat, require_file, strings, xywh_to_xyxy
+from .reading import (
+    AnnotationError,
+    check_names,
+    expecting,
+    finite,
+    image_sizes,
+    read_mat,
+    require_file,
+    strings,
+    xywh_to_xyxy,
+)
 
 
 @DATASETS.register_module()
@@ -82,7 +92,7 @@ def _read_scenes(path: Path) -> tuple[list[str], list[np.ndarray]]:
     with expecting(path, "'Img' rows of name, count and boxes [x y w h]"):
         for name, _, scene in read_mat(path, 'Img').ravel():
             names.append(str(name.ravel()[0]))
-            boxes.append(np.array([box[0].ravel() for box in scene.ravel()], dtype=np.float64).reshape(-1, 4))
+            boxes.append(finite([box[0].ravel() for box in scene.ravel()]).reshape(-1, 4))
     check_names(names, path)
     return names, boxes
 

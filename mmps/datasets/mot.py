@@ -10,7 +10,7 @@ import numpy as np
 from mmps.registry import DATASETS
 
 from .base import Annotations, PersonSearchDataset, no_queries
-from .reading import AnnotationError, check_names, clip, expecting, require_file, xywh_to_xyxy
+from .reading import AnnotationError, check_names, clip, expecting, finite, require_file, xywh_to_xyxy
 
 INFO = "the sequence's image folder and size"
 PEDESTRIAN = 1
@@ -187,7 +187,7 @@ def _read_tracks(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     MOT15's rows have ten columns, or -1, where later ones have a class and a visibility: all are visible pedestrians.
     """
     with expecting(path, 'rows of frame, id, x, y, w, h, flag, class, visibility'):
-        rows = np.loadtxt(path, delimiter=',', ndmin=2)
+        rows = finite(np.loadtxt(path, delimiter=',', ndmin=2))
         if rows.shape[1] not in (9, 10):
             raise ValueError(f'{rows.shape[1]} columns')
     if rows.shape[1] == 10:

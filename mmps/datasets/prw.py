@@ -15,6 +15,7 @@ from .reading import (
     check_names,
     clip,
     expecting,
+    finite,
     image_sizes,
     read_mat,
     require_file,
@@ -86,7 +87,7 @@ def _read_boxes(path: Path) -> np.ndarray:
     """(n, 5) rows [id x y w h]."""
     rows = read_mat(path, *BOX_KEYS)
     with expecting(path, 'rows [id x y w h]'):
-        return np.asarray(rows, dtype=np.float64).reshape(-1, 5)
+        return finite(rows).reshape(-1, 5)
 
 
 def _camera(name: str) -> int:
@@ -100,13 +101,15 @@ def _read_queries(path: Path, images: list[str]) -> tuple[np.ndarray, np.ndarray
     """(Q,) ids as in the file, (Q, 4) boxes [x y w h], (Q,) images."""
     index = {name: i for i, name in enumerate(images)}
     ids, boxes, query_images = [], [], []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    with expecting(path, 'text'):
+        lines = path.read_text().splitlines()
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         with expecting(path, f'"id x y w h frame" in line {number}'):
             person_id, x, y, w, h, frame = line.split()
             ids.append(int(person_id))
-            boxes.append([float(x), float(y), float(w), float(h)])
+            boxes.append(finite([float(x), float(y), float(w), float(h)]))
         if _image_name(frame) not in index:
             raise AnnotationError(f'{path}: expected one of the test frames of frame_test.mat in line {number}, '
                                   f'got {frame!r}')

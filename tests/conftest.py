@@ -1,0 +1,134 @@
+"""What tests of several folders share: reference values, small detectors and batches of persons."""
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
+
+from mmps.registry import MODELS
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope='session')
+def repository() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope='session')
+def golden() -> Path:
+    """Folder of recorded reference values."""
+    folder = ROOT / os.environ.get('MMPS_GOLDEN', '../shared/golden')
+    if not (folder / 'expected').is_dir():
+        pytest.skip(f'reference values are not there: {folder} (set MMPS_GOLDEN to the folder of expected/)')
+    return folder
+
+
+@pytest.fixture
+def mmps_scope():
+    """Names resolve as in a config with ``default_scope = 'mmps'``."""
+    with DefaultScope.overwrite_default_scope('mmps'):
+        yield
+
+
+def fpn_config(width: int = 8, num_persons: int = 6) -> dict:
+    """The small FPN detector of the demo, smaller still; D is twice the width."""
+    return changed('oim_r18-w16_fpn.py', {
+        'backbone.base_channels': width,
+        'neck.in_channels': [width, 2 * width, 4 * width, 8 * width],
+        'neck.out_channels': 2 * width,
+        'rpn_head.in_channels': 2 * width,
+        'rpn_head.feat_channels': 2 * width,
+        'roi_head.bbox_roi_extractor.out_channels': 2 * width,
+        'roi_head.bbox_head.in_channels': 2 * width,
+        'roi_head.bbox_head.fc_out_channels': 16,
+        'roi_head.embedding_head.in_channels': 2 * width,
+        'roi_head.embedding_head.embed_dims': 2 * width,
+        'roi_head.reid_loss.embed_dims': 2 * width,
+        'roi_head.reid_loss.queue_size': 10,
+        'roi_head.reid_loss.num_persons': num_persons,
+        'train_cfg.rpn_proposal.max_per_img': 30,
+        'test_cfg.rpn.max_per_img': 20,
+        'test_cfg.rcnn.max_per_img': 5,
+    })
+
+
+def c4_config(num_persons: int = 6) -> dict:
+    """OIM's C4 form on a ResNet-18; MMDetection's shared head knows no other width than the full one."""
+    return changed('oim_r50_c4.py', {
+        'backbone.depth': 18,
+        'backbone.frozen_stages': -1,
+        'backbone.init_cfg': None,
+        'rpn_head.in_channels': 256,
+        'rpn_head.feat_channels': 16,
+        'roi_head.shared_head.depth': 18,
+        'roi_head.shared_head.init_cfg': None,
+        'roi_head.bbox_roi_extractor.out_channels': 256,
+        'roi_head.bbox_roi_extractor.roi_layer.output_size': 4,
+        'roi_head.bbox_head.roi_feat_size': 2,
+        'roi_head.bbox_head.in_channels': 512,
+        'roi_head.embedding_head.in_channels': 512,
+        'roi_head.embedding_head.embed_dims': 16,
+        'roi_head.reid_loss.embed_dims': 16,
+        'roi_head.reid_loss.queue_size': 10,
+        'roi_head.reid_loss.num_persons': num_persons,
+        'train_cfg.rpn_proposal.max_per_img': 30,
+        'train_cfg.rcnn.sampler.num': 32,
+        'test_cfg.rpn.max_per_img': 10,
+        'test_cfg.rcnn.max_per_img': 5,
+    })
+
+
+def changed(base: str, changes: dict) -> dict:
+    cfg = Config.fromfile(ROOT / 'configs/_base_/models' / base)
+    cfg.merge_from_dict({f'model.{name}': value for name, value in changes.items()})
+    return cfg.model
+
+
+@pytest.fixture
+def detector_config():
+    """detector_config('fpn' or 'c4', width, num_persons) -> config of a small detector."""
+
+    def make(kind: str = 'fpn', **kwargs) -> dict:
+        return {'fpn': fpn_config, 'c4': c4_config}[kind](**kwargs)
+    return make
+
+
+@pytest.fixture
+def build_detector(mmps_scope):
+    """As ``detector_config``, and builds it: weights drawn from ``seed``."""
+
+    def make(kind: str = 'fpn', seed: int = 0, **kwargs):
+        torch.manual_seed(seed)
+        detector = MODELS.build({'fpn': fpn_config, 'c4': c4_config}[kind](**kwargs))
+        detector.init_weights()
+        return detector
+    return make
+
+
+# Where the persons of an image stand: x1 y1 x2 y2 in an image of 64 x 96.
+PLACES = torch.tensor([[4., 6, 24, 58], [34, 10, 50, 50], [60, 4, 88, 62], [10, 30, 20, 60]])
+
+
+@pytest.fixture
+def make_batch():
+    """make_batch([[3, -1], []]) -> two images of 64 x 96, two persons in the first, and their data samples."""
+
+    def make(person_ids: list[list[int]], seed: int = 0, scale: tuple[float, float] = (1.0, 1.0)):
+        generator = torch.Generator().manual_seed(seed)
+        samples = []
+        for index, ids in enumerate(person_ids):
+            sample = DetDataSample(metainfo=dict(
+                img_id=index, img_shape=(64, 96), batch_input_shape=(64, 96), pad_shape=(64, 96),
+                ori_shape=(int(64 / scale[1]), int(96 / scale[0])), scale_factor=scale))
+            sample.gt_instances = InstanceData(
+                bboxes=PLACES[:len(ids)].clone(), labels=torch.zeros(len(ids), dtype=torch.long),
+                person_ids=torch.tensor(ids, dtype=torch.long))
+            sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+            samples.append(sample)
+        return torch.randn(len(person_ids), 3, 64, 96, generator=generator), samples
+    return make

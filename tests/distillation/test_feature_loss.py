@@ -1,0 +1,150 @@
+"""The feature loss against its formula, written out with plain loops in float64."""
+import itertools
+
+import pytest
+import torch
+
+from mmps.distillation.losses import PersonFeatureLoss
+
+STRIDE = 4
+
+
+def boxes_of(*images):
+    return [torch.tensor(image, dtype=torch.float32).reshape(-1, 4) for image in images]
+
+
+BOXES = {
+    'apart': boxes_of([[0, 0, 8, 16], [12, 4, 28, 20]], [[4, 4, 12, 12]]),
+    'overlapping': boxes_of([[0, 0, 20, 20], [4, 4, 12, 24]], [[0, 0, 32, 24], [8, 8, 12, 12]]),
+    'an image without': boxes_of([], [[4, 4, 12, 12]]),
+    'one person': boxes_of([[5, 3, 11, 14]], []),
+    'nobody': boxes_of([], []),
+    'past the edge': boxes_of([[-6, -3, 9, 10]], [[24, 16, 50, 40]]),
+    'thinner than a cell': boxes_of([[5, 5, 6, 20]], [[13, 2, 15, 3]]),
+    'outside': boxes_of([[-20, -20, -4, -4]], [[4, 4, 12, 12]]),
+}
+EACH = pytest.mark.parametrize('boxes', BOXES.values(), ids=BOXES)
+
+
+def maps(seed=0, channels=3):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(2, channels, 6, 8, generator=generator) * scale + shift for scale, shift in ((1, 0), (3, 2))]
+
+
+def standardised(feature):
+    feature = feature.double()
+    mean = feature.mean((0, 2, 3), keepdim=True)
+    return (feature - mean) / (feature - mean).square().mean((0, 2, 3), keepdim=True).sqrt()
+
+
+def formula(student, teacher, boxes, person_weight=1.0, background_weight=0.5, loss_weight=1.0):
+    difference = (standardised(student) - standardised(teacher)).square().mean(1)
+    weights = torch.zeros(difference.shape, dtype=torch.float64)
+    for image, image_boxes in enumerate(boxes):
+        for x1, y1, x2, y2 in (image_boxes / STRIDE).tolist():
+            cells = [(row, column) for row, column in itertools.product(range(6), range(8))
+                     if column < x2 and column + 1 > x1 and row < y2 and row + 1 > y1]
+            for row, column in cells:  # where persons overlap, the smallest one has the cell
+                weights[image, row, column] = max(weights[image, row, column], 1 / len(cells))
+    background = difference[weights == 0]
+    persons = (difference * weights).sum() / weights.sum() if weights.any() else torch.tensor(0.0)
+    rest = background.mean() if len(background) else torch.tensor(0.0)
+    return (loss_weight * (person_weight * persons + background_weight * rest)).item()
+
+
+@EACH
+def test_loss_equals_its_formula(boxes):
+    student, teacher = maps()
+    assert PersonFeatureLoss(STRIDE)(student, teacher, boxes).item() == pytest.approx(
+        formula(student, teacher, boxes), rel=1e-4)
+
+
+@pytest.mark.parametrize('kwargs', [dict(person_weight=0.0), dict(background_weight=0.0), dict(loss_weight=2.5),
+                                    dict(person_weight=3.0, background_weight=0.2, loss_weight=0.1)])
+def test_loss_follows_its_weights(kwargs):
+    student, teacher = maps()
+    assert PersonFeatureLoss(STRIDE, **kwargs)(student, teacher, BOXES['apart']).item() == pytest.approx(
+        formula(student, teacher, BOXES['apart'], **kwargs), rel=1e-4)
+
+
+@EACH
+def test_gradient_is_the_losss_slope(boxes):
+    student, teacher = maps()
+    gradient, = torch.autograd.grad(PersonFeatureLoss(STRIDE)(student.requires_grad_(), teacher, boxes), student)
+    assert gradient.isfinite().all() and gradient.any()
+    for seed in range(3):
+        direction = torch.randn(student.shape, generator=torch.Generator().manual_seed(seed)).double()
+        ahead, back = (formula(student.detach().double() + step * direction, teacher, boxes) for step in (1e-5, -1e-5))
+        assert (gradient.double() * direction).sum().item() == pytest.approx((ahead - back) / 2e-5, rel=1e-3, abs=1e-4)
+
+
+@EACH
+def test_nothing_flows_to_an_identical_student(boxes):
+    student, _ = maps()
+    same = student.clone()
+    loss = PersonFeatureLoss(STRIDE)(student.requires_grad_(), same, boxes)
+    loss.backward()
+    assert loss.item() == 0 and not student.grad.any()
+
+
+def test_size_and_offset_of_the_features_do_not_matter():
+    student, teacher = maps()
+    boxes = BOXES['apart']
+    torch.testing.assert_close(PersonFeatureLoss(STRIDE)(5 * student - 3, teacher, boxes),
+                               PersonFeatureLoss(STRIDE)(student, teacher, boxes), rtol=1e-4, atol=1e-5)
+
+
+def test_order_of_persons_and_images_does_not_matter():
+    student, teacher = maps()
+    boxes = BOXES['overlapping']
+    expected = PersonFeatureLoss(STRIDE)(student, teacher, boxes)
+    torch.testing.assert_close(PersonFeatureLoss(STRIDE)(student, teacher, [b.flip(0) for b in boxes]), expected)
+    torch.testing.assert_close(PersonFeatureLoss(STRIDE)(student.flip(0), teacher.flip(0), boxes[::-1]), expected)
+
+
+def test_every_person_counts_alike_whatever_its_area():
+    """A small and a large person; the student is wrong by as much in the cells of one or the other. Each such error costs
+    the same, though the large person has nine times the cells. (A second channel, the first one's negative swapped between
+    the halves, keeps mean and variance of both maps what they are.)"""
+    small, large = (0, 0, 4, 4), (12, 0, 24, 12)
+    teacher = torch.randn(1, 1, 6, 8, generator=torch.Generator().manual_seed(0))
+    weights = PersonFeatureLoss(STRIDE, background_weight=0.0)
+    costs = []
+    for x1, y1, x2, y2 in (small, large):
+        student = teacher.clone()
+        cells = student[0, 0, y1 // STRIDE:y2 // STRIDE, x1 // STRIDE:x2 // STRIDE]
+        student.requires_grad_()
+        # The slope of the loss for an error of the same size in each of the person's cells, in the standardised map.
+        difference = torch.zeros_like(teacher)
+        difference[0, 0, y1 // STRIDE:y2 // STRIDE, x1 // STRIDE:x2 // STRIDE] = 1
+        costs.append((difference.square().mean(1) * person_weights_of(weights, [small, large])).sum().item())
+        assert cells.numel() == (x2 - x1) * (y2 - y1) // STRIDE**2
+    assert costs[0] == pytest.approx(costs[1]) == pytest.approx(1.0)
+
+
+@EACH
+def test_mixed_precision_gives_the_float32_loss(boxes):
+    student, teacher = maps()
+    expected = PersonFeatureLoss(STRIDE)(student, teacher, boxes)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        loss = PersonFeatureLoss(STRIDE)(student.requires_grad_(), teacher, boxes)
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), expected)
+    assert loss.dtype == torch.float32 and student.grad.isfinite().all()
+    assert PersonFeatureLoss(STRIDE)(student.detach().bfloat16(), teacher.bfloat16(), boxes).isfinite()
+
+
+def test_a_constant_map_gives_a_finite_loss_and_gradient():
+    student, teacher = torch.zeros(2, 3, 6, 8, requires_grad=True), maps()[1]
+    loss = PersonFeatureLoss(STRIDE)(student, teacher, BOXES['apart'])
+    loss.backward()
+    assert loss.isfinite() and student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize('shape', [(2, 5, 6, 8), (2, 3, 3, 4)])
+def test_different_shapes_are_refused_in_one_line_with_both(shape):
+    student, _ = maps()
+    with pytest.raises(ValueError) as error:
+        PersonFeatureLoss(STRIDE)(student, torch.zeros(shape), BOXES['apart'])
+    message = str(error.value)
+    assert '(2, 3, 6, 8)' in message and str(shape) in message and '\n' not in message

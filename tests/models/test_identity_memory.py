@@ -1,0 +1,167 @@
+"""What the identity memory holds after a batch."""
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmps.models import IdentityMemory
+
+
+def one_by_one(lut, queue, position, embeddings, person_ids, momentum):
+    """The field's update: one person after the other."""
+    for embedding, person_id in zip(embeddings, person_ids.tolist(), strict=True):
+        if person_id >= 0:
+            lut[person_id] = momentum * lut[person_id] + (1 - momentum) * embedding
+            lut[person_id] /= lut[person_id].norm()
+        else:
+            queue[position] = embedding
+            position = (position + 1) % len(queue)
+    return lut, queue, position
+
+
+def persons(count, num_persons, seed=0, dims=8, unlabelled=0.3):
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = F.normalize(torch.randn(count, dims, generator=generator))
+    person_ids = torch.randint(num_persons, (count,), generator=generator)
+    person_ids[torch.rand(count, generator=generator) < unlabelled] = -1
+    return embeddings, person_ids
+
+
+def memory_with(num_persons=5, queue_size=7, dims=8, momentum=0.5):
+    memory = IdentityMemory(num_persons, queue_size, dims, momentum)
+    memory.lut.copy_(F.normalize(torch.randn(num_persons, dims, generator=torch.Generator().manual_seed(9))))
+    return memory
+
+
+@pytest.mark.parametrize('momentum', [0.0, 0.5, 0.9])
+@pytest.mark.parametrize('count, num_persons, unlabelled', [
+    (200, 3, 0.0), (200, 3, 0.3), (200, 150, 0.1), (64, 1, 0.0), (50, 5, 1.0), (1, 5, 0.0), (1, 5, 1.0), (40, 5, 0.9)])
+def test_batch_update_equals_one_step_a_person_in_order(count, num_persons, unlabelled, momentum):
+    memory = memory_with(num_persons, momentum=momentum)
+    expected = memory.lut.double(), memory.queue.double(), 0
+    for step in range(4):
+        embeddings, person_ids = persons(count, num_persons, step, unlabelled=unlabelled)
+        memory.update(embeddings, person_ids)
+        expected = one_by_one(*expected, embeddings.double(), person_ids, momentum)
+        torch.testing.assert_close(memory.lut.double(), expected[0], atol=1e-6, rtol=0)
+        torch.testing.assert_close(memory.queue.double(), expected[1], atol=0, rtol=0)
+        assert memory.queue_position == expected[2]
+
+
+def test_order_of_an_identitys_sightings_matters():
+    embeddings, person_ids = F.normalize(torch.randn(6, 8)), torch.tensor([2, 2, 2, 0, 2, 2])
+    ahead, back = memory_with(), memory_with()
+    ahead.update(embeddings, person_ids)
+    back.update(embeddings.flip(0), person_ids.flip(0))
+    assert not torch.allclose(ahead.lut[2], back.lut[2], atol=1e-2)
+    torch.testing.assert_close(ahead.lut[0], back.lut[0])
+
+
+def test_order_of_different_identities_does_not_matter():
+    embeddings, person_ids = persons(30, 30)
+    memory, other = memory_with(30), memory_with(30)
+    memory.update(embeddings, person_ids)
+    order = torch.argsort(person_ids, stable=True)
+    other.update(embeddings[order], person_ids[order])
+    assert torch.equal(memory.lut, other.lut) and torch.equal(memory.queue, other.queue)
+
+
+def test_rows_stay_of_unit_length():
+    memory = memory_with()
+    memory.update(*persons(100, 5))
+    torch.testing.assert_close(memory.lut.norm(dim=1), torch.ones(5))
+
+
+def test_queue_wraps_and_goes_on_where_it_stopped():
+    memory = memory_with(queue_size=5)
+    embeddings = F.normalize(torch.randn(8, 8))
+    for part in embeddings.split(3):
+        memory.update(part, torch.full((len(part),), -1))
+    assert torch.equal(memory.queue, torch.stack([embeddings[i] for i in (5, 6, 7, 3, 4)]))
+    assert memory.queue_position == 3
+
+
+@pytest.mark.parametrize('count', [5, 6, 17])
+def test_more_unlabelled_than_slots_keep_the_last(count):
+    memory, embeddings = memory_with(queue_size=5), F.normalize(torch.randn(count, 8))
+    memory.update(embeddings, torch.full((count,), -1))
+    kept = {tuple(row.tolist()) for row in memory.queue}
+    assert kept == {tuple(row.tolist()) for row in embeddings[-5:]}
+    assert memory.queue_position == count % 5
+
+
+@pytest.mark.parametrize('person_ids', [[], [0, 3, 3], [-1, -1]], ids=['nobody', 'all labelled', 'all unlabelled'])
+def test_a_batch_touches_only_what_it_has(person_ids):
+    memory = memory_with()
+    before = copy.deepcopy(memory)
+    memory.update(F.normalize(torch.randn(len(person_ids), 8)), torch.tensor(person_ids, dtype=torch.long))
+    assert torch.equal(memory.lut, before.lut) == (not any(i >= 0 for i in person_ids))
+    assert torch.equal(memory.queue, before.queue) == (-1 not in person_ids)
+    assert memory.queue_position == person_ids.count(-1)
+
+
+def test_a_memory_without_queue_takes_unlabelled_persons():
+    memory = memory_with(queue_size=0)
+    memory.update(*persons(20, 5))
+    assert memory.rows().shape == (5, 8) and memory.queue_position == 0
+
+
+def test_memory_resumes_from_its_state_dict():
+    memory, resumed = memory_with(), IdentityMemory(5, 7, 8)
+    memory.update(*persons(10, 5))
+    assert set(memory.state_dict()) == {'lut', 'queue', 'queue_position'}
+    resumed.load_state_dict(memory.state_dict())
+    for each in (memory, resumed):
+        each.update(*persons(10, 5, seed=1))
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in memory.state_dict().items())
+
+
+def test_an_open_memory_takes_the_size_of_its_checkpoint():
+    memory, opened = memory_with(5), IdentityMemory(0, 7, 8)
+    opened.load_state_dict(memory.state_dict())
+    assert opened.num_persons == 5 and torch.equal(opened.lut, memory.lut)
+
+
+def test_a_memory_of_another_size_refuses_a_checkpoint():
+    with pytest.raises(RuntimeError, match='lut'):
+        IdentityMemory(4, 7, 8).load_state_dict(memory_with(5).state_dict())
+
+
+def test_resize_keeps_the_buffer_object():
+    memory = IdentityMemory(0, 7, 8)
+    held = memory.lut
+    memory.resize(5)
+    assert memory.lut is held and dict(memory.named_buffers())['lut'] is held
+    assert held.shape == (5, 8) and memory.num_persons == 5
+
+
+def test_an_update_neither_changes_nor_keeps_the_embeddings():
+    memory = memory_with()
+    embeddings, person_ids = persons(20, 5)
+    embeddings.requires_grad_()
+    before = embeddings.detach().clone()
+    memory.update(embeddings, person_ids)
+    assert torch.equal(embeddings, before)
+    assert not memory.lut.requires_grad and not memory.queue.requires_grad
+
+
+def test_rows_are_a_snapshot():
+    memory = memory_with()
+    rows = memory.rows()
+    before = rows.clone()
+    memory.update(*persons(20, 5))
+    assert torch.equal(rows, before) and not torch.equal(memory.rows(), before)
+
+
+def test_copies_are_apart():
+    """An averaged copy of the model must not share the memory of the one that trains."""
+    memory = memory_with()
+    other = copy.deepcopy(memory)
+    memory.update(*persons(20, 5))
+    assert not torch.equal(memory.lut, other.lut) and not torch.equal(memory.queue, other.queue)
+
+
+def test_an_unknown_identity_is_refused():
+    with pytest.raises(IndexError):
+        memory_with(5).update(F.normalize(torch.randn(1, 8)), torch.tensor([5]))

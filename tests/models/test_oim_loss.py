@@ -1,0 +1,110 @@
+"""OIM against the field's own implementation, and what it must not do."""
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmps.models.losses import OIMLoss
+
+
+def oim(num_persons=6, **kwargs):
+    torch.manual_seed(0)
+    loss = OIMLoss(num_persons, queue_size=5, embed_dims=8, **kwargs)
+    loss.memory.lut.copy_(F.normalize(torch.randn(num_persons, 8)))
+    loss.memory.queue.copy_(F.normalize(torch.randn(5, 8)))
+    return loss
+
+
+def persons(ids, dtype=torch.float32, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = F.normalize(torch.randn(len(ids), 8, generator=generator)).to(dtype)
+    return embeddings.requires_grad_(), torch.tensor(ids, dtype=torch.long)
+
+
+def state(loss):
+    return {name: value.clone() for name, value in loss.memory.state_dict().items()}
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_six_steps_equal_the_recorded_ones(golden):
+    recorded = np.load(golden / 'expected/oim_seed0.npz')
+    loss = OIMLoss(num_persons=20, queue_size=16, embed_dims=32, momentum=0.5, scale=30.0)
+    for step in range(6):
+        embeddings = torch.from_numpy(recorded[f'x{step}']).requires_grad_()
+        value = loss(embeddings, torch.from_numpy(recorded[f'ids{step}']).long())
+        value.backward()
+        found = {'loss': value.detach(), 'grad': embeddings.grad, 'lut': loss.memory.lut, 'queue': loss.memory.queue,
+                 'header': loss.memory.queue_position}
+        for name, tensor in found.items():
+            np.testing.assert_allclose(tensor.numpy(), recorded[f'{name}{step}'], atol=1e-5, rtol=1e-5,
+                                       err_msg=f'{name} of step {step}')
+
+
+def test_loss_is_the_mean_cross_entropy_of_labelled_persons():
+    loss = oim(scale=10.0, loss_weight=0.5).eval()
+    embeddings, ids = persons([0, -1, 5, 5])
+    logits = 10.0 * embeddings.double() @ torch.cat([loss.memory.lut, loss.memory.queue]).double().T
+    expected = 0.5 * -torch.log_softmax(logits, 1)[[0, 2, 3], [0, 5, 5]].mean()
+    assert loss(embeddings, ids).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize('ids', [[-1, -1, -1], []], ids=['all unlabelled', 'nobody'])
+def test_without_labelled_persons_the_loss_is_zero_and_has_a_gradient(ids):
+    embeddings, ids = persons(ids)
+    value = oim()(embeddings, ids)
+    value.backward()
+    assert value.item() == 0
+    assert not embeddings.grad.any()
+
+
+def test_unlabelled_persons_change_no_loss():
+    embeddings, ids = persons([0, -1, 5])
+    value = oim()(embeddings, ids)
+    alone = oim()(embeddings[[0, 2]], ids[[0, 2]])
+    torch.testing.assert_close(value, alone)
+
+
+def test_evaluation_does_not_update_the_memory():
+    loss = oim().eval()
+    before = state(loss)
+    loss(*persons([0, -1, 5]))
+    assert same(state(loss), before)
+
+
+def test_gradients_are_those_of_the_loss_before_the_update():
+    training, still = oim(), oim().eval()
+    embeddings, ids = persons([0, -1, 5, 5])
+    expected, = torch.autograd.grad(still(embeddings, ids), embeddings)
+    value = training(embeddings, ids)
+    assert not same(state(training), state(still))
+    training(*persons([1, 1, -1], seed=2))  # a later update must not disturb it either
+    found, = torch.autograd.grad(value, embeddings)
+    torch.testing.assert_close(found, expected)
+
+
+def test_an_open_memory_is_refused_and_the_hook_named():
+    with pytest.raises(RuntimeError, match='IdentityHook'):
+        OIMLoss(queue_size=5, embed_dims=8)(*persons([0]))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+def test_mixed_precision_keeps_loss_and_memory_in_float32(dtype):
+    embeddings, ids = persons([0, -1, 5, 5, -1], dtype)
+    plain, mixed = oim(), oim()
+    expected = plain(embeddings.float(), ids)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        value = mixed(embeddings, ids)
+    value.backward()
+    assert value.dtype == torch.float32
+    assert all(buffer.dtype in (torch.float32, torch.int64) for buffer in mixed.buffers())
+    torch.testing.assert_close(value, expected, atol=0, rtol=0)
+    assert same(state(mixed), state(plain))
+    assert embeddings.grad.isfinite().all() and embeddings.grad.any()
+
+
+def test_its_state_is_the_memory():
+    assert set(oim().state_dict()) == {'memory.lut', 'memory.queue', 'memory.queue_position'}
+    assert not list(oim().parameters())

@@ -1,0 +1,210 @@
+"""The two-stage detector as a whole: small, but every part of it real."""
+import pytest
+import torch
+from mmengine.structures import InstanceData
+
+from mmps.registry import MODELS
+
+KINDS = pytest.mark.parametrize('kind', ['fpn', 'c4'])
+
+
+def total(losses):
+    values = []
+    for name, value in losses.items():
+        if 'loss' in name:
+            values.extend(value if isinstance(value, list | tuple) else [value])
+    return sum(value.sum() for value in values)
+
+
+def memory_of(detector):
+    return {name: value.clone() for name, value in detector.memory.state_dict().items()}
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@KINDS
+def test_training_gives_box_and_reid_losses_with_gradients(build_detector, make_batch, kind):
+    detector = build_detector(kind).train()
+    detector.memory.lut.normal_()  # an empty one is alike for everybody: no gradient
+    losses = detector.loss(*make_batch([[0, 3], [-1, 5, 3]]))
+    assert set(losses) == {'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'acc', 'loss_bbox', 'loss_reid'}
+    total(losses).backward()
+    missing = [name for name, parameter in detector.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    assert not missing
+    assert detector.roi_head.embedding_head.layers[-1].weight.grad.abs().sum() > 0
+
+
+@KINDS
+def test_the_memory_takes_in_who_was_seen(build_detector, make_batch, kind):
+    detector = build_detector(kind).train()
+    detector.loss(*make_batch([[0, 3], [-1, 5, 3]]))
+    assert detector.memory.lut.norm(dim=1).gt(0).tolist() == [True, False, False, True, False, True]
+    assert detector.memory.queue.norm(dim=1).gt(0).any()
+
+
+@KINDS
+def test_a_batch_without_labelled_persons_trains(build_detector, make_batch, kind):
+    detector = build_detector(kind).train()
+    losses = detector.loss(*make_batch([[-1, -1], [-1]]))
+    value = total(losses)
+    value.backward()
+    assert torch.isfinite(value) and losses['loss_reid'] == 0 and losses['loss_bbox'] > 0
+    assert not detector.memory.lut.any()
+
+
+@KINDS
+def test_a_batch_without_any_person_trains_and_leaves_the_memory(build_detector, make_batch, kind):
+    detector = build_detector(kind).train()
+    before = memory_of(detector)
+    losses = detector.loss(*make_batch([[], []]))
+    value = total(losses)
+    value.backward()
+    assert torch.isfinite(value) and losses['loss_reid'] == 0
+    assert same(memory_of(detector), before)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in detector.parameters())
+
+
+def test_an_image_without_persons_beside_one_with(build_detector, make_batch):
+    detector = build_detector().train()
+    losses = detector.loss(*make_batch([[], [2, -1]]))
+    assert torch.isfinite(total(losses)) and losses['loss_reid'] > 0
+
+
+def test_ignored_boxes_are_no_persons(build_detector, make_batch):
+    inputs, samples = make_batch([[0], [3]])
+    for sample in samples:
+        sample.ignored_instances = InstanceData(
+            bboxes=torch.tensor([[60., 4, 88, 62]]), labels=torch.tensor([0]), person_ids=torch.tensor([-1]))
+    detector = build_detector().train()
+    assert torch.isfinite(total(detector.loss(inputs, samples)))
+    assert not detector.memory.queue.any()  # the ignored one would be in it: it carries the id -1
+
+
+def test_persons_and_their_ids_stay_together(build_detector, make_batch):
+    """The RoIs of a person, and no others, go into its row."""
+    inputs, samples = make_batch([[0, 3], [5, 1, 4]])
+    seen = []
+    detector = build_detector().train()
+    detector.roi_head.reid_loss.register_forward_pre_hook(lambda _, args: seen.append(args))
+    feats = detector.extract_feat(inputs)
+    detector.roi_head.train_cfg.sampler.num = 5000
+    # No proposals: the ground truth is all there is, and each person has exactly one RoI.
+    detector.roi_head.loss(feats, [InstanceData(bboxes=torch.zeros(0, 4), scores=torch.zeros(0),
+                                                labels=torch.zeros(0, dtype=torch.long)) for _ in samples], samples)
+    (embeddings, person_ids), = seen
+    assert person_ids.tolist() == [0, 3, 5, 1, 4]
+    expected = detector.embed(feats, [sample.gt_instances.bboxes for sample in samples])
+    torch.testing.assert_close(embeddings, torch.cat(expected), atol=1e-5, rtol=0)
+
+
+@pytest.fixture(params=['fpn', 'c4'])
+def detector(request, build_detector):
+    return build_detector(request.param).eval()
+
+
+def with_queries(samples, boxes, image=0):
+    samples[image].query_instances = InstanceData(bboxes=torch.tensor(boxes), query_ids=torch.arange(len(boxes)))
+    return samples
+
+
+@torch.no_grad()
+def test_one_pass_gives_detections_and_query_embeddings(detector, make_batch, monkeypatch):
+    passes = []
+    detector.backbone.register_forward_hook(lambda *_: passes.append(1))
+    inputs, samples = make_batch([[0, 3], [-1]])
+    with_queries(samples, [[4., 6, 24, 58], [34, 10, 50, 50]])
+    results = detector.predict(inputs, samples)
+    assert len(passes) == 1
+    for sample in results:
+        found = sample.pred_instances
+        count = len(found)
+        assert count > 0
+        assert found.bboxes.shape == (count, 4) and found.scores.shape == found.labels.shape == (count,)
+        torch.testing.assert_close(found.embeddings.norm(dim=1), torch.ones(count))
+        assert not found.labels.any()
+    torch.testing.assert_close(results[0].query_instances.embeddings.norm(dim=1), torch.ones(2))
+    assert 'query_instances' not in results[1]
+
+
+@torch.no_grad()
+def test_query_and_detection_embeddings_are_those_that_embed_gives(detector, make_batch):
+    inputs, samples = make_batch([[0], [3]])
+    box = [[6., 8, 30, 60]]
+    sample = detector.predict(inputs, with_queries(samples, box, image=1))[1]
+    feats = detector.extract_feat(inputs)
+    query = detector.embed(feats, [torch.zeros(0, 4), torch.tensor(box)])[1]
+    torch.testing.assert_close(sample.query_instances.embeddings, query, atol=1e-5, rtol=0)
+    found = detector.embed(feats, [torch.zeros(0, 4), sample.pred_instances.bboxes])[1]
+    torch.testing.assert_close(sample.pred_instances.embeddings, found, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_an_image_without_detections_still_has_its_queries(detector, make_batch):
+    detector.roi_head.test_cfg.score_thr = 1.0
+    inputs, samples = make_batch([[0], [3]])
+    results = detector.predict(inputs, with_queries(samples, [[6., 8, 30, 60]]))
+    for sample in results:
+        assert sample.pred_instances.embeddings.shape == (0, detector.memory.lut.shape[1])
+        assert sample.pred_instances.bboxes.shape == (0, 4)
+    assert results[0].query_instances.embeddings.shape[0] == 1
+
+
+@torch.no_grad()
+def test_boxes_come_and_go_in_original_pixels(detector, make_batch):
+    """An image that was enlarged 2 x in width and 4 x in height."""
+    inputs, samples = make_batch([[0]], scale=(2.0, 4.0))
+    original = detector.predict(inputs, with_queries(samples, [[3., 2, 15, 15]]))[0]
+    inputs, samples = make_batch([[0]])
+    network = detector.predict(inputs, with_queries(samples, [[6., 8, 30, 60]]))[0]
+    scale = torch.tensor([2., 4, 2, 4])
+    torch.testing.assert_close(original.pred_instances.bboxes * scale, network.pred_instances.bboxes)
+    torch.testing.assert_close(original.pred_instances.embeddings, network.pred_instances.embeddings)
+    torch.testing.assert_close(original.query_instances.embeddings, network.query_instances.embeddings)
+    inputs, samples = make_batch([[0]], scale=(2.0, 4.0))
+    kept = detector.predict(inputs, samples, rescale=False)[0]
+    torch.testing.assert_close(kept.pred_instances.bboxes, network.pred_instances.bboxes)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('counts', [(0, 0), (0, 2), (3, 0), (1, 2)])
+def test_embed_gives_one_tensor_an_image_also_where_there_are_no_boxes(detector, make_batch, counts):
+    inputs, _ = make_batch([[], []])
+    boxes = [torch.tensor([[4., 6, 24, 58]]).repeat(count, 1).reshape(-1, 4) for count in counts]
+    embeddings = detector.embed(detector.extract_feat(inputs), boxes)
+    assert [e.shape for e in embeddings] == [(count, detector.memory.lut.shape[1]) for count in counts]
+
+
+def test_embed_is_differentiable(detector, make_batch):
+    inputs, samples = make_batch([[0, 1], [2]])
+    embeddings = detector.embed(detector.extract_feat(inputs), [sample.gt_instances.bboxes for sample in samples])
+    torch.cat(embeddings)[:, 0].sum().backward()
+    assert detector.backbone.conv1.weight.grad.abs().sum() > 0
+    assert detector.roi_head.embedding_head.layers[-1].weight.grad.abs().sum() > 0
+
+
+@torch.no_grad()
+def test_prediction_changes_nothing(detector, make_batch):
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+    detector.predict(*make_batch([[0, 3], [-1]]))
+    assert same(before, detector.state_dict())
+
+
+def test_a_separate_reid_extractor_pools_for_the_reid_branch(build_detector, detector_config, make_batch):
+    cfg = detector_config()
+    cfg.roi_head.reid_roi_extractor = {**cfg.roi_head.bbox_roi_extractor,
+                                       'roi_layer': dict(type='RoIAlign', output_size=(12, 4), sampling_ratio=2)}
+    cfg.roi_head.embedding_head.roi_feat_size = (12, 4)
+    detector = MODELS.build(cfg).train()
+    losses = detector.loss(*make_batch([[0, 3], [-1]]))
+    assert losses['loss_reid'] > 0
+    embeddings = detector.eval().embed(detector.extract_feat(make_batch([[0]])[0]), [torch.tensor([[4., 6, 24, 58]])])
+    assert embeddings[0].shape == (1, 16)
+
+
+def test_state_dict_carries_the_memory(build_detector, make_batch):
+    detector, other = build_detector(), build_detector(num_persons=0, seed=1)
+    detector.train().loss(*make_batch([[0, 3], [-1]]))
+    other.load_state_dict(detector.state_dict())
+    assert same(memory_of(detector), memory_of(other))

@@ -1,0 +1,42 @@
+import pytest
+import torch
+from mmdet.structures.bbox import HorizontalBoxes
+
+from mmps.structures import jitter_boxes, person_boxes, person_ids
+
+
+def test_persons_come_as_one_tensor_an_image(make_batch):
+    _, samples = make_batch([[3, -1], []])
+    boxes = samples[0].gt_instances.bboxes
+    samples[0].gt_instances.bboxes = HorizontalBoxes(boxes)
+    assert [ids.tolist() for ids in person_ids(samples)] == [[3, -1], []]
+    found = person_boxes(samples)
+    assert torch.equal(found[0], boxes) and type(found[0]) is torch.Tensor
+    assert found[1].shape == (0, 4)
+
+
+@pytest.mark.parametrize('amount', [0.1, 0.49])
+def test_an_edge_moves_by_at_most_its_share_of_the_box(amount):
+    torch.manual_seed(0)
+    boxes = torch.tensor([[10., 20, 50, 140], [0, 0, 2, 3]]).repeat(200, 1)
+    moved, = jitter_boxes([boxes], amount)
+    share = (moved - boxes).abs() / (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    assert share.max() <= amount and share.max() > 0.9 * amount
+    assert ((moved[:, 2:] - moved[:, :2]) > 0).all()
+    assert (moved - boxes).mean(0).abs().max() < 0.2 * amount * 120
+
+
+def test_no_jitter_keeps_the_boxes():
+    boxes = [torch.rand(3, 4), torch.zeros(0, 4)]
+    assert all(torch.equal(a, b) for a, b in zip(jitter_boxes(boxes, 0), boxes, strict=True))
+
+
+def test_images_without_persons_stay_without():
+    assert [len(boxes) for boxes in jitter_boxes([torch.zeros(0, 4), torch.rand(2, 4)], 0.1)] == [0, 2]
+
+
+def test_the_given_boxes_are_not_changed():
+    boxes = torch.tensor([[10., 20, 50, 140]])
+    before = boxes.clone()
+    jitter_boxes([boxes], 0.3)
+    assert torch.equal(boxes, before)
