@@ -37,7 +37,7 @@ def run_jobs(jobs: Sequence[Job], workers: int, poll: float = 1.0) -> dict[str, 
         Seconds each took.
 
     Raises:
-        RuntimeError: A job ended with another status than 0; names its log. The others are stopped.
+        ChildProcessError: A job ended with another status than 0; names its log. The others are stopped.
     """
     waiting, running, seconds = list(jobs), {}, {}
     cores = len(os.sched_getaffinity(0))
@@ -57,7 +57,7 @@ def run_jobs(jobs: Sequence[Job], workers: int, poll: float = 1.0) -> dict[str, 
                 del running[job]
                 bar.close()
                 if status:
-                    raise RuntimeError(f'{job.name} failed (exit status {status}): {_last_line(job.log)} [{job.log}]')
+                    raise ChildProcessError(f'{job.name} failed (exit status {status}): {_last_line(job.log)} [{job.log}]')
                 seconds[job.name] = time.monotonic() - began
     finally:
         for process, _, bar in running.values():

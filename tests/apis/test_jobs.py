@@ -1,0 +1,30 @@
+import sys
+import time
+
+import pytest
+
+from mmps.apis.jobs import Job, run_jobs
+
+
+def job(tmp_path, name, code, after=()):
+    return Job(name, [sys.executable, '-c', code], tmp_path / f'{name}.log', 1, lambda: 0, after)
+
+
+def test_a_job_waits_for_those_it_needs_and_others_do_not(tmp_path):
+    stamp = "import time, pathlib; time.sleep({}); pathlib.Path({!r}).write_text(str(time.time()))"
+    files = {name: tmp_path / name for name in 'abc'}
+    jobs = [job(tmp_path, 'a', stamp.format(0.6, str(files['a']))),
+            job(tmp_path, 'b', stamp.format(0, str(files['b'])), after=['a']),
+            job(tmp_path, 'c', stamp.format(0, str(files['c'])))]
+    seconds = run_jobs(jobs, workers=2, poll=0.02)
+    ended = {name: float(path.read_text()) for name, path in files.items()}
+    assert ended['c'] < ended['a'] < ended['b'] and seconds.keys() == {'a', 'b', 'c'}
+
+
+def test_a_failure_names_the_job_its_last_line_and_its_log_and_stops_the_others(tmp_path):
+    jobs = [job(tmp_path, 'long', 'import time; time.sleep(60)'),
+            job(tmp_path, 'bad', "import sys; sys.exit('error: no such thing')")]
+    began = time.monotonic()
+    with pytest.raises(ChildProcessError, match=r'bad failed \(exit status 1\): error: no such thing \[.*bad\.log\]'):
+        run_jobs(jobs, workers=2, poll=0.02)
+    assert time.monotonic() - began < 20
