@@ -104,7 +104,7 @@ def test_gradient_is_the_losss_slope(loss_class, formula, names):
 def test_nothing_flows_to_an_identical_student(loss_class, formula, names):
     data = chosen(names)
     student = data['student'].clone().requires_grad_()
-    same = {name: value for name, value in zip(names, (student, data['student'], *[data.get('student_lut')] * 2), strict=False)}
+    same = dict(zip(names, (student, data['student'], *[data.get('student_lut')] * 2), strict=False))
     loss = loss_class()(**same)
     loss.backward()
     assert loss.item() == pytest.approx(0, abs=1e-7)

@@ -103,23 +103,17 @@ def test_order_of_persons_and_images_does_not_matter():
 
 
 def test_every_person_counts_alike_whatever_its_area():
-    """A small and a large person; the student is wrong by as much in the cells of one or the other. Each such error costs
-    the same, though the large person has nine times the cells. (A second channel, the first one's negative swapped between
-    the halves, keeps mean and variance of both maps what they are.)"""
-    small, large = (0, 0, 4, 4), (12, 0, 24, 12)
-    teacher = torch.randn(1, 1, 6, 8, generator=torch.Generator().manual_seed(0))
-    weights = PersonFeatureLoss(STRIDE, background_weight=0.0)
+    """A chequered map, and a student that has the cells of one person the wrong way round: mean and variance stay, and each
+    of those cells is wrong by 2. That costs the same for two cells as for sixteen."""
+    persons = [[0, 0, 8, 4], [12, 4, 28, 20]]
+    rows, columns = torch.meshgrid(torch.arange(6), torch.arange(8), indexing='ij')
+    teacher = ((-1.0) ** (rows + columns))[None, None]
     costs = []
-    for x1, y1, x2, y2 in (small, large):
+    for x1, y1, x2, y2 in persons:
         student = teacher.clone()
-        cells = student[0, 0, y1 // STRIDE:y2 // STRIDE, x1 // STRIDE:x2 // STRIDE]
-        student.requires_grad_()
-        # The slope of the loss for an error of the same size in each of the person's cells, in the standardised map.
-        difference = torch.zeros_like(teacher)
-        difference[0, 0, y1 // STRIDE:y2 // STRIDE, x1 // STRIDE:x2 // STRIDE] = 1
-        costs.append((difference.square().mean(1) * person_weights_of(weights, [small, large])).sum().item())
-        assert cells.numel() == (x2 - x1) * (y2 - y1) // STRIDE**2
-    assert costs[0] == pytest.approx(costs[1]) == pytest.approx(1.0)
+        student[..., y1 // STRIDE:y2 // STRIDE, x1 // STRIDE:x2 // STRIDE] *= -1
+        costs.append(PersonFeatureLoss(STRIDE, background_weight=0.0)(student, teacher, boxes_of(persons)).item())
+    assert costs == pytest.approx([2.0, 2.0], rel=1e-4)
 
 
 @EACH

@@ -56,7 +56,7 @@ def ranks(tmp_path_factory):
 def test_two_ranks_hold_the_memory_of_one_process(ranks, case):
     loss = OIMLoss(num_persons=5, queue_size=7, embed_dims=8)
     for step, ids in enumerate(CASES[case]):
-        expected, *_ = train(case, step, loss, torch.cat(embeddings_of(case, step)), sum(ids, []))
+        expected, *_ = train(case, step, loss, torch.cat(embeddings_of(case, step)), [*ids[0], *ids[1]])
         for rank in ranks:
             memory, value, grad = rank[case][step]
             assert all(torch.equal(memory[name], expected[name]) for name in expected), f'step {step}'
@@ -74,4 +74,4 @@ def test_a_ranks_loss_is_that_of_its_own_persons(ranks, case):
             torch.testing.assert_close(ranks[rank][case][step][1], value)
             torch.testing.assert_close(ranks[rank][case][step][2], grad)
         loss.memory.load_state_dict(memory)
-        train(case, step, loss, torch.cat(parts), sum(ids, []))
+        train(case, step, loss, torch.cat(parts), [*ids[0], *ids[1]])

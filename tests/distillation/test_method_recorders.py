@@ -1,0 +1,104 @@
+"""Recorders see what a model's methods take and give, and only while they are asked to."""
+import copy
+
+import pytest
+import torch
+from mmrazor.registry import TASK_UTILS as MMRAZOR
+from torch import nn
+
+from mmps.distillation.recorders import AttributeRecorder, MethodInputsRecorder, MethodOutputsRecorder
+
+
+class Model(nn.Module):
+
+    def __init__(self):
+        super().__init__()
+        self.part = nn.Linear(2, 2)
+        self.register_buffer('factor', torch.tensor(2.0))
+        self.name = 'original'
+
+    def scale(self, value, plus=0):
+        return value * self.factor + plus, self.name
+
+
+def recording(recorder_class, source, model):
+    recorder = recorder_class(source)
+    recorder.initialize(model)
+    return recorder
+
+
+@pytest.mark.parametrize('recorder_class, expected', [
+    (MethodInputsRecorder, [(1,), (2, 5)]), (MethodOutputsRecorder, [(2, 'original'), (9, 'original')])])
+def test_calls_are_recorded_inside_the_context_only(recorder_class, expected):
+    model = Model()
+    recorder = recording(recorder_class, 'scale', model)
+    model.scale(7)
+    with recorder:
+        model.scale(1)
+        model.scale(2, 5)
+    model.scale(8)
+    assert recorder.data_buffer == expected
+    assert recorder.get_record_data(record_idx=1, data_idx=0) == expected[1][0]
+    with recorder:
+        pass
+    assert recorder.data_buffer == []
+
+
+def test_methods_give_what_they_gave_before():
+    model = Model()
+    recorder = recording(MethodOutputsRecorder, 'scale', model)
+    with recorder:
+        assert model.scale(3, plus=1) == (7, 'original')
+
+
+def test_inputs_and_outputs_of_one_method_are_recorded_together():
+    model = Model()
+    inputs, outputs = (recording(each, 'scale', model) for each in (MethodInputsRecorder, MethodOutputsRecorder))
+    with inputs, outputs:
+        model.scale(3)
+    assert inputs.data_buffer == [(3,)] and outputs.data_buffer == [(6, 'original')]
+
+
+def test_an_attribute_is_read_at_the_end_of_the_context():
+    model = Model()
+    recorder = recording(AttributeRecorder, 'part.bias', model)
+    with recorder:
+        model.part.bias = nn.Parameter(torch.tensor([3.0, 4.0]))
+    assert recorder.get_record_data() is model.part.bias
+
+
+@pytest.mark.parametrize('source', ['nothing', 'name', 'part', 'part.forward'])
+@pytest.mark.parametrize('recorder_class', [MethodInputsRecorder, MethodOutputsRecorder])
+def test_what_is_no_method_is_refused_in_one_line(recorder_class, source):
+    with pytest.raises(ValueError, match=f"Model has no method '{source}'") as error:
+        recording(recorder_class, source, Model())
+    assert '\n' not in str(error.value)
+
+
+def test_a_copied_model_calls_its_own_methods():
+    """As an averaged copy of the model does."""
+    model = Model()
+    recorder = recording(MethodOutputsRecorder, 'scale', model)
+    other = copy.deepcopy(model)
+    other.factor.fill_(100)
+    other.name = 'copy'
+    assert other.scale(1) == (100, 'copy')
+    assert model.scale(1) == (2, 'original')
+    with recorder:
+        model.scale(3)
+    assert recorder.data_buffer == [(6, 'original')]
+
+
+def test_recorders_do_not_own_the_model():
+    model = Model()
+    before = set(model.state_dict())
+    holder = nn.Module()
+    holder.recorder = recording(AttributeRecorder, 'factor', model)
+    recording(MethodOutputsRecorder, 'scale', model)
+    assert set(model.state_dict()) == before and not holder.state_dict()
+
+
+@pytest.mark.parametrize('name', ['MethodInputsRecorder', 'MethodOutputsRecorder', 'AttributeRecorder'])
+def test_mmrazors_distiller_finds_them(mmps_scope, name):
+    recorder = MMRAZOR.build(dict(type=name, source='scale'))
+    assert type(recorder).__module__ == 'mmps.distillation.recorders'

@@ -1,0 +1,123 @@
+"""The hooks that keep a training honest."""
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import HOOKS as ROOT_HOOKS
+from mmengine.runner import BaseLoop
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from mmps.engine.hooks import IdentityHook, StopOnInvalidLossHook
+from mmps.models import IdentityMemory
+
+
+class Persons(Dataset):
+
+    def __init__(self, metainfo):
+        self.metainfo = metainfo
+
+    def __len__(self):
+        return 1
+
+
+class Loop(BaseLoop):
+
+    def run(self):
+        pass
+
+
+def model_with(num_persons, teacher=None):
+    model = nn.Module()
+    model.memory = IdentityMemory(num_persons, 4, 8)
+    if teacher is not None:
+        model.teacher = model_with(teacher)
+    return model
+
+
+def runner_with(model, **metainfo):
+    loop = Loop(None, DataLoader(Persons(metainfo)))
+    return SimpleNamespace(_train_loop=loop, train_loop=loop, model=model, logger=MMLogger.get_instance('hooks'))
+
+
+def test_the_data_set_sizes_an_open_memory():
+    model = model_with(0)
+    IdentityHook().before_run(runner_with(model, num_persons=7, dataset_type='PRW'))
+    assert model.memory.num_persons == 7 and not model.memory.lut.any()
+
+
+def test_a_memory_of_the_right_size_is_left_alone():
+    model = model_with(7, teacher=7)
+    model.memory.lut.fill_(1)
+    IdentityHook().before_run(runner_with(model, num_persons=7))
+    assert model.memory.lut.eq(1).all()
+
+
+def test_a_wrapped_model_is_sized_too(monkeypatch):
+    from mmengine.model import MMDistributedDataParallel
+    wrapper = MMDistributedDataParallel.__new__(MMDistributedDataParallel)
+    nn.Module.__init__(wrapper)
+    wrapper.module = model_with(0)
+    IdentityHook().before_run(runner_with(wrapper, num_persons=7))
+    assert wrapper.module.memory.num_persons == 7
+
+
+@pytest.mark.parametrize('model, numbers', [
+    (model_with(5), ('num_persons=5', '7')),
+    (model_with(7, teacher=9), ('teacher', '9', '7')),
+    (model_with(0, teacher=9), ('teacher', '9', '7')),
+    (model_with(0, teacher=0), ('teacher', '0', '7')),
+], ids=['model', 'teacher', 'teacher of an open student', 'open teacher'])
+def test_another_number_is_refused_in_one_line_with_both(model, numbers):
+    with pytest.raises(ValueError) as error:
+        IdentityHook().before_run(runner_with(model, num_persons=7, dataset_type='PRW'))
+    message = str(error.value)
+    assert all(number in message for number in numbers) and 'PRW' in message and '\n' not in message
+
+
+@pytest.mark.parametrize('metainfo', [{}, {'num_persons': 0}])
+def test_a_training_set_without_identities_is_refused(metainfo):
+    with pytest.raises(ValueError, match=r'PRW.*no labelled identity'):
+        IdentityHook().before_run(runner_with(model_with(0), dataset_type='PRW', **metainfo))
+
+
+def test_a_test_needs_no_training_set():
+    model = model_with(0)
+    IdentityHook().before_run(SimpleNamespace(_train_loop=dict(type='EpochBasedTrainLoop'), model=model))
+    assert model.memory.num_persons == 0
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+def test_an_invalid_loss_stops_the_training_and_is_named(value):
+    outputs = {'loss': torch.tensor(value), 'loss_reid': torch.tensor(value), 'loss_cls': torch.tensor(0.5),
+               'acc': torch.tensor(float('nan'))}
+    with pytest.raises(FloatingPointError, match='iteration 42') as error:
+        StopOnInvalidLossHook().after_train_iter(SimpleNamespace(iter=41), 0, None, outputs)
+    message = str(error.value)
+    assert f'loss = {value}' in message and f'loss_reid = {value}' in message
+    assert 'loss_cls' not in message and 'acc' not in message and '\n' not in message
+
+
+def test_valid_losses_pass():
+    hook = StopOnInvalidLossHook()
+    hook.after_train_iter(SimpleNamespace(iter=0), 0, None, {'loss': torch.tensor(1.0), 'acc': torch.tensor(float('nan'))})
+    hook.after_train_iter(SimpleNamespace(iter=0), 0, None, None)
+
+
+def test_an_interval_skips_checks():
+    hook, runner = StopOnInvalidLossHook(interval=10), SimpleNamespace(iter=8)
+    hook.after_train_iter(runner, 0, None, {'loss': torch.tensor(float('nan'))})
+    runner.iter = 9
+    with pytest.raises(FloatingPointError, match='iteration 10'):
+        hook.after_train_iter(runner, 0, None, {'loss': torch.tensor(float('nan'))})
+
+
+def test_the_default_runtime_has_both_and_checks_before_it_saves(repository, mmps_scope):
+    cfg = Config.fromfile(repository / 'configs/_base_/default_runtime.py')
+    hooks = [ROOT_HOOKS.build(hook) for hook in cfg.custom_hooks]
+    assert {type(hook) for hook in hooks} == {IdentityHook, StopOnInvalidLossHook}
+    from mmengine.hooks import CheckpointHook
+    from mmengine.runner.priority import get_priority
+    assert all(get_priority(hook.priority) < get_priority(CheckpointHook.priority) for hook in hooks)

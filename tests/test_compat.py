@@ -1,0 +1,43 @@
+"""What upstream broke works, and no more than that was opened."""
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MessageHub
+
+import mmps  # noqa: F401
+
+
+class Unlisted:
+    """Not in a checkpoint that MMEngine writes."""
+
+
+def test_mmrazors_models_import():
+    from mmrazor.models import ConfigurableDistiller, PKDLoss, SingleTeacherDistill
+    assert all(isinstance(each, type) for each in (ConfigurableDistiller, PKDLoss, SingleTeacherDistill))
+
+
+def test_mmengines_checkpoints_load_weights_only(tmp_path):
+    hub = MessageHub('checkpoint')
+    for step in range(3):
+        hub.update_scalar('train/loss', torch.tensor(step / 2))
+        hub.update_scalar('train/time', np.float64(step))
+        hub.update_scalar('train/data_time', step)
+    hub.update_info('iter', 3)
+    hub.update_info('last_ckpt', 'epoch_1.pth')
+    torch.save({'meta': {'epoch': 1, 'iter': 3}, 'state_dict': {'weight': torch.ones(2)}, 'message_hub': hub.state_dict()},
+               tmp_path / 'a.pth')
+    loaded = torch.load(tmp_path / 'a.pth', weights_only=True)
+    restored = MessageHub('restored')
+    restored.load_state_dict(loaded['message_hub'])
+    assert restored.get_info('iter') == 3
+    for name in ('train/loss', 'train/time', 'train/data_time'):
+        for ours, theirs in zip(restored.get_scalar(name).data, hub.get_scalar(name).data, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_other_classes_in_a_checkpoint_are_still_refused(tmp_path):
+    torch.save({'state_dict': {}, 'extra': Unlisted()}, tmp_path / 'a.pth')
+    with pytest.raises(pickle.UnpicklingError, match='Unlisted'):
+        torch.load(tmp_path / 'a.pth')

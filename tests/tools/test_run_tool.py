@@ -1,0 +1,99 @@
+"""What a tool says about wrong input."""
+import pytest
+import torch
+from mmengine.registry import Registry
+from torch.utils.data import DataLoader, Dataset
+
+from mmps.apis import run_tool
+from mmps.apis.run import one_line
+from mmps.datasets.reading import AnnotationError
+
+
+class Failing(Dataset):
+
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        try:
+            raise KeyError('what it came from')
+        except KeyError as cause:
+            raise self.error from cause
+
+
+def message_of(error):
+    """What run_tool ends with."""
+    def main():
+        raise error
+    with pytest.raises(SystemExit) as stop:
+        run_tool(main)
+    return stop.value.code
+
+
+@pytest.mark.parametrize('error', [FileNotFoundError('a.mat: no such file'), ValueError('a.mat: no such file'),
+                                   FloatingPointError('a.mat: no such file'), AnnotationError('a.mat: no such file')])
+def test_wrong_input_ends_with_one_line(error):
+    assert message_of(error) == 'error: a.mat: no such file'
+
+
+def test_an_error_of_the_system_names_its_file(tmp_path):
+    with pytest.raises(OSError) as raised:
+        (tmp_path / 'nothing').read_text()
+    assert message_of(raised.value) == f'error: {tmp_path}/nothing: No such file or directory'
+
+
+def test_a_registrys_words_are_left_out():
+    registry = Registry('thing')
+
+    @registry.register_module()
+    class Thing:
+
+        def __init__(self):
+            raise ValueError('a.mat: expected the key Img')
+
+    with pytest.raises(ValueError) as error:
+        registry.build(dict(type='Thing'))
+    assert one_line(error.value) == 'a.mat: expected the key Img'
+    wrapped = ValueError('class `Runner` in mmengine/runner/runner.py: class `CUHKSYSU` in mmps/datasets/cuhk_sysu.py: '
+                         'a.mat: expected the key Img')
+    assert one_line(wrapped) == 'a.mat: expected the key Img'
+
+
+@pytest.mark.parametrize('error', [FileNotFoundError('a.jpg: no such file'), ValueError('a.jpg: no such file'),
+                                   AnnotationError('a.jpg: no such file')])
+def test_a_data_workers_traceback_is_left_out(error):
+    with pytest.raises(type(error)) as raised:
+        next(iter(DataLoader(Failing(error), num_workers=1)))
+    assert 'Original Traceback' in str(raised.value)
+    assert one_line(raised.value) == 'a.jpg: no such file'
+
+
+def test_several_lines_become_one():
+    assert one_line(ValueError('first\nsecond')) == 'first second'
+    assert one_line(ValueError()) == 'ValueError'
+
+
+@pytest.mark.parametrize('error', [KeyError('x'), RuntimeError('x'), TypeError('x'), AssertionError('x')])
+def test_bugs_keep_their_traceback(error):
+    def main():
+        raise error
+    with pytest.raises(type(error)):
+        run_tool(main)
+
+
+def test_a_traceback_can_be_asked_for(monkeypatch):
+    monkeypatch.setenv('MMPS_TRACEBACK', '1')
+
+    def main():
+        raise ValueError('x')
+    with pytest.raises(ValueError):
+        run_tool(main)
+
+
+def test_nothing_wrong_is_no_exit():
+    done = []
+    run_tool(lambda: done.append(torch.ones(1)))
+    assert done
