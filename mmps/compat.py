@@ -1,4 +1,5 @@
 """The only file that works around upstream. Each function names the versions that need it and does nothing elsewhere."""
+import pickle
 import sys
 import types
 
@@ -41,15 +42,24 @@ def import_mmrazor_models() -> None:
     import mmrazor.models  # noqa: F401
 
 
+def _statistic(owner: type, name: str):
+    """What ``getattr`` means in MMEngine's checkpoints: one of the statistics that a log history carries."""
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+        raise pickle.UnpicklingError(f'refused to load: getattr({owner!r}, {name!r})')
+    return getattr(owner, name)
+
+
 def allow_mmengine_checkpoints() -> None:
     """mmengine 0.10.7 on torch >= 2.6: ``torch.load`` is weights-only, MMEngine's checkpoints hold more than weights.
 
     Exactly what they hold beside tensors is allowed (log histories and the NumPy arrays in them); the check stays on.
     """
     if digit_version('2.6.0') <= TORCH and digit_version(mmengine.__version__) <= digit_version('0.10.7'):
-        reconstruct = np.empty(0).__reduce__()[0]
+        reconstruct, scalar = (value.__reduce__()[0] for value in (np.empty(0), np.float64(0)))
         dtypes = [type(np.dtype(kind)) for kind in ('float64', 'float32', 'int64', 'int32', 'bool')]
-        torch.serialization.add_safe_globals([HistoryBuffer, reconstruct, np.ndarray, np.dtype, *dtypes])
+        statistics = [(_statistic, f'{module}.getattr') for module in ('builtins', '__builtin__')]
+        torch.serialization.add_safe_globals(
+            [HistoryBuffer, *statistics, reconstruct, scalar, np.ndarray, np.dtype, *dtypes])
 
 
 # MMEngine resolves ``mmps::config.py`` for the packages in this table only.

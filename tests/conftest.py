@@ -37,7 +37,7 @@ def mmps_scope():
 
 def fpn_config(width: int = 8, num_persons: int = 6) -> dict:
     """The small FPN detector of the demo, smaller still; D is twice the width."""
-    return changed('oim_r18-w16_fpn.py', {
+    return changed('oim_r18-w8_fpn.py', {
         'backbone.base_channels': width,
         'neck.in_channels': [width, 2 * width, 4 * width, 8 * width],
         'neck.out_channels': 2 * width,

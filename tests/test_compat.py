@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MessageHub
+from mmengine.logging import HistoryBuffer, MessageHub
 
 import mmps  # noqa: F401
 
@@ -26,12 +26,13 @@ def test_mmengines_checkpoints_load_weights_only(tmp_path):
         hub.update_scalar('train/data_time', step)
     hub.update_info('iter', 3)
     hub.update_info('last_ckpt', 'epoch_1.pth')
+    hub.update_info('best_score', np.float64(0.5))
     torch.save({'meta': {'epoch': 1, 'iter': 3}, 'state_dict': {'weight': torch.ones(2)}, 'message_hub': hub.state_dict()},
                tmp_path / 'a.pth')
     loaded = torch.load(tmp_path / 'a.pth', weights_only=True)
     restored = MessageHub('restored')
     restored.load_state_dict(loaded['message_hub'])
-    assert restored.get_info('iter') == 3
+    assert restored.get_info('iter') == 3 and restored.get_info('best_score') == 0.5
     for name in ('train/loss', 'train/time', 'train/data_time'):
         for ours, theirs in zip(restored.get_scalar(name).data, hub.get_scalar(name).data, strict=True):
             np.testing.assert_array_equal(ours, theirs)
@@ -40,4 +41,17 @@ def test_mmengines_checkpoints_load_weights_only(tmp_path):
 def test_other_classes_in_a_checkpoint_are_still_refused(tmp_path):
     torch.save({'state_dict': {}, 'extra': Unlisted()}, tmp_path / 'a.pth')
     with pytest.raises(pickle.UnpicklingError, match='Unlisted'):
+        torch.load(tmp_path / 'a.pth')
+
+
+class Reaching:
+    """Unpickles to an attribute of an allowed class that no checkpoint needs."""
+
+    def __reduce__(self):
+        return getattr, (HistoryBuffer, '__subclasses__')
+
+
+def test_a_checkpoint_reaches_no_attribute_but_a_log_historys_statistics(tmp_path):
+    torch.save({'state_dict': {}, 'extra': Reaching()}, tmp_path / 'a.pth')
+    with pytest.raises(pickle.UnpicklingError):
         torch.load(tmp_path / 'a.pth')

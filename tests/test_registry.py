@@ -64,7 +64,7 @@ def test_a_name_is_found_before_mmps_is_imported(repository, tmp_path):
 
 
 def test_a_config_of_mmps_is_a_base_from_anywhere(tmp_path):
-    name = 'oim_r18-w16-fpn_10e_synthps-mini'
+    name = 'oim_r18-w8-fpn_10e_synthps-mini'
     (tmp_path / 'mine.py').write_text(f"_base_ = 'mmps::oim/{name}.py'\nmodel = dict(backbone=dict(base_channels=8))\n")
     cfg = Config.fromfile(tmp_path / 'mine.py')
     assert cfg.model.backbone.base_channels == 8 and cfg.model.type == 'TwoStagePersonSearch'

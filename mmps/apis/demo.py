@@ -21,8 +21,8 @@ from mmps.visualization.report import Row, write_report
 from .jobs import Job, run_jobs
 
 TEACHER = 'oim/oim_r18-w32-fpn_10e_synthps-mini.py'
-STUDENT = 'oim/oim_r18-w16-fpn_10e_synthps-mini.py'
-GDPS = 'gdps/gdps_oim-r18-w32_oim-r18-w16_10e_synthps-mini.py'
+STUDENT = 'oim/oim_r18-w8-fpn_10e_synthps-mini.py'
+GDPS = 'gdps/gdps_oim-r18-w32_oim-r18-w8_10e_synthps-mini.py'
 SCORES = {'mAP': 'search/mAP', 'top-1': 'search/top-1', 'det AP': 'search/det_AP'}
 
 
@@ -189,7 +189,7 @@ def test_set(config: Path, data_root: Path) -> tuple:
 def table_rows(runs: Sequence[Run], dataset, protocol: SearchProtocol, paths: Sequence[str]) -> list[Row]:
     """Rows of the table: the colour histogram, then teacher, student and distilled student over the seeds."""
     rows = [Row('colour histogram, given boxes', histogram_scores(dataset, protocol, paths))]
-    names = {'teacher': 'teacher (OIM, R18 x 1/2)', 'student': 'student (OIM, R18 x 1/4)', 'gdps': 'student + GDPS'}
+    names = {'teacher': 'teacher (OIM, R18 x 1/2)', 'student': 'student (OIM, R18 x 1/8)', 'gdps': 'student + GDPS'}
     for role, name in names.items():
         of_role = [run for run in runs if run.role == role]
         tested = [run.test_scores() for run in of_role]

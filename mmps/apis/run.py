@@ -52,5 +52,5 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename:
         return f'{error.filename}: {error.strerror}'
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    line = re.sub(r'^\w*(Error|Exception): ', '', lines[-1]) if 'Original Traceback' in str(error) else ' '.join(lines)
+    line = re.sub(r'^[\w.]*(Error|Exception): ', '', lines[-1]) if 'Original Traceback' in str(error) else ' '.join(lines)
     return re.sub(r'^(class `\w+` in \S+: )+', '', line)

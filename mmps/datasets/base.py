@@ -172,9 +172,7 @@ class PersonSearchDataset(BaseDetDataset):
         for img_id, (name, (height, width), camera, end) in enumerate(zip(
                 images, annotations.sizes.tolist(), annotations.cameras.tolist(), ends, strict=True)):
             info = {'img_path': osp.join(folder, name), 'img_id': img_id, 'img_name': name, 'cam_id': camera,
-                        'instances': instances[start:end]}
-            if height > 0:
-                info.update(height=height, width=width)
+                        'height': height, 'width': width, 'instances': instances[start:end]}
             data_list.append(info)
             start = end
         for query_id, (image, box) in enumerate(zip(
@@ -189,7 +187,7 @@ class PersonSearchDataset(BaseDetDataset):
         filter_empty, min_size = self.filter_cfg.get('filter_empty_gt', False), self.filter_cfg.get('min_size', 0)
         kept = [info for info in self.data_list
                 if not (filter_empty and all(instance['ignore_flag'] for instance in info['instances']))
-                and min(info.get('height', min_size), info.get('width', min_size)) >= min_size]
+                and min(info['height'] or min_size, info['width'] or min_size) >= min_size]
         if not kept:
             raise ValueError(f'{self.data_root}: expected training images that pass filter_cfg={self.filter_cfg}, '
                              f'none of {len(self.data_list)} does')

@@ -23,7 +23,7 @@ class _MethodRecorder(BaseRecorder):
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
         method = getattr(model, self.source, None)
-        if not callable(method):
+        if not isinstance(method, MethodType):
             raise ValueError(f"{type(self).__name__}: {type(model).__name__} has no method '{self.source}'")
         # A bound method, not a closure over the model: a copy of the model (EMA makes one) must call its own.
         setattr(model, self.source, MethodType(self._recorded(method.__func__), model))

@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 from mmengine.runner import CheckpointLoader
@@ -15,11 +16,14 @@ def load_exactly(model: nn.Module, path: str, role: str) -> None:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It belongs to another model.
+        ValueError: It is no checkpoint, or one of another model.
     """
     if '://' not in path and not Path(path).is_file():
         raise FileNotFoundError(f'{role}: there is no file {path}')
-    checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        raise ValueError(f'{role}: {path} is no checkpoint that can be loaded ({type(error).__name__})') from error
     weights = {
         name: value
         for name, value in checkpoint.get('state_dict', checkpoint).items() if not name.startswith('distiller.')

@@ -71,33 +71,36 @@ class IdentityMemory(nn.Module):
             person_ids: (N,), -1 = unlabelled.
         """
         embeddings, person_ids = gather_persons(embeddings.detach().float(), person_ids)
-        self._update_lut(embeddings, person_ids)
-        self._update_queue(embeddings[person_ids < 0])
+        by_identity = person_ids.argsort(stable=True)  # keeps the batch's order within an identity, -1 first
+        num_unlabelled = int((person_ids < 0).sum())
+        self._update_queue(embeddings, by_identity[:num_unlabelled])
+        if num_unlabelled < len(person_ids):
+            self._update_lut(embeddings, by_identity[num_unlabelled:], person_ids)
 
-    def _update_lut(self, embeddings: Tensor, person_ids: Tensor) -> None:
-        labelled = (person_ids >= 0).nonzero().flatten()
-        if len(labelled) == 0:
-            return
+    def _update_lut(self, embeddings: Tensor, labelled: Tensor, person_ids: Tensor) -> None:
         # The sightings of one identity follow each other, those of different ones do not meet: round r takes the r-th
         # sighting of every identity at once. Identities seen most come first, so that a round concerns the first few.
-        identities, column, counts = torch.unique(person_ids[labelled], return_inverse=True, return_counts=True)
-        by_count = torch.argsort(counts, descending=True, stable=True)
-        order = labelled[torch.argsort(torch.argsort(by_count)[column], stable=True)]
-        identities, counts = identities[by_count], counts[by_count]
-        first = counts.cumsum(0) - counts
-        rows = self.lut[identities]
-        present = (counts > torch.arange(int(counts[0]), device=counts.device)[:, None]).sum(1).tolist()
-        for sighting, n in enumerate(present):
-            seen = embeddings.index_select(0, order.index_select(0, first[:n] + sighting))
-            F.normalize(seen.lerp_(rows[:n], self.momentum), out=rows[:n])
-        self.lut[identities] = rows
+        identities, column, counts = torch.unique_consecutive(
+            person_ids[labelled], return_inverse=True, return_counts=True)
+        sighting = torch.arange(len(column), device=column.device) - (counts.cumsum(0) - counts)[column]
+        by_round = (sighting * len(column) - counts[column]).argsort(stable=True)
+        identities = identities[column[by_round[:len(identities)]]]
+        rows = self.lut.index_select(0, identities)
+        seen = torch.empty_like(rows)  # one workspace: allocating in each round would cost more than its arithmetic
+        for persons in labelled[by_round].split(sighting.bincount().tolist()):
+            before, after = rows[:len(persons)], seen[:len(persons)]
+            torch.index_select(embeddings, 0, persons, out=after).lerp_(before, self.momentum)
+            torch.div(after, torch.linalg.vector_norm(after, dim=1, keepdim=True).clamp_min_(1e-12), out=before)
+        self.lut.index_copy_(0, identities, rows)
 
-    def _update_queue(self, embeddings: Tensor) -> None:
-        size, count = len(self.queue), len(embeddings)
-        slots = (self.queue_position + torch.arange(count, device=embeddings.device)) % max(size, 1)
+    def _update_queue(self, embeddings: Tensor, unlabelled: Tensor) -> None:
+        size = len(self.queue)
+        if size == 0:
+            return
+        slots = (self.queue_position + torch.arange(len(unlabelled), device=unlabelled.device)) % size
         # Of more than Q persons the last Q stay: no slot is written twice in one go.
-        self.queue[slots[count - min(count, size):]] = embeddings[count - min(count, size):]
-        self.queue_position.copy_((self.queue_position + count) % max(size, 1))
+        self.queue.index_copy_(0, slots[-size:], embeddings.index_select(0, unlabelled[-size:]))
+        self.queue_position.add_(len(unlabelled)).remainder_(size)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         lut = state_dict.get(f'{prefix}lut')

@@ -45,7 +45,7 @@ def test_changed_annotation_is_read_again(prw):
 def test_images_that_appear_later_give_their_size(prw):
     frame = prw / 'frames/c1s1_000001.jpg'
     frame.unlink()
-    assert 'height' not in PRW(data_root=str(prw)).get_data_info(0)
+    assert PRW(data_root=str(prw)).get_data_info(0)['height'] == 0
     write_image(frame, 100, 60)
     assert PRW(data_root=str(prw)).get_data_info(0)['height'] == 60
 

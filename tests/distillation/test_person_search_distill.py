@@ -15,7 +15,7 @@ def distill_config(repository, detector_config):
     """distill_config(only a loss or None, **changes of the model) -> the demo's distillation, narrower."""
 
     def make(only: str | None = None, teacher: dict | None = None, **changes):
-        cfg = Config.fromfile(repository / 'configs/gdps/gdps_oim-r18-w32_oim-r18-w16_10e_synthps-mini.py').model
+        cfg = Config.fromfile(repository / 'configs/gdps/gdps_oim-r18-w32_oim-r18-w8_10e_synthps-mini.py').model
         changes = dict(architecture=detector_config(width=4), teacher=teacher or detector_config(width=8),
                        teacher_ckpt=None) | changes
         for connector in cfg.distiller.connectors.values():

@@ -20,9 +20,9 @@ from mmps.registry import MODELS
 from mmps.synthetic import generate
 
 ROOT = Path(__file__).parents[2]
-STUDENT = ROOT / 'configs/oim/oim_r18-w16-fpn_10e_synthps-mini.py'
+STUDENT = ROOT / 'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py'
 TEACHER = ROOT / 'configs/oim/oim_r18-w32-fpn_10e_synthps-mini.py'
-DISTIL = ROOT / 'configs/gdps/gdps_oim-r18-w32_oim-r18-w16_10e_synthps-mini.py'
+DISTIL = ROOT / 'configs/gdps/gdps_oim-r18-w32_oim-r18-w8_10e_synthps-mini.py'
 
 # Both at half their width.
 NARROW = {

@@ -17,10 +17,10 @@ distiller = dict(
         for level in range(len(strides))
     },
     distill_losses=dict(
-        loss_relation=dict(type='RelationLoss', loss_weight=1.0),
-        loss_response=dict(type='ResponseLoss', temperature=0.1, loss_weight=1.0),
+        loss_relation=dict(type='RelationLoss', loss_weight=10.0),
+        loss_response=dict(type='ResponseLoss', temperature=0.1, loss_weight=100.0),
         **{
-            f'loss_feature{level}': dict(type='PersonFeatureLoss', stride=stride, loss_weight=0.25)
+            f'loss_feature{level}': dict(type='PersonFeatureLoss', stride=stride, loss_weight=0.5)
             for level, stride in enumerate(strides)
         }),
     loss_forward_mappings=dict(

@@ -1,5 +1,5 @@
 # The same on a sample of a few consecutive frames: queries and galleries need not be a second apart.
-_base_ = './oim_r18-w16-fpn_500it_mot.py'
+_base_ = './oim_r18-w8-fpn_500it_mot.py'
 data_root = 'data/mot17-mini'
 train_dataloader = dict(dataset=dict(data_root=data_root))
 val_dataloader = dict(dataset=dict(data_root=data_root, frame_gap=1))

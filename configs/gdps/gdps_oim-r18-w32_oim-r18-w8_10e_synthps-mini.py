@@ -1,8 +1,8 @@
-_base_ = ['../oim/oim_r18-w16-fpn_10e_synthps-mini.py', '../_base_/distillers/gdps_fpn.py']
+_base_ = ['../oim/oim_r18-w8-fpn_10e_synthps-mini.py', '../_base_/distillers/gdps_fpn.py']
 
 distiller = _base_.distiller
 distiller.connectors = {
-    name: dict(connector, in_channel=64, out_channel=128)
+    name: dict(connector, in_channel=32, out_channel=64)
     for name, connector in distiller.connectors.items()
 }
 

@@ -1,6 +1,6 @@
 # A small OIM, trained from scratch on the frames of any MOTChallenge folder, at half of 1920 x 1080.
 _base_ = [
-    '../_base_/models/oim_r18-w16_fpn.py', '../_base_/datasets/mot.py',
+    '../_base_/models/oim_r18-w8_fpn.py', '../_base_/datasets/mot.py',
     '../_base_/schedules/schedule_500it_scratch.py'
 ]
 img_scale = (960, 540)
