@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Trains a detector, or a student under distillation, from a config."""
+from mmengine.device import get_device
 from mmengine.runner import Runner
 
 from mmps.apis import config_parser, load_config, run_tool
@@ -14,6 +15,8 @@ def main() -> None:
     args = parser.parse_args()
     cfg = load_config(args)
     if args.amp:
+        if get_device() == 'cpu':
+            raise ValueError("--amp needs a GPU: MMCV's operators have no half precision on the CPU")
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
     if args.auto_scale_lr:

@@ -3,7 +3,8 @@
     python tools/benchmarks/memory.py [--repeats 60]
 
 640 embeddings: 5 images, 8 persons each, 16 RoIs a person; D 256, 5,532 identities, a queue of 5,000; once with every
-person labelled, once with a fifth of them without identity. Both take turns in one run, so that whatever else the machine does falls on both.
+person labelled, once with a fifth of them without identity. Both ways take turns in one run, so that whatever else the
+machine does falls on both.
 """
 import argparse
 import time
