@@ -36,7 +36,9 @@ def test_modules_are_built_from_every_scope(scope):
 @pytest.mark.parametrize('kind, name', [
     ('MODELS', 'ResNet'), ('MODELS', 'FPN'), ('MODELS', 'RPNHead'), ('TASK_UTILS', 'MaxIoUAssigner'),
     ('DATASETS', 'CocoDataset'), ('TRANSFORMS', 'Resize'), ('METRICS', 'CocoMetric'), ('HOOKS', 'NumClassCheckHook'),
-    ('HOOKS', 'EMAHook'), ('DATA_SAMPLERS', 'AspectRatioBatchSampler')])
+    ('HOOKS', 'EMAHook'), ('DATA_SAMPLERS', 'AspectRatioBatchSampler'),
+    ('VISUALIZERS', 'DetLocalVisualizer'), ('PARAM_SCHEDULERS', 'QuadraticWarmupLR'),
+    ('OPTIM_WRAPPER_CONSTRUCTORS', 'LearningRateDecayOptimizerConstructor')])
 def test_others_names_need_no_prefix_in_mmpss_scope(kind, name):
     assert getattr(registry, kind).get(name) is not None
     root = getattr(mmengine, kind)

@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument('--show-queries', type=int, default=12, help='how many queries it shows, drawn evenly')
     args = parser.parse_args()
     cfg = load_config(args)
-    cfg.load_from = None
+    cfg.load_from, cfg.resume = None, False  # the checkpoint on the command line is the one that is tested
     if args.out:
         cfg.test_evaluator.outfile = args.out
     runner = Runner.from_cfg(cfg)

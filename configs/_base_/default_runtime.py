@@ -6,7 +6,8 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
-    sampler_seed=dict(type='DistSamplerSeedHook'))
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    sync_buffers=dict(type='SyncBuffersHook'))  # all ranks test, and save, the same running statistics
 custom_hooks = [dict(type='IdentityHook'), dict(type='StopOnInvalidLossHook')]
 
 env_cfg = dict(

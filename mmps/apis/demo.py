@@ -67,13 +67,33 @@ class Run:
     def predictions(self) -> Path:
         return self.work_dir / 'test' / 'predictions.npz'
 
-    def forget_if_changed(self) -> None:
-        """Drops what an earlier call left if it was trained with another config; otherwise that is used or resumed."""
-        wanted, stamp = self.loaded.pretty_text, self.work_dir / 'demo_config.py'
-        if self.work_dir.exists() and (not stamp.is_file() or stamp.read_text() != wanted):
+    @property
+    def is_trained(self) -> bool:
+        """Whether the last checkpoint is there, whole: MMEngine names it only after it is written."""
+        note = self.work_dir / 'last_checkpoint'
+        return note.is_file() and Path(note.read_text().strip()).name == self.checkpoint.name and self.checkpoint.is_file()
+
+    def forget(self) -> None:
+        """Drops all that earlier calls left.
+
+        Raises:
+            ValueError: The folder is not one that the demo made.
+        """
+        if self.work_dir.exists():
+            if not self.stamp.is_file():
+                raise ValueError(f'{self.work_dir}: not made by the demo, so it is not replaced; give another --work-dir')
             shutil.rmtree(self.work_dir)
-        self.work_dir.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(wanted)
+        self.work_dir.mkdir(parents=True)
+        self.stamp.write_text(self.loaded.pretty_text)
+
+    def forget_if_changed(self) -> None:
+        """Drops what an earlier call left if it was made with another config; otherwise it is used, or resumed."""
+        if not self.stamp.is_file() or self.stamp.read_text() != self.loaded.pretty_text:
+            self.forget()
+
+    @property
+    def stamp(self) -> Path:
+        return self.work_dir / 'demo_config.py'
 
     def scalars(self) -> Iterator[dict]:
         """What MMEngine logged during training, in order, from this call and earlier ones."""
@@ -91,9 +111,15 @@ class Run:
                     curves.setdefault(key, []).append((entry['iter'], value))
         return curves
 
+    def test_logs(self) -> list[Path]:
+        return sorted((self.work_dir / 'test').glob('2*/*.json'))
+
+    @property
+    def is_tested(self) -> bool:
+        return self.predictions.is_file() and bool(self.test_logs())
+
     def test_scores(self) -> dict:
-        path = max((self.work_dir / 'test').glob('2*/*.json'))
-        return json.loads(path.read_text().splitlines()[-1])
+        return json.loads(self.test_logs()[-1].read_text().splitlines()[-1])
 
 
 def demo(configs: Path, tools: Path, work_dir: Path, data_root: Path, seeds: int = 1) -> Path:
@@ -109,17 +135,14 @@ def demo(configs: Path, tools: Path, work_dir: Path, data_root: Path, seeds: int
     Returns:
         The report's path.
     """
-    generate(data_root, 'cuhk-sysu', 'mini', seed=0, workers=len(os.sched_getaffinity(0)))
+    generate(data_root, 'cuhk-sysu', 'mini', seed=0, workers=os.cpu_count() or 1)
     runs = list_runs(configs, work_dir, data_root, seeds)
     for run in runs:
         run.forget_if_changed()
-    # Before the teacher's checkpoint is replaced, what was distilled from the old one must go.
-    teacher = runs[0]
-    if not teacher.checkpoint.is_file():
+    if not runs[0].is_trained:  # what was distilled, or begun, with another teacher must go
         for run in runs:
-            if run.role == 'gdps' and run.checkpoint.is_file():
-                run.checkpoint.unlink()
-                (run.work_dir / 'last_checkpoint').unlink()
+            if run.role == 'gdps':
+                run.forget()
     train(runs, tools)
     test(runs, tools)
     dataset, protocol, paths = test_set(configs / STUDENT, data_root)
@@ -148,10 +171,11 @@ def list_runs(configs: Path, work_dir: Path, data_root: Path, seeds: int) -> lis
 
 def train(runs: Sequence[Run], tools: Path) -> None:
     """Trains what is not trained yet, two at a time; GDPS waits for its teacher."""
-    todo = [run for run in runs if not run.checkpoint.is_file()]
+    todo = [run for run in runs if not run.is_trained]
     pending = {run.name for run in todo}
     jobs = []
     for run in todo:
+        shutil.rmtree(run.work_dir / 'test', ignore_errors=True)
         steps = run.loaded.max_epochs * num_batches(run.loaded)
         jobs.append(Job(run.name, run.command(tools), run.work_dir / 'train.log', steps,
                         lambda run=run: max((entry.get('iter', 0) for entry in run.scalars()), default=0),
@@ -173,8 +197,9 @@ def build_dataset(cfg: dict):
 
 def test(runs: Sequence[Run], tools: Path) -> None:
     """Tests, one at a time, whose time is to be compared."""
-    todo = [run for run in runs if not run.predictions.is_file()]
-    for run in todo:
+    for run in runs:
+        if run.is_tested:
+            continue
         run_jobs([Job(f'test {run.name}', run.test_command(tools), run.work_dir / 'test.log', 1,
                       lambda run=run: int(run.predictions.is_file()))], workers=1)
 

@@ -40,7 +40,7 @@ def run_jobs(jobs: Sequence[Job], workers: int, poll: float = 1.0) -> dict[str, 
         ChildProcessError: A job ended with another status than 0; names its log. The others are stopped.
     """
     waiting, running, seconds = list(jobs), {}, {}
-    cores = len(os.sched_getaffinity(0))
+    cores = os.cpu_count() or 1
     try:
         while waiting or running:
             ready = [job for job in waiting if all(name in seconds for name in job.after)]

@@ -6,7 +6,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, DictAction
+
+from mmps.compat import launch_on_cpu
 
 # What wrong input raises: a file that is missing or unreadable, a value that does not fit, a loss that is not finite.
 EXPECTED = (OSError, ValueError, FloatingPointError)
@@ -31,6 +34,7 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     cfg.merge_from_dict(args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    launch_on_cpu(cfg)
     return cfg
 
 
@@ -41,6 +45,8 @@ def run_tool(main: Callable[[], None]) -> None:
     """
     try:
         main()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()  # a rank that just exits may take its peers down
     except EXPECTED as error:
         if os.environ.get('MMPS_TRACEBACK'):
             raise

@@ -1,8 +1,12 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from mmdet.structures import SampleList
 from mmrazor.models import SingleTeacherDistill
 from mmrazor.models.utils import add_prefix
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmps.models.checkpoint import load_exactly
 from mmps.registry import MODELS
@@ -30,8 +34,16 @@ class PersonSearchDistill(SingleTeacherDistill):
         ValueError: It is of another architecture; or teacher and student normalise images differently.
     """
 
-    def __init__(self, *args, teacher_ckpt: str | None = None, box_jitter: float = 0.0, **kwargs):
-        super().__init__(*args, teacher_ckpt=None, teacher_trainable=False, **kwargs)
+    def __init__(self,
+                 *,
+                 architecture: dict | nn.Module,
+                 teacher_ckpt: str | None = None,
+                 box_jitter: float = 0.0,
+                 **kwargs):
+        if isinstance(architecture, dict):
+            architecture = MODELS.build(architecture)
+        with torch.random.fork_rng(devices=[]):  # so that the student starts where it would without a teacher
+            super().__init__(architecture=architecture, teacher_ckpt=None, teacher_trainable=False, **kwargs)
         self.box_jitter = box_jitter
         if teacher_ckpt:
             load_exactly(self.teacher, teacher_ckpt, 'teacher_ckpt')
@@ -52,24 +64,30 @@ class PersonSearchDistill(SingleTeacherDistill):
 
     def loss(self, batch_inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
         """(B, 3, H, W) images and their samples -> the student's own losses (``student.*``) and ``distill.*``."""
-        boxes = jitter_boxes(person_boxes(data_samples), self.box_jitter)
-        self.distiller.set_deliveries_override(False)
-        with torch.no_grad(), self.distiller.teacher_recorders, self.distiller.deliveries:
+        distiller, boxes = self.distiller, jitter_boxes(person_boxes(data_samples), self.box_jitter)
+        if self.distillation_stopped:
+            return add_prefix(self.student.loss(batch_inputs, data_samples), 'student')
+
+        distiller.set_deliveries_override(False)
+        with torch.no_grad(), distiller.teacher_recorders, distiller.deliveries:
             feats = self.teacher.extract_feat(batch_inputs)
-            if reads_persons(self.distiller.teacher_recorders):
+            if reads_persons(distiller.teacher_recorders):
                 self.teacher.embed(feats, boxes)
 
         losses = {}
-        self.distiller.set_deliveries_override(True)
-        with self.distiller.student_recorders, self.distiller.deliveries:
+        distiller.set_deliveries_override(True)
+        with distiller.student_recorders, distiller.deliveries:
             feats = self.student.extract_feat(batch_inputs)
             if self.calculate_student_loss:
                 losses = add_prefix(self.student.loss_from_feats(feats, data_samples), 'student')
-            if reads_persons(self.distiller.student_recorders):
-                self.student.embed(feats, boxes)
+            if reads_persons(distiller.student_recorders):
+                with fixed_statistics(self.student):
+                    self.student.embed(feats, boxes)
 
-        if not self.distillation_stopped:
-            losses.update(add_prefix(self.distiller.compute_distill_losses(), 'distill'))
+        losses.update(add_prefix(distiller.compute_distill_losses(), 'distill'))
+        for recorders in (distiller.teacher_recorders, distiller.student_recorders):
+            for recorder in recorders.recorders.values():
+                recorder.reset_data_buffer()  # or the batch's graph would live until the next one
         return losses
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
@@ -91,6 +109,20 @@ def _keep_student(module: nn.Module, state_dict: dict, prefix: str, local_metada
             state_dict[prefix + key[len(f'{prefix}architecture.'):]] = state_dict.pop(key)
 
 
+@contextmanager
+def fixed_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch norms use their running statistics and leave them alone: a batch has few persons, and the student's statistics
+    are to be those of its own training."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
+
+
 def reads_persons(recorders) -> bool:
     """Whether any of the recorders needs the detector to embed the batch's persons."""
     return any(recorder.source == 'embed' for recorder in recorders.recorders.values())
@@ -98,8 +130,12 @@ def reads_persons(recorders) -> bool:
 
 def check_preprocessing(student: nn.Module, teacher: nn.Module) -> None:
     """The student's preprocessor serves both."""
-    for name in ('mean', 'std'):
-        ours, theirs = (getattr(model.data_preprocessor, name).flatten().tolist() for model in (student, teacher))
-        if ours != theirs:
-            raise ValueError(f'the student normalises images with {name} {ours}, its teacher with {theirs}: '
-                             'they see the same batch and must agree')
+    ours, theirs = (describe_preprocessing(model.data_preprocessor) for model in (student, teacher))
+    if ours != theirs:
+        raise ValueError(f'the student normalises images with {ours}, its teacher with {theirs}: '
+                         'they see the same batch and must agree')
+
+
+def describe_preprocessing(preprocessor: nn.Module) -> str:
+    mean, std = (getattr(preprocessor, name).flatten().tolist() for name in ('mean', 'std'))
+    return f'mean {mean}, std {std}, channels {"swapped" if preprocessor._channel_conversion else "as loaded"}'

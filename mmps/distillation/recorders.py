@@ -68,10 +68,11 @@ class MethodOutputsRecorder(_MethodRecorder):
 
 @TASK_UTILS.register_module()
 class AttributeRecorder(BaseRecorder):
-    """The value of an attribute at the end of the recording, e.g. ``memory.lut``."""
+    """A tensor attribute as it is when the recording begins, e.g. ``memory.lut`` before this batch is written into it."""
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
         self._model = [model]  # in a list: a recorder must not own the model as a submodule
 
-    def __exit__(self, *exc) -> None:
-        self.data_buffer.append(attrgetter(self.source)(self._model[0]))
+    def __enter__(self) -> None:
+        super().__enter__()
+        self.data_buffer.append(attrgetter(self.source)(self._model[0]).clone())

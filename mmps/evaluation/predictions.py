@@ -40,7 +40,8 @@ def save_predictions(path: str | Path, predictions: Predictions) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     dim = predictions.query_embeddings.shape[1]
-    with open(path, 'wb') as file:  # given a name, savez would add '.npz' to it
+    beside = path.with_name(f'.{path.name}.part')
+    with open(beside, 'wb') as file:  # given a name, savez would add '.npz' to it
         np.savez(
             file,
             format=np.int64(FORMAT),
@@ -54,6 +55,7 @@ def save_predictions(path: str | Path, predictions: Predictions) -> None:
             gt_person_ids=_end_to_end(predictions.gt_person_ids, np.int64),
             query_embeddings=predictions.query_embeddings.astype(np.float32),
         )
+    beside.replace(path)  # nobody finds half a file under the name
 
 
 def load_predictions(path: str | Path) -> Predictions:

@@ -2,7 +2,7 @@ import pickle
 from pathlib import Path
 
 from mmengine.runner import CheckpointLoader
-from torch import nn
+from torch import Tensor, nn
 
 
 def load_exactly(model: nn.Module, path: str, role: str) -> None:
@@ -24,10 +24,10 @@ def load_exactly(model: nn.Module, path: str, role: str) -> None:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
         raise ValueError(f'{role}: {path} is no checkpoint that can be loaded ({type(error).__name__})') from error
-    weights = {
-        name: value
-        for name, value in checkpoint.get('state_dict', checkpoint).items() if not name.startswith('distiller.')
-    }
+    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else {}
+    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ValueError(f'{role}: {path} is no checkpoint: expected named tensors, or them as state_dict')
+    weights = {name: value for name, value in weights.items() if not name.startswith('distiller.')}
     given = {name: tuple(value.shape) for name, value in weights.items()}
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     wanted |= {name: given[name] for name, shape in wanted.items()

@@ -1,3 +1,3 @@
-from .persons import jitter_boxes, person_boxes, person_ids
+from .persons import jitter_boxes, person_boxes
 
-__all__ = ['jitter_boxes', 'person_boxes', 'person_ids']
+__all__ = ['jitter_boxes', 'person_boxes']

@@ -10,11 +10,6 @@ def person_boxes(samples: SampleList) -> list[Tensor]:
     return [getattr(image_boxes, 'tensor', image_boxes) for image_boxes in boxes]
 
 
-def person_ids(samples: SampleList) -> list[Tensor]:
-    """list of (N_i,), -1 = without identity."""
-    return [sample.gt_instances.person_ids for sample in samples]
-
-
 def jitter_boxes(boxes: list[Tensor], amount: float) -> list[Tensor]:
     """Moves every edge by up to ``amount`` of the box's width or height, uniformly (DKD's spatial-invariant augmentation,
     AAAI 2021, section 3.3). A box keeps a positive size for ``amount`` < 0.5."""

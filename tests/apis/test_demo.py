@@ -18,7 +18,11 @@ def runs(tmp_path):
 def finish(run):
     run.forget_if_changed()
     run.checkpoint.write_bytes(b'')
-    (run.work_dir / 'last_checkpoint').write_text('')
+    (run.work_dir / 'last_checkpoint').write_text(str(run.checkpoint))
+    (run.work_dir / 'test/20261121_000000').mkdir(parents=True)
+    (run.work_dir / 'test/20261121_000000/20261121_000000.json').write_text('{}')
+    run.predictions.write_bytes(b'')
+    assert run.is_trained and run.is_tested
 
 
 def test_both_students_are_trained_with_every_seed_and_the_teacher_once(runs):
@@ -47,17 +51,54 @@ def test_a_finished_run_is_used_again_until_its_config_changes(runs):
     assert not runs[1].checkpoint.exists()
 
 
-def test_only_what_is_not_trained_yet_is_and_distillation_waits_for_its_teacher(runs, monkeypatch):
-    started = []
-    monkeypatch.setattr(module, 'run_jobs', lambda jobs, workers: started.extend((job.name, list(job.after)) for job in jobs))
+def test_a_folder_that_the_demo_did_not_make_is_left_alone(runs):
+    runs[1].work_dir.mkdir(parents=True)
+    (runs[1].work_dir / 'mine.txt').write_text('precious')
+    with pytest.raises(ValueError, match='not made by the demo'):
+        runs[1].forget_if_changed()
+    assert (runs[1].work_dir / 'mine.txt').read_text() == 'precious'
+
+
+@pytest.fixture
+def started(monkeypatch):
+    jobs = []
+    monkeypatch.setattr(module, 'run_jobs', lambda more, workers: jobs.extend((job.name, list(job.after)) for job in more))
     monkeypatch.setattr(module, 'num_batches', lambda cfg: 100)
+    return jobs
+
+
+def test_only_what_is_not_trained_yet_is_and_distillation_waits_for_its_teacher(runs, started):
     finish(runs[1])
+    for run in (runs[0], runs[2]):
+        run.forget_if_changed()
     module.train(runs[:3], CONFIGS)
     assert started == [('teacher', []), ('student + GDPS, seed 0', ['teacher'])]
     started.clear()
     finish(runs[0])
     module.train(runs[:3], CONFIGS)
     assert started == [('student + GDPS, seed 0', [])]
+
+
+def test_what_is_trained_again_is_tested_again(runs, started):
+    finish(runs[1])
+    runs[1].checkpoint.unlink()
+    module.train(runs[1:2], CONFIGS)
+    module.test(runs[1:2], CONFIGS)
+    assert [name for name, _ in started] == ['student, seed 0', 'test student, seed 0']
+
+
+def test_a_new_teacher_means_new_distillations(runs, started, monkeypatch, tmp_path):
+    for run in runs:
+        finish(run)
+    runs[0].checkpoint.unlink()
+    monkeypatch.setattr(module, 'generate', lambda *args, **kwargs: None)
+    monkeypatch.setattr(module, 'list_runs', lambda *args: runs)
+    monkeypatch.setattr(module, 'test_set', lambda *args: pytest.skip('far enough'))
+    with pytest.raises(pytest.skip.Exception):
+        module.demo(CONFIGS, CONFIGS, tmp_path / 'work', tmp_path / 'data', seeds=2)
+    assert [name for name, _ in started] == [
+        name for kind in ('', 'test ') for name in (f'{kind}teacher', f'{kind}student + GDPS, seed 0',
+                                                    f'{kind}student + GDPS, seed 1')]
 
 
 def test_the_colour_histogram_is_scored_on_the_annotated_boxes(tmp_path):

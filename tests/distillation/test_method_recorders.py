@@ -59,12 +59,13 @@ def test_inputs_and_outputs_of_one_method_are_recorded_together():
     assert inputs.data_buffer == [(3,)] and outputs.data_buffer == [(6, 'original')]
 
 
-def test_an_attribute_is_read_at_the_end_of_the_context():
+def test_an_attribute_is_recorded_as_it_was_before_the_context():
     model = Model()
+    before = model.part.bias.detach().clone()
     recorder = recording(AttributeRecorder, 'part.bias', model)
     with recorder:
-        model.part.bias = nn.Parameter(torch.tensor([3.0, 4.0]))
-    assert recorder.get_record_data() is model.part.bias
+        model.part.bias.data.add_(1)
+    assert torch.equal(recorder.get_record_data(), before) and not torch.equal(model.part.bias, before)
 
 
 @pytest.mark.parametrize('source', ['nothing', 'name', 'part', 'part.forward'])

@@ -68,8 +68,7 @@ def test_a_wrapped_model_is_sized_too(monkeypatch):
     (model_with(5), ('num_persons=5', '7')),
     (model_with(7, teacher=9), ('teacher', '9', '7')),
     (model_with(0, teacher=9), ('teacher', '9', '7')),
-    (model_with(0, teacher=0), ('teacher', '0', '7')),
-], ids=['model', 'teacher', 'teacher of an open student', 'open teacher'])
+], ids=['model', 'teacher', 'teacher of an open student'])
 def test_another_number_is_refused_in_one_line_with_both(model, numbers):
     with pytest.raises(ValueError) as error:
         IdentityHook().before_run(runner_with(model, num_persons=7, dataset_type='PRW'))
@@ -121,3 +120,8 @@ def test_the_default_runtime_has_both_and_checks_before_it_saves(repository, mmp
     from mmengine.hooks import CheckpointHook
     from mmengine.runner.priority import get_priority
     assert all(get_priority(hook.priority) < get_priority(CheckpointHook.priority) for hook in hooks)
+
+
+def test_a_teacher_without_identities_points_to_its_checkpoint():
+    with pytest.raises(ValueError, match=r'name its checkpoint as model\.teacher_ckpt'):
+        IdentityHook().before_run(runner_with(model_with(0, teacher=0), num_persons=7, dataset_type='PRW'))

@@ -86,7 +86,7 @@ def test_gradients_are_those_of_the_loss_before_the_update():
 
 
 def test_an_open_memory_is_refused_and_the_hook_named():
-    with pytest.raises(RuntimeError, match='IdentityHook'):
+    with pytest.raises(ValueError, match='IdentityHook'):
         OIMLoss(queue_size=5, embed_dims=8)(*persons([0]))
 
 

@@ -2,14 +2,13 @@ import pytest
 import torch
 from mmdet.structures.bbox import HorizontalBoxes
 
-from mmps.structures import jitter_boxes, person_boxes, person_ids
+from mmps.structures import jitter_boxes, person_boxes
 
 
 def test_persons_come_as_one_tensor_an_image(make_batch):
     _, samples = make_batch([[3, -1], []])
     boxes = samples[0].gt_instances.bboxes
     samples[0].gt_instances.bboxes = HorizontalBoxes(boxes)
-    assert [ids.tolist() for ids in person_ids(samples)] == [[3, -1], []]
     found = person_boxes(samples)
     assert torch.equal(found[0], boxes) and type(found[0]) is torch.Tensor
     assert found[1].shape == (0, 4)

@@ -29,4 +29,7 @@ model = dict(
             bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2]),
             loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False),
             loss_bbox=dict(type='SmoothL1Loss')),
-        embedding_head=dict(in_channels=2048, roi_feat_size=None)))
+        embedding_head=dict(in_channels=2048, roi_feat_size=None)),
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=12000, max_per_img=2000), rcnn=dict(sampler=dict(num=128, pos_fraction=0.25))),
+    test_cfg=dict(rcnn=dict(nms=dict(iou_threshold=0.4))))

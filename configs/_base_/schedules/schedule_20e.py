@@ -1,6 +1,6 @@
 # SeqNet's schedule (AAAI 2021, section 4.2): SGD 0.003 for batches of 5, 20 epochs, a drop at 16, warm-up over one epoch.
 max_epochs = 20
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=5)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [

@@ -1,6 +1,6 @@
 # OIM's schedule (CVPR 2017, section 5.2): batches of 2, 50,000 steps, a drop at 40,000.
 _base_ = '../default_runtime.py'  # which counts epochs
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=50000, val_interval=50000)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=50000, val_interval=10000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [dict(type='MultiStepLR', by_epoch=False, begin=0, end=50000, milestones=[40000], gamma=0.1)]

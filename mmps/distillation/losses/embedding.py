@@ -17,10 +17,16 @@ def persons_of(embeddings: Tensor | Sequence[Tensor]) -> Tensor:
     return (embeddings if isinstance(embeddings, Tensor) else torch.cat(list(embeddings))).float()
 
 
-def check_identities(name: str, student_lut: Tensor, teacher_lut: Tensor) -> None:
+def seen_by_both(name: str, student_lut: Tensor, teacher_lut: Tensor) -> Tensor:
+    """(I,) mask of the identities that have a row in either lookup table.
+
+    Raises:
+        ValueError: The tables are of different identities.
+    """
     if len(student_lut) != len(teacher_lut):
         raise ValueError(f'{name}: the student has num_persons={len(student_lut)}, the teacher {len(teacher_lut)}: '
                          'both must be trained on the same identities')
+    return (student_lut != 0).any(1) & (teacher_lut != 0).any(1)
 
 
 @MODELS.register_module()
@@ -49,9 +55,8 @@ class RelationLoss(nn.Module):
             other = ~torch.eye(count, dtype=torch.bool, device=student.device)
             loss = self.compare(student @ student.T, teacher @ teacher.T, other)
             if student_lut is not None and teacher_lut is not None:
-                check_identities('RelationLoss', student_lut, teacher_lut)
-                filled = (student_lut.square().sum(1) > 0).expand(count, -1)
-                loss = loss + self.compare(student @ student_lut.T, teacher @ teacher_lut.T, filled)
+                seen = seen_by_both('RelationLoss', student_lut, teacher_lut).expand(count, -1)
+                loss = loss + self.compare(student @ student_lut.T, teacher @ teacher_lut.T, seen)
             return self.loss_weight * loss
 
     def compare(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -65,7 +70,7 @@ class ResponseLoss(nn.Module):
     """Response-based distillation (GDPS): how a person is distributed over the identities, teacher's against student's.
 
     KL(softmax(e_T . LUT_T^T / t) || softmax(e_S . LUT_S^T / t)) * t^2, averaged over all persons, unlabelled ones too
-    (Hinton et al., 2015, section 2, on OIM's classifier).
+    (Hinton et al., 2015, section 2, on OIM's classifier), over the identities that both have seen.
 
     Args:
         temperature: t, for cosine similarities: OIM's own softmax has 1 / 30.
@@ -80,10 +85,11 @@ class ResponseLoss(nn.Module):
     def forward(self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor], student_lut: Tensor,
                 teacher_lut: Tensor) -> Tensor:
         """(P, D_s), (P, D_t), (I, D_s) and (I, D_t) -> scalar >= 0; 0 for no persons."""
-        check_identities('ResponseLoss', student_lut, teacher_lut)
+        unseen = ~seen_by_both('ResponseLoss', student_lut, teacher_lut)
         student, teacher = persons_of(student), persons_of(teacher)
         with torch.autocast(student.device.type, enabled=False):
-            log_p_student = F.log_softmax(student @ student_lut.T / self.temperature, dim=1)
-            log_p_teacher = F.log_softmax(teacher @ teacher_lut.T / self.temperature, dim=1)
+            log_p_student, log_p_teacher = (
+                F.log_softmax((embeddings @ lut.T / self.temperature).masked_fill(unseen, -1e4), dim=1)
+                for embeddings, lut in ((student, student_lut), (teacher, teacher_lut)))
             total = F.kl_div(log_p_student, log_p_teacher, reduction='sum', log_target=True)
             return self.loss_weight * self.temperature**2 * total / max(len(student), 1)

@@ -14,7 +14,8 @@ class IdentityHook(Hook):
     teacher's where there is one.
 
     Raises:
-        ValueError: The data set has no identities, or another number of them than the model or its teacher.
+        ValueError: The data set has no identities, or another number of them than the model, its teacher or the checkpoint
+            that it resumes from.
     """
 
     priority = 'VERY_HIGH'
@@ -33,9 +34,27 @@ class IdentityHook(Hook):
             memory.resize(num_persons)
         elif memory.num_persons != num_persons:
             raise ValueError(f'the model has num_persons={memory.num_persons}, the training set {name} has {num_persons}')
-        teacher = getattr(model, 'teacher', None)
-        if teacher is not None and teacher.memory.num_persons != num_persons:
+        teacher = getattr(getattr(model, 'teacher', None), 'memory', None)
+        if teacher is not None and teacher.num_persons == 0:
+            raise ValueError('the teacher has no identities: name its checkpoint as model.teacher_ckpt')
+        if teacher is not None and teacher.num_persons != num_persons:
             raise ValueError(f'teacher and student have different num_persons: the teacher has '
-                             f'{teacher.memory.num_persons}, the student, from {name}, has {num_persons}')
+                             f'{teacher.num_persons}, the student, from {name}, has {num_persons}')
         if get_rank() == 0:
             runner.logger.info(f'Identity memory: {num_persons} identities, queue of {len(memory.queue)}')
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Other identities' rows are no use: a training that starts from them keeps its own, one that resumes stops."""
+        if not isinstance(runner._train_loop, BaseLoop):
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        weights = checkpoint.get('state_dict', checkpoint)
+        for name in [name for name in weights if name.endswith('memory.lut')]:
+            if len(weights[name]) == model.memory.num_persons:
+                continue
+            found = f'{len(weights[name])} identities, the training set {model.memory.num_persons}'
+            if runner._resume:
+                raise ValueError(f'the checkpoint to resume from has {found}: it is of another data set')
+            runner.logger.info(f'The checkpoint has {found}: its identity memory is not taken over')
+            for key in [key for key in weights if key.startswith(name.removesuffix('lut'))]:
+                del weights[key]

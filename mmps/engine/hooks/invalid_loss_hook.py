@@ -1,5 +1,3 @@
-import math
-
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -21,8 +19,8 @@ class StopOnInvalidLossHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
         if not self.every_n_train_iters(runner, self.interval):
             return
-        values = {name: torch.as_tensor(value).detach().item() for name, value in (outputs or {}).items() if 'loss' in name}
-        invalid = {name: value for name, value in values.items() if not math.isfinite(value)}
-        if invalid:
-            named = ', '.join(f'{name} = {value}' for name, value in invalid.items())
-            raise FloatingPointError(f'iteration {runner.iter + 1}: {named}; stopped, nothing saved since the last checkpoint')
+        losses = {name: torch.as_tensor(value).detach() for name, value in (outputs or {}).items() if 'loss' in name}
+        if not losses or torch.stack([value.float() for value in losses.values()]).isfinite().all():
+            return
+        named = ', '.join(f'{name} = {value.item()}' for name, value in losses.items() if not value.isfinite())
+        raise FloatingPointError(f'iteration {runner.iter + 1}: {named}; stopped, nothing saved since the last checkpoint')

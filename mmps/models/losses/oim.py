@@ -42,11 +42,11 @@ class OIMLoss(nn.Module):
             person_ids: (N,), -1 = unlabelled.
 
         Raises:
-            RuntimeError: The memory has no rows for identities yet.
+            ValueError: The memory has no rows for identities yet.
         """
         if self.memory.num_persons == 0:
-            raise RuntimeError('OIMLoss: the identity memory has no rows: set num_persons, or train with IdentityHook '
-                               'in custom_hooks, which takes the number from the data set')
+            raise ValueError('OIMLoss: the identity memory has no rows: set num_persons, or train with IdentityHook '
+                             'in custom_hooks, which takes the number from the data set')
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.float()
             logits = self.scale * embeddings @ self.memory.rows().T

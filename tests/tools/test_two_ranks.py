@@ -1,0 +1,54 @@
+"""torchrun on two CPU ranks, as tools/dist_train.sh starts it."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmps.synthetic import generate
+
+ROOT = Path(__file__).parents[2]
+STUDENT = ROOT / 'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py'
+TWO_RANKS = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+
+
+def run(command, folder, *arguments):
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore'}
+    done = subprocess.run([*command, *map(str, arguments)], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-6000:]
+
+
+def scores(work_dir):
+    log = json.loads(max(work_dir.glob('2*/2*.json')).read_text().splitlines()[-1])
+    return {name: value for name, value in log.items() if name.startswith('search/')}
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('two_ranks')
+    generate(folder / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
+    roots = [f'{split}_dataloader.dataset.data_root={folder / "tiny"}' for split in ('train', 'val', 'test')]
+    options = ['--cfg-options', *roots, 'train_cfg.max_epochs=1', 'param_scheduler.1.end=1',
+               'model.test_cfg.rcnn.score_thr=0.0', 'test_evaluator.score_thr=0.01']
+    run(TWO_RANKS, folder, ROOT / 'tools/train.py', STUDENT, '--launcher', 'pytorch', '--work-dir', folder / 'run', *options)
+    return folder, options
+
+
+def test_two_ranks_train_and_save_a_memory_that_both_filled(trained):
+    folder, _ = trained
+    weights = torch.load(folder / 'run/epoch_1.pth')['state_dict']
+    lut = weights['roi_head.reid_loss.memory.lut']
+    # 24 scenes over two ranks show every one of the 10 identities; a rank alone would have written its own half.
+    assert lut.shape == (10, 128) and (lut.norm(dim=1) - 1).abs().max() < 1e-5
+
+
+def test_two_ranks_score_what_one_process_scores(trained):
+    folder, options = trained
+    for command, launcher, name in (([sys.executable], 'none', 'one'), (TWO_RANKS, 'pytorch', 'two')):
+        run(command, folder, ROOT / 'tools/test.py', STUDENT, folder / 'run/epoch_1.pth', '--launcher', launcher,
+            '--work-dir', folder / name, *options)
+    one, two = scores(folder / 'one'), scores(folder / 'two')
+    assert one == pytest.approx(two, abs=1e-6) and one['search/det_recall'] > 0
