@@ -144,6 +144,8 @@ def test_ci_adds_the_wheels_beside_the_clone_and_passes_the_outcome_on(tmp_path,
     recipe = f'@echo "links: $$PIP_FIND_LINKS"; echo "1 passed in 0.10s"; exit {status}'
     (tmp_path / 'clone/Makefile').write_text(f'test:\n\t{recipe}\n')
     monkeypatch.setenv('PIP_FIND_LINKS', links)
+    for name in ('MAKEFLAGS', 'MFLAGS', 'MAKELEVEL'):  # of the make that runs these tests
+        monkeypatch.delenv(name, raising=False)
     done = subprocess.run([str(tmp_path / 'clone/.ci/run')], stdout=subprocess.PIPE, text=True)
     lines = done.stdout.splitlines()
     assert lines[0] == ' '.join(['links:', *filter(None, [links, str(tmp_path.resolve() / 'shared/wheels')])])
