@@ -3,11 +3,11 @@
     python tools/make_synthetic.py --layout cuhk-sysu --size mini data/synthps
 """
 import argparse
-import sys
 from pathlib import Path
 
 import cv2
 
+from mmps.apis import run_tool
 from mmps.synthetic import LAYOUTS, SIZES, contact_sheet, generate
 
 
@@ -28,22 +28,17 @@ def parse_args():
 
 def main():
     args = parse_args()
-    try:
-        if args.out is not None:
-            drawn = generate(args.out, args.layout, args.size, args.seed, args.workers)
-            counts = SIZES[args.size]
-            print(f'{args.out}: {counts.train_scenes} training and {counts.test_scenes} test scenes'
-                  if drawn else f'{args.out} holds this data set already: nothing to do')
-        if args.contact_sheet is not None:
-            done, data = cv2.imencode('.png', contact_sheet(args.layout, args.size, args.seed))
-            if not done:
-                raise OSError('OpenCV cannot encode PNG')
-            Path(args.contact_sheet).write_bytes(data.tobytes())
-    except (OSError, ValueError) as error:
-        sys.exit(f'make_synthetic: {error}')
-    except KeyboardInterrupt:
-        sys.exit(130)
+    if args.out is not None:
+        drawn = generate(args.out, args.layout, args.size, args.seed, args.workers)
+        counts = SIZES[args.size]
+        print(f'{args.out}: {counts.train_scenes} training and {counts.test_scenes} test scenes'
+              if drawn else f'{args.out} holds this data set already: nothing to do')
+    if args.contact_sheet is not None:
+        done, data = cv2.imencode('.png', contact_sheet(args.layout, args.size, args.seed))
+        if not done:
+            raise OSError('OpenCV cannot encode PNG')
+        Path(args.contact_sheet).write_bytes(data.tobytes())
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -163,6 +163,7 @@ class PersonSearchDataset(BaseDetDataset):
         return self._data_list(annotations)
 
     def _data_list(self, annotations: Annotations) -> list[dict]:
+        # MMDetection's data list is a dict a box: this is where the flat arrays have to be taken apart.
         instances = [{'bbox': box, 'bbox_label': 0, 'ignore_flag': int(ignored), 'person_id': person_id}
                      for box, ignored, person_id in zip(annotations.boxes.tolist(), annotations.ignored.tolist(),
                                                         annotations.person_ids.tolist(), strict=True)]

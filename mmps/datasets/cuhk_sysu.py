@@ -148,7 +148,7 @@ def _person_ids(box_images, boxes, images, labelled_boxes, labels, path: Path) -
     Of several equal boxes the first is the labelled one, and of several labels the first counts.
     """
     person_ids = np.full(len(boxes), -1, dtype=np.int64)
-    row = {}
+    row = {}  # by hash, box after box: the rules for equal ones need their order
     for i, (image, box) in enumerate(zip(box_images.tolist(), boxes.tolist(), strict=True)):
         row.setdefault((image, *box), i)
     missing = 0

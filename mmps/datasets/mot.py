@@ -139,8 +139,9 @@ class MOTChallenge(PersonSearchDataset):
         rng = np.random.default_rng(self.seed)
         cameras, box_images = annotations.cameras, annotations.box_images
         queries, targets, galleries = [], [], []
-        for person_id in range(int(annotations.num_persons)):
-            rows = np.flatnonzero(annotations.person_ids == person_id)
+        by_person = np.argsort(annotations.person_ids, kind='stable')
+        ends = np.searchsorted(annotations.person_ids[by_person], np.arange(int(annotations.num_persons) + 1))
+        for rows in np.split(by_person, ends)[1:-1]:  # an identity at a time: each has a gallery of its own
             query = box_images[rows[0]]
             far = (cameras != cameras[query]) | (np.abs(frames - frames[query]) >= self.frame_gap)
             rows = np.concatenate([rows[:1], rows[far[box_images[rows]]]])
