@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from .ranked_results import Crop, draw_rows
 
 STYLE = '''
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1300px; margin: 2em auto; padding: 0 1em; color: #222; }
 table { border-collapse: collapse; margin: 1em 0; }
 td, th { padding: .35em .9em; border-bottom: 1px solid #ddd; text-align: right; }
 td:first-child, th:first-child { text-align: left; }
-.strips { display: flex; flex-wrap: wrap; gap: 1em; margin-bottom: 1.5em; }
+.strips { display: grid; grid-template-columns: repeat(3, 1fr); gap: 1em; margin-bottom: 1.5em; }
 figure { margin: 0; } figcaption { color: #666; font-size: 13px; } img { max-width: 100%; }
 '''
 
