@@ -125,3 +125,27 @@ def test_the_default_runtime_has_both_and_checks_before_it_saves(repository, mmp
 def test_a_teacher_without_identities_points_to_its_checkpoint():
     with pytest.raises(ValueError, match=r'name its checkpoint as model\.teacher_ckpt'):
         IdentityHook().before_run(runner_with(model_with(0, teacher=0), num_persons=7, dataset_type='PRW'))
+
+
+def load(identities, num_persons, resume):
+    """What the hook leaves of a checkpoint with that many identities for a training set of ``num_persons``."""
+    runner = runner_with(model_with(num_persons), num_persons=num_persons)
+    runner._resume = resume
+    prefix = 'roi_head.reid_loss.memory'
+    checkpoint = {'state_dict': {'backbone.weight': torch.ones(1), f'{prefix}.lut': torch.ones(identities, 8),
+                                 f'{prefix}.queue': torch.ones(4, 8), f'{prefix}.queue_position': torch.tensor(2)}}
+    IdentityHook().after_load_checkpoint(runner, checkpoint)
+    return {name.split('.')[-1] for name in checkpoint['state_dict']}
+
+
+def test_the_memory_of_the_same_identities_is_taken_over():
+    assert load(7, 7, resume=True) == load(7, 7, resume=False) == {'weight', 'lut', 'queue', 'queue_position'}
+
+
+def test_a_training_that_starts_from_another_data_sets_weights_keeps_its_own_memory():
+    assert load(9, 7, resume=False) == {'weight'}
+
+
+def test_resuming_from_another_data_sets_checkpoint_is_refused_with_both_numbers():
+    with pytest.raises(ValueError, match=r'9 identities, the training set 7.*another data set'):
+        load(9, 7, resume=True)

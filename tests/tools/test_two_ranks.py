@@ -32,7 +32,7 @@ def trained(tmp_path_factory):
     generate(folder / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
     roots = [f'{split}_dataloader.dataset.data_root={folder / "tiny"}' for split in ('train', 'val', 'test')]
     options = ['--cfg-options', *roots, 'train_cfg.max_epochs=1', 'param_scheduler.1.end=1',
-               'model.test_cfg.rcnn.score_thr=0.0', 'test_evaluator.score_thr=0.01']
+               'model.test_cfg.rcnn.score_thr=0.0', 'val_evaluator.score_thr=0.01', 'test_evaluator.score_thr=0.01']
     run(TWO_RANKS, folder, ROOT / 'tools/train.py', STUDENT, '--launcher', 'pytorch', '--work-dir', folder / 'run', *options)
     return folder, options
 
@@ -52,6 +52,9 @@ def test_two_ranks_score_what_one_process_scores(trained):
             '--work-dir', folder / name, *options)
     one, two = scores(folder / 'one'), scores(folder / 'two')
     assert one == pytest.approx(two, abs=1e-6) and one['search/det_recall'] > 0
+    # Both ranks validated the network that was saved: their running statistics had been made one before.
+    logged = json.loads(max((folder / 'run').glob('2*/vis_data/scalars.json')).read_text().splitlines()[-1])
+    assert {name: logged[name] for name in one} == pytest.approx(one, abs=1e-6)
 
 
 def test_two_ranks_distil(trained):
@@ -59,7 +62,7 @@ def test_two_ranks_distil(trained):
     distil = ROOT / 'configs/gdps/gdps_oim-r18-w32_oim-r18-w8_10e_synthps-mini.py'
     connectors = [f'model.distiller.connectors.neck{level}.out_channel=32' for level in range(4)]
     run(TWO_RANKS, folder, ROOT / 'tools/train.py', distil, '--launcher', 'pytorch', '--work-dir', folder / 'distilled',
-        *options[:-2], 'model.teacher.cfg_path=mmps::oim/oim_r18-w8-fpn_10e_synthps-mini.py',
+        *options[:-3], 'model.teacher.cfg_path=mmps::oim/oim_r18-w8-fpn_10e_synthps-mini.py',
         f'model.teacher_ckpt={folder / "run/epoch_1.pth"}', *connectors)
     weights = torch.load(folder / 'distilled/epoch_1.pth')['state_dict']
     assert not any(name.startswith('teacher.') for name in weights)
