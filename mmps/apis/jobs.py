@@ -1,5 +1,7 @@
 """Runs command lines side by side, a few at a time, and shows how far each has come."""
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -71,9 +73,15 @@ def _start(job: Job, threads: int) -> tuple[subprocess.Popen, float, tqdm]:
     environment = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'MKL_NUM_THREADS': str(threads)}
     with open(job.log, 'w') as log:
         process = subprocess.Popen(job.command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                   env=environment)
+                                   env=environment, preexec_fn=_end_with_parent if sys.platform == 'linux' else None)
     bar = tqdm(total=job.total, desc=f'{job.name:<24}', unit='step', file=sys.stdout, mininterval=5)
     return process, time.monotonic(), bar
+
+
+def _end_with_parent() -> None:
+    """However the parent ends, killed too: a job left behind would write where the next call resumes."""
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def _last_line(log: Path) -> str:

@@ -1,5 +1,9 @@
+import os
+import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -28,3 +32,28 @@ def test_a_failure_names_the_job_its_last_line_and_its_log_and_stops_the_others(
     with pytest.raises(ChildProcessError, match=r'bad failed \(exit status 1\): error: no such thing \[.*bad\.log\]'):
         run_jobs(jobs, workers=2, poll=0.02)
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells a child that its parent is gone')
+def test_no_job_outlives_a_killed_parent(tmp_path):
+    code = f"""
+import sys
+from pathlib import Path
+from mmps.apis.jobs import Job, run_jobs
+child = 'import os, pathlib, time; pathlib.Path({str(tmp_path / "pid")!r}).write_text(str(os.getpid())); time.sleep(60)'
+run_jobs([Job('long', [sys.executable, '-c', child], Path({str(tmp_path)!r}) / 'log', 1, lambda: 0)], workers=1)
+"""
+    parent = subprocess.Popen([sys.executable, '-c', code], cwd=Path(__file__).parents[2])
+    while not (tmp_path / 'pid').exists() or not (tmp_path / 'pid').read_text():
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    pid = int((tmp_path / 'pid').read_text())
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    pytest.fail(f'process {pid} still runs')
