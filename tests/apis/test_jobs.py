@@ -36,14 +36,14 @@ def test_a_failure_names_the_job_its_last_line_and_its_log_and_stops_the_others(
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells a child that its parent is gone')
 def test_no_job_outlives_a_killed_parent(tmp_path):
-    code = f"""
-import sys
-from pathlib import Path
-from mmps.apis.jobs import Job, run_jobs
-child = 'import os, pathlib, time; pathlib.Path({str(tmp_path / "pid")!r}).write_text(str(os.getpid())); time.sleep(60)'
-run_jobs([Job('long', [sys.executable, '-c', child], Path({str(tmp_path)!r}) / 'log', 1, lambda: 0)], workers=1)
-"""
-    parent = subprocess.Popen([sys.executable, '-c', code], cwd=Path(__file__).parents[2])
+    child, parent_code = tmp_path / 'child.py', tmp_path / 'parent.py'
+    child.write_text('import os, pathlib, time\n'
+                     'pathlib.Path(__file__).with_name("pid").write_text(str(os.getpid()))\ntime.sleep(60)\n')
+    parent_code.write_text('import pathlib, sys\nfrom mmps.apis.jobs import Job, run_jobs\n'
+                           f'child = pathlib.Path({str(child)!r})\n'
+                           'run_jobs([Job("long", [sys.executable, str(child)], child.with_name("log"), 1, lambda: 0)], 1)\n')
+    parent = subprocess.Popen([sys.executable, str(parent_code)],
+                              env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])})
     while not (tmp_path / 'pid').exists() or not (tmp_path / 'pid').read_text():
         assert parent.poll() is None
         time.sleep(0.05)
