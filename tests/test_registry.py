@@ -75,3 +75,10 @@ def test_a_config_of_mmps_is_a_base_from_anywhere(tmp_path):
 
 def test_the_version_is_a_string_of_numbers():
     assert all(part.isdigit() for part in mmps.__version__.split('.')[:2])
+
+
+def test_every_kind_that_mmdetection_has_has_mmpss_scope():
+    from mmdet import registry as mmdet
+    from mmengine.registry import Registry
+    kinds = {name for name, value in vars(mmdet).items() if isinstance(value, Registry) and not name.startswith('MMENGINE')}
+    assert kinds and all(getattr(registry, kind).scope == 'mmps' for kind in kinds)
