@@ -4,19 +4,8 @@ _base_ = [
     '../_base_/schedules/schedule_500it_scratch.py'
 ]
 img_scale = (960, 540)
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadPersonAnnotations', with_bbox=True),
-    dict(type='Resize', scale=img_scale, keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackPersonSearchInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=img_scale, keep_ratio=True),
-    dict(type='LoadPersonAnnotations', with_bbox=True),
-    dict(type='PackPersonSearchInputs'),
-]
+train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
+train_pipeline[2].scale = test_pipeline[1].scale = img_scale
 # Crowded streets: more proposals than the base has.
 model = dict(
     train_cfg=dict(rpn_proposal=dict(nms_pre=1000, max_per_img=300), rcnn=dict(sampler=dict(num=128))),

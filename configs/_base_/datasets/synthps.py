@@ -2,19 +2,8 @@
 _base_ = './cuhk_sysu.py'
 data_root = 'data/synthps-mini'
 img_scale = (336, 192)
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadPersonAnnotations', with_bbox=True),
-    dict(type='Resize', scale=img_scale, keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackPersonSearchInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=img_scale, keep_ratio=True),
-    dict(type='LoadPersonAnnotations', with_bbox=True),
-    dict(type='PackPersonSearchInputs'),
-]
+train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
+train_pipeline[2].scale = test_pipeline[1].scale = img_scale
 train_dataloader = dict(
     batch_size=4, num_workers=0, persistent_workers=False, dataset=dict(data_root=data_root, pipeline=train_pipeline))
 val_dataloader = dict(
