@@ -1,6 +1,6 @@
 # Everything from a bare clone: "make test" or "make demo". The first call makes .venv; later ones install only what changed.
-TORCH ?= 2.13.0
-# Once there is a .venv, its Python is the one to go on with.
+# Once there is a .venv, its torch and its Python are those to go on with.
+TORCH ?= $(or $(shell sed -n 's/^Version: \([0-9.]*\).*/\1/p' .venv/lib/python3*/site-packages/torch-*.dist-info/METADATA 2>/dev/null | head -n 1),2.13.0)
 PYTHON ?= $(firstword $(wildcard .venv/bin/python) python3)
 SEEDS ?= 1
 # Processes that run tests.
