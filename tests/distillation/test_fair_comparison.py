@@ -1,4 +1,6 @@
 """Nothing but the distillation sets a distilled student apart from the plain one."""
+import copy
+
 import torch
 from mmengine.registry import MODELS
 
@@ -59,6 +61,15 @@ def test_nothing_of_a_batch_outlives_its_losses(detector_config, mmps_scope, mak
     model.loss(*make_batch([[0, 3], [-1, 5]]))
     assert not any(recorder.data_buffer for recorders in (model.distiller.student_recorders, model.distiller.teacher_recorders)
                    for recorder in recorders.recorders.values())
+
+
+def test_it_can_be_copied_between_two_steps(detector_config, mmps_scope, make_batch):
+    model = MODELS.build(build(detector_config)[1]).train()
+    for detector in (model.student, model.teacher):
+        detector.memory.lut.normal_()
+    model.loss(*make_batch([[0, 3], [-1, 5]]))
+    averaged = copy.deepcopy(model)
+    assert torch.equal(averaged.memory.lut, model.memory.lut) and averaged.student is not model.student
 
 
 def test_a_stopped_distillation_trains_the_student_alone(detector_config, mmps_scope, make_batch, monkeypatch):
