@@ -35,19 +35,21 @@ class Run:
         role: teacher, student or gdps: the row of the table it belongs to.
         config: Path of its config.
         tested_as: Path of the config it is tested with.
-        options: Overrides of the config.
+        data: Overrides that lead either config to the data.
+        options: Overrides of the training config.
     """
     name: str
     role: str
     config: Path
     tested_as: Path
     work_dir: Path
+    data: dict
     options: dict = field(default_factory=dict)
 
     @property
     def loaded(self) -> Config:
         cfg = Config.fromfile(self.config)
-        cfg.merge_from_dict(self.options)
+        cfg.merge_from_dict({**self.data, **self.options})
         return cfg
 
     @property
@@ -55,13 +57,13 @@ class Run:
         return self.work_dir / f'epoch_{self.loaded.max_epochs}.pth'
 
     def command(self, tools: Path) -> list[str]:
-        options = [f'{key}={value}' for key, value in self.options.items()]
         return [sys.executable, str(tools / 'train.py'), str(self.config), '--work-dir', str(self.work_dir), '--resume',
-                '--cfg-options', *options]
+                '--cfg-options', *(f'{key}={value}' for key, value in {**self.data, **self.options}.items())]
 
     def test_command(self, tools: Path) -> list[str]:
         return [sys.executable, str(tools / 'test.py'), str(self.tested_as), str(self.checkpoint), '--work-dir',
-                str(self.work_dir / 'test'), '--out', str(self.predictions)]
+                str(self.work_dir / 'test'), '--out', str(self.predictions),
+                '--cfg-options', *(f'{key}={value}' for key, value in self.data.items())]
 
     @property
     def predictions(self) -> Path:
@@ -161,11 +163,12 @@ def list_runs(configs: Path, work_dir: Path, data_root: Path, seeds: int) -> lis
     teacher = Run('teacher', 'teacher', configs / TEACHER, configs / TEACHER, work_dir / 'teacher', roots)
     runs = [teacher]
     for seed in range(seeds):
-        seeded = {**roots, 'randomness.seed': seed}
+        seeded = {'randomness.seed': seed}
         runs.append(Run(f'student, seed {seed}', 'student', configs / STUDENT, configs / STUDENT,
-                        work_dir / f'student_seed{seed}', seeded))
+                        work_dir / f'student_seed{seed}', roots, seeded))
         runs.append(Run(f'student + GDPS, seed {seed}', 'gdps', configs / GDPS, configs / STUDENT,
-                        work_dir / f'gdps_seed{seed}', {**seeded, 'model.teacher_ckpt': str(teacher.checkpoint)}))
+                        work_dir / f'gdps_seed{seed}', roots,
+                        {**seeded, 'model.teacher_ckpt': str(teacher.checkpoint)}))
     return runs
 
 
@@ -225,18 +228,17 @@ def table_rows(runs: Sequence[Run], dataset, protocol: SearchProtocol, paths: Se
 
 def histogram_scores(dataset, protocol: SearchProtocol, paths: Sequence[str]) -> dict[str, list[float]]:
     """How far colours alone lead, even with the annotated boxes for detections."""
-    boxes, embeddings, queries = [], [], np.zeros((protocol.num_queries, 0))
+    boxes, embeddings, queries = [], [], [None] * protocol.num_queries
     for index, path in enumerate(paths):
         image = cv2.imread(path)
         boxes.append(np.array([instance['bbox'] for instance in dataset.get_data_info(index)['instances']],
                               dtype=np.float32).reshape(-1, 4))
         embeddings.append(colour_histogram(image, boxes[-1]))
         asked = np.flatnonzero(protocol.query_images == index)
-        if len(asked):
-            found = colour_histogram(image, protocol.query_boxes[asked])
-            queries = queries if queries.size else np.zeros((protocol.num_queries, found.shape[1]), np.float32)
-            queries[asked] = found
-    result = search_scores(protocol, boxes, [np.ones(len(b), np.float32) for b in boxes], embeddings, queries)
+        for query, histogram in zip(asked, colour_histogram(image, protocol.query_boxes[asked]), strict=True):
+            queries[query] = histogram
+    result = search_scores(protocol, boxes, [np.ones(len(b), np.float32) for b in boxes], embeddings,
+                           np.stack(queries))
     return {'mAP': [result.mAP * 100], 'top-1': [result.topk[1] * 100]}
 
 

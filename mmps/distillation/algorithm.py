@@ -27,7 +27,8 @@ class PersonSearchDistill(SingleTeacherDistill):
     Args:
         teacher_ckpt: The teacher's checkpoint. It must fit the teacher exactly.
         box_jitter: How far a box's edges move, as a part of its width or height.
-        **kwargs: As MMRazor's ``SingleTeacherDistill`` has them: distiller, teacher, architecture (the student), ...
+        **kwargs: As MMRazor's ``SingleTeacherDistill`` has them: distiller, teacher, architecture (the student), ...; but
+            the teacher is never trained and the student always is.
 
     Raises:
         FileNotFoundError: The teacher's checkpoint is missing.
@@ -43,7 +44,8 @@ class PersonSearchDistill(SingleTeacherDistill):
         if isinstance(architecture, dict):
             architecture = MODELS.build(architecture)
         with torch.random.fork_rng(devices=[]):  # so that the student starts where it would without a teacher
-            super().__init__(architecture=architecture, teacher_ckpt=None, teacher_trainable=False, **kwargs)
+            super().__init__(architecture=architecture, teacher_ckpt=None, teacher_trainable=False,
+                             student_trainable=True, **kwargs)
         self.box_jitter = box_jitter
         if teacher_ckpt:
             load_exactly(self.teacher, teacher_ckpt, 'teacher_ckpt')
@@ -64,10 +66,10 @@ class PersonSearchDistill(SingleTeacherDistill):
 
     def loss(self, batch_inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
         """(B, 3, H, W) images and their samples -> the student's own losses (``student.*``) and ``distill.*``."""
-        distiller, boxes = self.distiller, jitter_boxes(person_boxes(data_samples), self.box_jitter)
         if self.distillation_stopped:
             return add_prefix(self.student.loss(batch_inputs, data_samples), 'student')
 
+        distiller, boxes = self.distiller, jitter_boxes(person_boxes(data_samples), self.box_jitter)
         distiller.set_deliveries_override(False)
         with torch.no_grad(), distiller.teacher_recorders, distiller.deliveries:
             feats = self.teacher.extract_feat(batch_inputs)

@@ -2,6 +2,7 @@
 
 MMRazor adds ``Recorder`` to a config's type: ``dict(type='MethodOutputs', source='embed')`` is the second class here.
 """
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import wraps
 from operator import attrgetter
@@ -39,8 +40,9 @@ class _MethodRecorder(BaseRecorder):
 
         return call
 
+    @abstractmethod
     def choose(self, args: tuple, output: Any) -> Any:
-        raise NotImplementedError
+        """What of a call is recorded."""
 
     def __enter__(self) -> None:
         super().__enter__()

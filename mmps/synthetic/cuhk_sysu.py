@@ -60,9 +60,8 @@ def galleries(plan, count):
         scene = plan.scenes[scene_index]
         person = scene.persons[position]
         targets = [(s, p) for s, p in sightings[person.person_id] if s is not scene][:count]
-        holders = {s.index for s, _ in targets} | {scene_index}
-        # Other sightings must not pass as distractors, even where they exceed the gallery.
-        holders |= {s.index for s, _ in sightings[person.person_id]}
+        # Other sightings must not pass as distractors, even where they exceed the gallery; the query's is among them.
+        holders = {s.index for s, _ in sightings[person.person_id]}
         others = [s for s in pool if s.index not in holders]
         wanted = min(count - len(targets), len(others))
         rng = stream(plan.seed, QUERY, 1, number, count)

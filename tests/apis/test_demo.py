@@ -38,6 +38,12 @@ def test_the_students_differ_in_nothing_but_the_distillation(runs):
         assert plain[key] == distilled[key], key
 
 
+def test_training_and_test_look_for_the_data_in_the_same_place(runs, tmp_path):
+    for run in runs:
+        for command in (run.command(CONFIGS), run.test_command(CONFIGS)):
+            assert f'test_dataloader.dataset.data_root={tmp_path / "data"}' in command
+
+
 def test_a_distilled_student_is_tested_with_the_plain_config(runs):
     assert runs[2].tested_as == CONFIGS / STUDENT and runs[2].loaded.model.teacher_ckpt == str(runs[0].checkpoint)
 

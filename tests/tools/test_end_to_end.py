@@ -24,12 +24,6 @@ STUDENT = ROOT / 'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py'
 TEACHER = ROOT / 'configs/oim/oim_r18-w32-fpn_10e_synthps-mini.py'
 DISTIL = ROOT / 'configs/gdps/gdps_oim-r18-w32_oim-r18-w8_10e_synthps-mini.py'
 
-# Both at half their width.
-NARROW = {
-    STUDENT: ['model.backbone.base_channels=8', 'model.neck.in_channels=[8,16,32,64]'],
-    TEACHER: [],
-    DISTIL: ['model.architecture.backbone.base_channels=8', 'model.architecture.neck.in_channels=[8,16,32,64]'],
-}
 # What is drawn at random while training: then two runs can be compared bit for bit, though one was broken off.
 NO_CHANCE = ['train_dataloader.dataset.pipeline.3.prob=0.0', 'model.train_cfg.rpn.sampler.num=100000',
              'model.train_cfg.rcnn.sampler.num=100000']
@@ -103,10 +97,10 @@ def data(shared):
     return shared('data', lambda folder: generate(folder / 'tiny', 'cuhk-sysu', 'tiny', progress=False)) / 'tiny'
 
 
-def options(config, data, *more):
+def options(data, *more):
     """--cfg-options of a short and small run."""
     loaders = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-    return ['--cfg-options', *(f'{loader}.dataset.data_root={data}' for loader in loaders), *NARROW[config],
+    return ['--cfg-options', *(f'{loader}.dataset.data_root={data}' for loader in loaders),
             'train_dataloader.dataset.pipeline.2.scale=(224,128)', 'test_dataloader.dataset.pipeline.1.scale=(224,128)',
             'val_dataloader.dataset.pipeline.1.scale=(224,128)', 'train_cfg.max_epochs=2', 'train_cfg.val_interval=2', *more]
 
@@ -120,20 +114,20 @@ def succeeded(done):
 def trained(shared, call, data):
     """The work directory of two epochs of the student, never broken off."""
     return shared('student', lambda folder: succeeded(call(
-        'train.py', STUDENT, '--work-dir', folder, *options(STUDENT, data, *NO_CHANCE))))
+        'train.py', STUDENT, '--work-dir', folder, *options(data, *NO_CHANCE))))
 
 
 @pytest.fixture(scope='module')
 def teacher(shared, call, data):
     return shared('teacher', lambda folder: succeeded(call(
-        'train.py', TEACHER, '--work-dir', folder, *options(TEACHER, data, 'train_cfg.max_epochs=1'))))
+        'train.py', TEACHER, '--work-dir', folder, *options(data, 'train_cfg.max_epochs=1'))))
 
 
 @pytest.fixture(scope='module')
 def distilled(shared, call, data, teacher):
     return shared('distilled', lambda folder: succeeded(call(
         'train.py', DISTIL, '--work-dir', folder,
-        *options(DISTIL, data, f'model.teacher_ckpt={teacher / "epoch_1.pth"}'))))
+        *options(data, f'model.teacher_ckpt={teacher / "epoch_1.pth"}'))))
 
 
 def load(path):
@@ -158,7 +152,7 @@ def test_training_saves_every_epoch_and_validates(trained):
 
 
 def test_a_killed_training_goes_on_as_if_it_had_not_been(trained, call, data, environment, tmp_path):
-    args = [str(STUDENT), '--work-dir', str(tmp_path), *options(STUDENT, data, *NO_CHANCE)]
+    args = [str(STUDENT), '--work-dir', str(tmp_path), *options(data, *NO_CHANCE)]
     running = subprocess.Popen([sys.executable, str(ROOT / 'tools/train.py'), *args], env=environment, cwd=tmp_path,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -182,7 +176,7 @@ def test_a_test_prints_scores_and_writes_predictions_and_picture(trained, data, 
     done = succeeded(subprocess.run(
         [sys.executable, str(ROOT / 'tools/test.py'), str(STUDENT), str(trained / 'epoch_2.pth'), '--work-dir',
          str(tmp_path / 'work'), '--out', str(tmp_path / 'out.npz'), '--show-dir', str(tmp_path / 'show'),
-         '--show-queries', '3', *options(STUDENT, data, 'test_evaluator.score_thr=0.01')],
+         '--show-queries', '3', *options(data, 'test_evaluator.score_thr=0.01')],
         capture_output=True, text=True, env=environment, cwd=tmp_path))
     assert 0 <= score(done) <= 1
     predictions = load_predictions(tmp_path / 'out.npz')
@@ -194,7 +188,7 @@ def test_a_test_prints_scores_and_writes_predictions_and_picture(trained, data, 
 
 def test_no_detection_scores_nothing(trained, call, data, tmp_path):
     done = succeeded(call('test.py', STUDENT, trained / 'epoch_2.pth', '--work-dir', tmp_path, '--out', tmp_path / 'out.npz',
-                          *options(STUDENT, data, 'test_evaluator.score_thr=1.1')))
+                          *options(data, 'test_evaluator.score_thr=1.1')))
     assert score(done) == 0
     assert not sum(map(len, load_predictions(tmp_path / 'out.npz').boxes))
 
@@ -202,7 +196,7 @@ def test_no_detection_scores_nothing(trained, call, data, tmp_path):
 def test_a_distilled_student_is_tested_with_the_plain_students_config(distilled, call, data, tmp_path):
     checkpoint = distilled / 'epoch_2.pth'
     scores = [score(succeeded(call('test.py', config, checkpoint, '--work-dir', tmp_path,
-                                   *options(config, data, 'test_evaluator.score_thr=0.01', *more))))
+                                   *options(data, 'test_evaluator.score_thr=0.01', *more))))
               for config, more in ((STUDENT, []), (DISTIL, ['model.teacher_ckpt=None']))]
     assert scores[0] == scores[1]
 
@@ -297,7 +291,7 @@ def test_wrong_input_is_named_in_one_line_and_nothing_is_overwritten(case, call,
         path.write_text(text)
     if tool == 'test.py':
         args = [*args, '--out', work / 'out.npz']
-    done = call(tool, config, *args, '--work-dir', work, *options(config, root, *more))
+    done = call(tool, config, *args, '--work-dir', work, *options(root, *more))
     errors = [line for line in done.stderr.splitlines() if 'rror' in line]
     assert done.returncode == 1, done.stderr[-3000:]
     assert len(errors) == 1 and errors[0].startswith('error: '), done.stderr[-3000:]

@@ -1,4 +1,3 @@
-from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
@@ -40,8 +39,7 @@ class IdentityHook(Hook):
         if teacher is not None and teacher.num_persons != num_persons:
             raise ValueError(f'teacher and student have different num_persons: the teacher has '
                              f'{teacher.num_persons}, the student, from {name}, has {num_persons}')
-        if get_rank() == 0:
-            runner.logger.info(f'Identity memory: {num_persons} identities, queue of {len(memory.queue)}')
+        runner.logger.info(f'Identity memory: {num_persons} identities, queue of {len(memory.queue)}')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Other identities' rows are no use: a training that starts from them keeps its own, one that resumes stops."""
