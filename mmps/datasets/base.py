@@ -5,12 +5,15 @@ G images, N boxes, Q queries, T targets, E gallery entries (all queries' galleri
 import dataclasses
 import gc
 import os.path as osp
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from mmdet.datasets import BaseDetDataset
 
 from mmps.evaluation.protocol import SearchProtocol
+from mmps.evaluation.ranking import Search
 
 from .cache import cached, content_key
 
@@ -29,6 +32,7 @@ class Annotations:
         ignored (N,): Neither persons to find nor background.
         num_persons (): Labelled identities.
         query_images (Q,), query_boxes (Q, 4), query_person_ids (Q,)
+        hard_queries (H,): Those that the data set marks as hard.
         target_queries (T,), target_images (T,), target_boxes (T, 4)
         gallery_images (E,): All queries' galleries, one after another.
         gallery_offsets (Q + 1,): Where each gallery starts; empty when every other image is a query's gallery, and
@@ -45,6 +49,7 @@ class Annotations:
     query_images: np.ndarray
     query_boxes: np.ndarray
     query_person_ids: np.ndarray
+    hard_queries: np.ndarray
     target_queries: np.ndarray
     target_images: np.ndarray
     target_boxes: np.ndarray
@@ -82,7 +87,7 @@ class Annotations:
 
 def no_queries() -> dict[str, np.ndarray]:
     """The query, target and gallery fields of a split without any."""
-    indices = ('query_images', 'query_person_ids', 'target_queries', 'target_images', 'gallery_images',
+    indices = ('query_images', 'query_person_ids', 'hard_queries', 'target_queries', 'target_images', 'gallery_images',
                'gallery_offsets')
     return {name: np.zeros(0, dtype=np.int64) for name in indices} | {
         name: np.zeros((0, 4), dtype=np.float32) for name in ('query_boxes', 'target_boxes')}
@@ -92,8 +97,10 @@ class PersonSearchDataset(BaseDetDataset):
     """Base of the person-search data sets, read from their original files.
 
     A subclass says which files hold its annotations and how they read; ids are mapped there, once: 0..num_persons-1
-    for labelled persons, -1 for the others. ``metainfo`` has ``dataset_type``, in training ``num_persons``, and in
-    test mode ``protocol``, a :class:`SearchProtocol` over the images in the order of their ``img_id``.
+    for labelled persons, -1 for the others. ``metainfo`` has ``dataset_type``; ``cbgm``, the k1 and k2 with which a search
+    is re-ranked by context; in training ``num_persons``; and in test mode ``protocol``, a :class:`SearchProtocol` over the
+    images in the order of their ``img_id``. That is the search by which the data set is known; ``search_names`` and
+    ``search`` give all that it offers.
 
     Args:
         data_root (str): The data set's own folder.
@@ -106,7 +113,7 @@ class PersonSearchDataset(BaseDetDataset):
         ValueError: An annotation file that does not hold what it should. All messages are one line and name the file.
     """
 
-    METAINFO = {'classes': ('person',), 'palette': [(220, 20, 60)]}
+    METAINFO = {'classes': ('person',), 'palette': [(220, 20, 60)], 'cbgm': {'k1': 30, 'k2': 4}}
     IMAGE_FOLDER = ''
 
     def __init__(self, data_root: str, test_mode: bool = False, **kwargs) -> None:
@@ -126,6 +133,36 @@ class PersonSearchDataset(BaseDetDataset):
             if collecting:
                 gc.enable()
 
+    def search_names(self) -> list[str]:
+        """The searches that ``search`` knows; raises ValueError in training.
+
+        Unless a subclass says otherwise: 'all cameras', 'other cameras', and 'camera 1' and so on, where images come from
+        several cameras and a target is left; otherwise 'all'.
+        """
+        return list(self._test_searches())
+
+    @property
+    def headline(self) -> str:
+        """The name of the search by which the data set is known; raises ValueError in training."""
+        return self.search_names()[0]
+
+    def search(self, name: str) -> Search:
+        """A search by its name, over the images and query embeddings of ``metainfo['protocol']``.
+
+        Raises:
+            FileNotFoundError, ValueError: No such search, or a file of it that is missing or does not hold what it should.
+        """
+        searches = self._test_searches()
+        if name not in searches:
+            raise ValueError(f'{self.data_root}: expected one of the searches {list(searches)}, got {name!r}')
+        return searches[name]()
+
+    def _test_searches(self) -> dict[str, Callable[[], Search]]:
+        if not self.test_mode:
+            raise ValueError(f'{self.data_root}: searches are those of the test split; expected test_mode=True')
+        self.full_init()
+        return self.searches()
+
     # What a subclass says
 
     def annotation_files(self) -> list[Path]:
@@ -134,6 +171,17 @@ class PersonSearchDataset(BaseDetDataset):
 
     def read_annotations(self) -> Annotations:
         raise NotImplementedError
+
+    def searches(self) -> dict[str, Callable[[], Search]]:
+        """What makes each search, by name. In test mode, when the data set is loaded; itself it reads no large file."""
+        protocol = self._metainfo['protocol']
+        numbers = np.unique(protocol.cameras).tolist()
+        if len(numbers) == 1:
+            return {'all': partial(Search, protocol)}
+        cameras = {'other cameras': 'other'} | {f'camera {number}': number for number in numbers}
+        return {'all cameras': partial(Search, protocol)} | {
+            name: partial(Search, protocol, cameras=chosen) for name, chosen in cameras.items()
+            if protocol.sought(chosen).any()}
 
     def options(self) -> dict:
         """The arguments, beside ``test_mode``, that decide what ``read_annotations`` gives."""
@@ -158,6 +206,7 @@ class PersonSearchDataset(BaseDetDataset):
         annotations = Annotations(**cached(key, Annotations.names(), lambda: self.read_annotations().arrays()))
         if self.test_mode:
             self._metainfo['protocol'] = annotations.protocol()
+            self._hard_queries = annotations.hard_queries
         else:
             self._metainfo['num_persons'] = int(annotations.num_persons)
         return self._data_list(annotations)

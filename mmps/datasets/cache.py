@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 
 from .reading import one_line
 
-FORMAT_VERSION = 1  # raised with every change of what a loader reads or of the arrays it makes
+FORMAT_VERSION = 2  # raised with every change of what a loader reads or of the arrays it makes
 
 Arrays = dict[str, np.ndarray]
 

@@ -3,14 +3,21 @@
 Xiao et al., "Joint Detection and Identification Feature Learning for Person Search", CVPR 2017.
 """
 import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from mmengine.logging import print_log
 
+from mmps.evaluation.protocol import SearchProtocol
+from mmps.evaluation.ranking import Search
 from mmps.registry import DATASETS
 
 from .base import Annotations, PersonSearchDataset, no_queries
+from .cache import cached, content_key
+from .nested_mat import read_nested
 from .reading import (
     AnnotationError,
     check_names,
@@ -23,6 +30,12 @@ from .reading import (
     xywh_to_xyxy,
 )
 
+PROTOCOLS = Path('annotation/test/train_test')
+SUBSETS = {  # name of the search, its file and the variable there
+    'occluded': (Path('annotation/test/subset/Occlusion.mat'), 'Occlusion1'),
+    'low resolution': (Path('annotation/test/subset/Resolution.mat'), 'Test_Size'),
+}
+
 
 @DATASETS.register_module()
 class CUHKSYSU(PersonSearchDataset):
@@ -31,11 +44,16 @@ class CUHKSYSU(PersonSearchDataset):
     ``data_root`` holds ``Image/SSM`` and ``annotation``. In training, identity i is the i-th of ``Train.mat``. In test
     mode the box of query i, and those of its targets, have id i; all others have none. Zero-sized boxes are dropped.
 
+    Its searches are those of the published galleries that are there, 'gallery 50' to 'gallery 4000'; 'full set', in
+    which the smallest gallery says who is sought in all other test scenes; those of queries that are 'occluded' or of
+    'low resolution', where their files are there; and that of the queries marked as 'hard'.
+
     Args:
-        gallery_size (int): Which of the published galleries, ``TestG{gallery_size}.mat``; used in test mode only.
+        gallery_size (int): Which of the published galleries, ``TestG{gallery_size}.mat``, is the data set's protocol;
+            used in test mode only.
     """
 
-    METAINFO = {**PersonSearchDataset.METAINFO, 'dataset_type': 'CUHKSYSU'}
+    METAINFO = {**PersonSearchDataset.METAINFO, 'dataset_type': 'CUHKSYSU', 'cbgm': {'k1': 10, 'k2': 3}}
     IMAGE_FOLDER = 'Image/SSM'
 
     def __init__(self, data_root: str, test_mode: bool = False, gallery_size: int = 100, **kwargs) -> None:
@@ -43,11 +61,11 @@ class CUHKSYSU(PersonSearchDataset):
         super().__init__(data_root, test_mode, **kwargs)
 
     def annotation_files(self) -> list[Path]:
-        folder = Path(self.data_root) / 'annotation'
+        root = Path(self.data_root)
         last = f'TestG{self.gallery_size}.mat' if self.test_mode else 'Train.mat'
-        return [require_file(folder / 'Images.mat', 'all scenes and their boxes'),
-                require_file(folder / 'pool.mat', 'the names of the test scenes'),
-                require_file(folder / 'test/train_test' / last, 'the queries' if self.test_mode else 'the identities')]
+        return [require_file(root / 'annotation/Images.mat', 'all scenes and their boxes'),
+                require_file(root / 'annotation/pool.mat', 'the names of the test scenes'),
+                require_file(root / PROTOCOLS / last, 'the queries' if self.test_mode else 'the identities')]
 
     def options(self) -> dict:
         return {'gallery_size': self.gallery_size} if self.test_mode else {}
@@ -70,14 +88,73 @@ class CUHKSYSU(PersonSearchDataset):
         index = {name: i for i, name in enumerate(images)}
         if self.test_mode:
             split, labelled = _read_queries(last_file, f'TestG{self.gallery_size}', index)
+            num_persons = len(split['query_images'])
         else:
-            split, labelled = _read_identities(last_file, index)
+            num_persons, labelled = _read_identities(last_file, index)
+            split = no_queries()
         annotations = Annotations(
             images=np.array(images, dtype=str), sizes=image_sizes(self.image_folder(), images),
             cameras=np.zeros(len(images), dtype=np.int64), box_images=box_images, boxes=xywh_to_xyxy(boxes),
             person_ids=_person_ids(box_images, boxes, *labelled, last_file),
-            ignored=np.zeros(len(boxes), dtype=bool), **split)
+            ignored=np.zeros(len(boxes), dtype=bool), num_persons=np.array(num_persons), **split)
         return annotations.without_boxes((boxes[:, 2:] <= 0).any(axis=1))
+
+    @property
+    def headline(self) -> str:
+        return f'gallery {self.gallery_size}'
+
+    def searches(self) -> dict[str, Callable[[], Search]]:
+        root, protocol = Path(self.data_root), self._metainfo['protocol']
+        found = [path.stem.removeprefix('TestG') for path in (root / PROTOCOLS).glob('TestG*.mat')]
+        sizes = sorted({self.gallery_size, *(int(size) for size in found if size.isdigit())})
+        searches = {f'gallery {size}': partial(self._listed, PROTOCOLS / f'TestG{size}.mat', f'TestG{size}')
+                    for size in sizes}
+        searches[f'gallery {self.gallery_size}'] = partial(Search, protocol)
+        searches['full set'] = partial(_in_all_images, searches[f'gallery {sizes[0]}'])
+        searches |= {name: partial(self._listed, path, key) for name, (path, key) in SUBSETS.items()
+                     if (root / path).is_file()}
+        if len(hard := self._hard_queries):
+            searches['hard'] = lambda: Search(protocol.subset(hard), rows=hard)
+        return searches
+
+    def _listed(self, name: Path, key: str) -> Search:
+        """The queries, galleries and targets of a file below the data root that is nested as ``TestG100.mat`` is."""
+        protocol, path = self._metainfo['protocol'], require_file(Path(self.data_root) / name, 'queries')
+        _, pool_file, headline_file = self.annotation_files()
+
+        def read() -> dict[str, np.ndarray]:
+            return _read_queries(path, key, {image: i for i, image in enumerate(protocol.images)})[0]
+
+        listed = cached(content_key(f'{type(self).__name__} {key}', [pool_file, path], []), set(no_queries()), read)
+        rows = _rows_of(protocol, listed['query_images'], listed['query_boxes'], path, headline_file)
+        return Search(
+            SearchProtocol(protocol.images, protocol.cameras, listed['query_images'], listed['query_boxes'],
+                           protocol.query_person_ids[rows], listed['target_queries'], listed['target_images'],
+                           listed['target_boxes'], np.split(listed['gallery_images'], listed['gallery_offsets'][1:-1])),
+            rows=None if np.array_equal(rows, np.arange(protocol.num_queries)) else rows)
+
+
+def _rows_of(protocol: SearchProtocol, images: np.ndarray, boxes: np.ndarray, path: Path, of: Path) -> np.ndarray:
+    """(n,) which queries of ``protocol``, read from the file ``of``, those of ``path`` are: images (n,), boxes (n, 4)."""
+    row_of = {(image, *box): row for row, (image, box) in enumerate(zip(
+        protocol.query_images.tolist(), protocol.query_boxes.tolist(), strict=True))}
+    rows = []
+    for query, (image, box) in enumerate(zip(images.tolist(), boxes.tolist(), strict=True)):
+        if (image, *box) not in row_of:
+            raise AnnotationError(f'{path}: expected queries of {of.name}, got query {query} '
+                                  f'(image {protocol.images[image]!r}, box x1 y1 x2 y2 {box})')
+        rows.append(row_of[(image, *box)])
+    return np.array(rows, dtype=np.int64)
+
+
+def _in_all_images(listed: Callable[[], Search]) -> Search:
+    """The same queries and targets, searched in every image but the query's own, unless it is listed (as in SeqNet)."""
+    search = listed()
+    protocol = search.protocol
+    everywhere = np.arange(len(protocol.images))
+    galleries = tuple(everywhere if own in images else None
+                      for own, images in zip(protocol.query_images, protocol.galleries, strict=True))
+    return replace(search, protocol=replace(protocol, galleries=galleries))
 
 
 def _find(index: dict[str, int], name: str, path: Path, where: str) -> int:
@@ -97,8 +174,8 @@ def _read_scenes(path: Path) -> tuple[list[str], list[np.ndarray]]:
     return names, boxes
 
 
-def _read_identities(path: Path, index: dict[str, int]) -> tuple[dict, tuple]:
-    """Split fields, and the (image, box [x y w h], person_id) of every labelled box."""
+def _read_identities(path: Path, index: dict[str, int]) -> tuple[int, tuple]:
+    """How many they are, and the (image, box [x y w h], person_id) of every labelled box."""
     images, boxes, person_ids = [], [], []
     with expecting(path, "'Train' cells of identities with scenes (image name, box [x y w h])"):
         identities = read_mat(path, 'Train').ravel()
@@ -108,38 +185,41 @@ def _read_identities(path: Path, index: dict[str, int]) -> tuple[dict, tuple]:
                 boxes.append(scene[1].ravel())
                 person_ids.append(person_id)
         boxes = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    return no_queries() | {'num_persons': np.array(len(identities))}, (images, boxes, person_ids)
+    return len(identities), (images, boxes, person_ids)
 
 
-def _read_queries(path: Path, key: str, index: dict[str, int]) -> tuple[dict, tuple]:
-    """Split fields (queries, galleries, targets), and the (image, box [x y w h], query) of every query and target."""
-    query_images, query_boxes, entries, offsets = [], [], [], [0]
-    target_queries, target_images, target_boxes = [], [], []
-    with expecting(path, f'{key!r} rows of Query (image name, box) and Gallery (image name, box or empty)'):
-        for query_id, row in enumerate(read_mat(path, key).ravel()):
-            query, gallery = row['Query'].ravel()[0], row['Gallery'].ravel()
-            query_images.append(_find(index, str(query[0].ravel()[0]), path, 'the test images of pool.mat'))
+def _read_queries(path: Path, key: str, index: dict[str, int]) -> tuple[dict[str, np.ndarray], tuple]:
+    """The fields of ``no_queries``, and the (image, box [x y w h], query) of every query and target.
+
+    Args:
+        index: Of each test image's name.
+    """
+    pool = 'the test images of pool.mat'
+    with expecting(path, f'{key!r} rows of Query (image name, box, hard or not) and Gallery (image name, box or empty)'):
+        nested = read_nested(path, key, 'Gallery')
+        query_images, query_boxes, hard = [], [], []
+        for row in nested.rows:
+            query = row['Query'].ravel()[0]
+            query_images.append(_find(index, str(query[0].ravel()[0]), path, pool))
             query_boxes.append(query[1].ravel())
-            name_field, box_field = gallery.dtype.names[:2]
-            scenes = [_find(index, name.item(), path, 'the test images of pool.mat') for name in gallery[name_field]]
-            for scene, box in zip(scenes, gallery[box_field], strict=True):
-                if box.size:
-                    target_queries.append(query_id)
-                    target_images.append(scene)
-                    target_boxes.append(box.ravel())
-            entries.extend(scenes)
-            offsets.append(len(entries))
-        query_boxes = np.array(query_boxes, dtype=np.float64).reshape(-1, 4)
-        target_boxes = np.array(target_boxes, dtype=np.float64).reshape(-1, 4)
+            hard.append('ishard' in query.dtype.names and query['ishard'].any())
+        query_boxes = finite(query_boxes).reshape(-1, 4)
+        name_field, box_field = nested.records.dtype.names[:2]
+        scenes = np.array([_find(index, name.item(), path, pool) for name in nested.records[name_field]], dtype=np.int32)
+        sought = np.array([box.size > 0 for box in nested.records[box_field]], dtype=bool)
+        boxes = np.zeros((len(scenes), 4))
+        boxes[sought] = finite([box.ravel() for box in nested.records[box_field][sought]]).reshape(-1, 4)
     query_images, query_ids = np.array(query_images, dtype=np.int64), np.arange(len(query_images))
-    target_queries, target_images = np.array(target_queries, dtype=np.int64), np.array(target_images, dtype=np.int64)
-    split = {'query_images': query_images, 'query_boxes': xywh_to_xyxy(query_boxes), 'query_person_ids': query_ids,
-                 'num_persons': np.array(len(query_ids)), 'gallery_offsets': np.array(offsets),
-                 'gallery_images': np.array(entries, dtype=np.int32), 'target_queries': target_queries,
-                 'target_images': target_images, 'target_boxes': xywh_to_xyxy(target_boxes)}
+    gallery_images, entries = scenes[nested.indices], np.flatnonzero(sought[nested.indices])
+    target_queries = np.searchsorted(nested.offsets, entries, 'right') - 1
+    target_images, target_boxes = gallery_images[entries].astype(np.int64), boxes[nested.indices[entries]]
+    fields = {'query_images': query_images, 'query_boxes': xywh_to_xyxy(query_boxes), 'query_person_ids': query_ids,
+              'hard_queries': np.flatnonzero(hard), 'gallery_offsets': nested.offsets, 'gallery_images': gallery_images,
+              'target_queries': target_queries, 'target_images': target_images,
+              'target_boxes': xywh_to_xyxy(target_boxes)}
     labelled = (np.concatenate([query_images, target_images]), np.concatenate([query_boxes, target_boxes]),
                 np.concatenate([query_ids, target_queries]))
-    return split, labelled
+    return fields, labelled
 
 
 def _person_ids(box_images, boxes, images, labelled_boxes, labels, path: Path) -> np.ndarray:

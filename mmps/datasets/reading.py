@@ -33,14 +33,17 @@ def require_file(path: Path, what: str) -> Path:
     return path
 
 
+def damaged(path: Path, error: Exception) -> AnnotationError:
+    return AnnotationError(f'{path}: expected a MATLAB file (version 5 to 7.2), damaged or truncated? ({one_line(error)})')
+
+
 def read_mat(path: Path, *keys: str) -> np.ndarray:
     """The first of ``keys`` that the MATLAB file has."""
     require_file(path, f'a MATLAB file with the key {" or ".join(keys)}')
     try:
         content = loadmat(path, variable_names=keys)
     except Exception as error:  # SciPy's reader fails in many ways on a damaged file; all of them mean the same
-        raise AnnotationError(f'{path}: expected a MATLAB file (version 5 to 7.2), damaged or truncated? '
-                              f'({one_line(error)})') from error
+        raise damaged(path, error) from error
     for key in keys:
         if key in content:
             return content[key]

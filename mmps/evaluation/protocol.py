@@ -29,7 +29,7 @@ class SearchProtocol:
         target_boxes (T, 4): x1 y1 x2 y2 in original-image pixels.
         galleries: For each query the indices (g,) of its gallery images, in the order that settles equal similarities.
             They are searched as listed, even the query's own image (two of CUHK-SYSU's TestG100 list it).
-            ``None``: every image but the query's own, in the pool's order.
+            ``None``, for all queries or for one: every image but the query's own, in the pool's order.
 
     Raises:
         ValueError: Wrong shapes, repeated image names, no query, or an image, query or target that does not fit.
@@ -43,7 +43,7 @@ class SearchProtocol:
     target_queries: np.ndarray
     target_images: np.ndarray
     target_boxes: np.ndarray
-    galleries: tuple[np.ndarray, ...] | None = None
+    galleries: tuple[np.ndarray | None, ...] | None = None
 
     def __post_init__(self) -> None:
         self._set('images', tuple(str(name) for name in self.images))
@@ -59,8 +59,7 @@ class SearchProtocol:
         self._set('query_person_ids', _integers('query_person_ids', self.query_person_ids, self.num_queries))
         self._inside('query_images', self.query_images, np.arange(self.num_queries), len(self.images), 'images')
         self._set_targets()
-        if self.galleries is not None:
-            self._set_galleries()
+        self._set_galleries()
 
     @property
     def num_queries(self) -> int:
@@ -70,26 +69,45 @@ class SearchProtocol:
     def num_targets(self) -> int:
         return len(self.target_queries)
 
-    def gallery(self, query: int, other_cameras: bool = False) -> np.ndarray:
+    def gallery(self, query: int, cameras: str | int = 'all') -> np.ndarray:
         """Indices (g,) of the images searched for a query, in gallery order.
 
         Args:
-            other_cameras: Leave out the images of the query's camera (PRW's cross-camera setting).
+            cameras: 'all'; 'other': without the images of the query's own camera (PRW's cross-camera setting); or the
+                number of the one camera whose images are searched.
+
+        Raises:
+            ValueError: Other ``cameras``, or a number that no image has.
         """
         own = self.query_images[query]
-        images = np.delete(np.arange(len(self.images)), own) if self.galleries is None else self.galleries[query]
-        return images[self.cameras[images] != self.cameras[own]] if other_cameras else images
+        listed = None if self.galleries is None else self.galleries[query]
+        images = np.delete(np.arange(len(self.images)), own) if listed is None else listed
+        return images[self._seen(images, own, cameras)]
 
     @property
     def repeated(self) -> np.ndarray:
         """Mask (T,) of the targets that follow another one of the same query and image, so cannot be found."""
         return (np.diff(self.target_queries, prepend=-1) == 0) & (np.diff(self.target_images, prepend=-1) == 0)
 
-    def sought(self, other_cameras: bool = False) -> np.ndarray:
-        """Mask (T,) of the targets that count: all, or those that the query's camera did not take."""
-        if not other_cameras:
-            return np.ones(self.num_targets, dtype=bool)
-        return self.cameras[self.target_images] != self.cameras[self.query_images[self.target_queries]]
+    def sought(self, cameras: str | int = 'all') -> np.ndarray:
+        """Mask (T,) of the targets that count: those in images that :meth:`gallery` leaves with the same ``cameras``."""
+        return self._seen(self.target_images, self.query_images[self.target_queries], cameras)
+
+    def subset(self, queries: Sequence[int]) -> 'SearchProtocol':
+        """The protocol of only these queries (n,), in this order, with their galleries and targets, over all images.
+
+        Raises:
+            ValueError: No query, or one that this protocol does not have.
+        """
+        queries = _integers('queries', queries)
+        for wrong in queries[(queries < 0) | (queries >= self.num_queries)][:1]:
+            raise ValueError(f'subset: expected queries from 0 to {self.num_queries - 1}, got {wrong}')
+        starts = np.searchsorted(self.target_queries, queries)
+        rows, owners = joined_ranges(starts, np.searchsorted(self.target_queries, queries, 'right') - starts)
+        galleries = None if self.galleries is None else tuple(self.galleries[query] for query in queries)
+        return SearchProtocol(
+            self.images, self.cameras, self.query_images[queries], self.query_boxes[queries],
+            self.query_person_ids[queries], owners, self.target_images[rows], self.target_boxes[rows], galleries)
 
     def describe(self, query: int) -> str:
         """'query 3 (image 'a.jpg')', for messages."""
@@ -179,6 +197,18 @@ class SearchProtocol:
     def _set(self, name: str, value) -> None:
         object.__setattr__(self, name, value)
 
+    def _seen(self, images: np.ndarray, own: np.ndarray, cameras: str | int) -> np.ndarray:
+        """Mask (n,) of the images (n,) that ``cameras`` leaves to queries whose own images are ``own`` (n,) or ()."""
+        taken_by = self.cameras[images]
+        if cameras == 'all':
+            return np.ones(len(images), dtype=bool)
+        if cameras == 'other':
+            return taken_by != self.cameras[own]
+        if not isinstance(cameras, (int, np.integer)) or isinstance(cameras, bool) or cameras not in self.cameras:
+            raise ValueError(f"cameras: expected 'all', 'other' or one of the cameras {np.unique(self.cameras).tolist()}, "
+                             f'got {cameras!r}')
+        return taken_by == cameras
+
     def _inside(self, name: str, indices: np.ndarray, queries: np.ndarray, limit: int, of: str) -> None:
         for wrong in np.flatnonzero((indices < 0) | (indices >= limit))[:1]:
             raise ValueError(f'{name}: query {queries[wrong]} names {indices[wrong]}, but there are {limit} {of}')
@@ -190,30 +220,38 @@ class SearchProtocol:
         for wrong in np.flatnonzero((queries < 0) | (queries >= self.num_queries))[:1]:
             raise ValueError(f'target {wrong} answers query {queries[wrong]}, but there are {self.num_queries} queries')
         self._inside('target_images', images, queries, len(self.images), 'images')
-        own = images == self.query_images[queries]
-        for wrong in np.flatnonzero(own & (self.galleries is None))[:1]:
-            raise ValueError(f'{self.describe(queries[wrong])} has a target in its own image, which is not searched')
         order = np.lexsort((images, queries))
         self._set('target_queries', queries[order])
         self._set('target_images', images[order])
         self._set('target_boxes', boxes[order])
 
     def _set_galleries(self) -> None:
-        if len(self.galleries) != self.num_queries:
-            raise ValueError(f'galleries: expected one for each of the {self.num_queries} queries, '
-                             f'got {len(self.galleries)}')
-        bounds = np.searchsorted(self.target_queries, np.arange(self.num_queries + 1))
-        galleries = []
-        for query, listed in enumerate(self.galleries):
-            images = _integers(f'gallery of {self.describe(query)}', listed)
-            self._inside('galleries', images, np.full(len(images), query), len(self.images), 'images')
-            _, first = np.unique(images, return_index=True)
-            galleries.append(images[np.sort(first)])
-            targets = self.target_images[bounds[query]:bounds[query + 1]]
-            for missing in np.setdiff1d(targets, images)[:1]:
-                raise ValueError(f'{self.describe(query)} has a target in {self.images[missing]!r}, '
-                                 'which its gallery does not list')
-        self._set('galleries', tuple(galleries))
+        implicit = np.full(self.num_queries, self.galleries is None)
+        if self.galleries is not None:
+            if len(self.galleries) != self.num_queries:
+                raise ValueError(f'galleries: expected one for each of the {self.num_queries} queries, '
+                                 f'got {len(self.galleries)}')
+            implicit = np.array([listed is None for listed in self.galleries])
+            bounds = np.searchsorted(self.target_queries, np.arange(self.num_queries + 1))
+            self._set('galleries', tuple(
+                None if listed is None else self._listed(query, listed, self.target_images[bounds[query]:bounds[query + 1]])
+                for query, listed in enumerate(self.galleries)))
+        own = self.target_images == self.query_images[self.target_queries]
+        for wrong in self.target_queries[own & implicit[self.target_queries]][:1]:
+            raise ValueError(f'{self.describe(wrong)} has a target in its own image, which is not searched')
+
+    def _listed(self, query: int, listed: Sequence[int], targets: np.ndarray) -> np.ndarray:
+        """A query's gallery (g,) with each image once; it has to list the images of the query's targets."""
+        images = _integers(f'gallery of {self.describe(query)}', listed)
+        self._inside('galleries', images, np.full(len(images), query), len(self.images), 'images')
+        searched = np.zeros(len(self.images), dtype=bool)  # a mask, since sorting 2,900 x 4,000 images takes seconds
+        searched[images] = True
+        for missing in targets[~searched[targets]][:1]:
+            raise ValueError(f'{self.describe(query)} has a target in {self.images[missing]!r}, '
+                             'which its gallery does not list')
+        if np.count_nonzero(searched) < len(images):
+            images = images[np.sort(np.unique(images, return_index=True)[1])]
+        return images
 
 
 def _query_indices(index_of: dict[str, int], names: Sequence[str]) -> np.ndarray:

@@ -47,6 +47,19 @@ CUHK_QUERIES = [
 ]
 
 
+def protocol_rows(queries, hard=()):
+    fields = ('imname', 'idlocate', 'ishard')
+    return struct([(struct([(*appearance(*query)[:2], np.uint8(i in hard), f'p{i}')], *fields, 'idname'),
+                    struct([appearance(*entry) for entry in gallery], *fields))
+                   for i, (query, gallery) in enumerate(queries)], 'Query', 'Gallery')
+
+
+def write_protocol(path: Path, key: str, queries=CUHK_QUERIES, hard=(), compressed=True):
+    """``hard``: indices of the queries that are marked so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    savemat(path, {key: protocol_rows(queries, hard)}, do_compression=compressed)
+
+
 def write_cuhk_sysu(root: Path, scenes=CUHK_SCENES, persons=CUHK_PERSONS, queries=CUHK_QUERIES,
                     pool=('t4.jpg', 't1.jpg', 't2.jpg', 't3.jpg'), with_images=True):
     (root / 'annotation/test/train_test').mkdir(parents=True, exist_ok=True)
@@ -58,10 +71,7 @@ def write_cuhk_sysu(root: Path, scenes=CUHK_SCENES, persons=CUHK_PERSONS, querie
     savemat(root / 'annotation/test/train_test/Train.mat', {'Train': cell([
         struct([(f'p{i}', len(seen), struct([appearance(*one) for one in seen], 'imname', 'idlocate', 'ishard'))],
                'idname', 'nAppear', 'scene') for i, seen in enumerate(persons)])})
-    savemat(root / 'annotation/test/train_test/TestG100.mat', {'TestG100': struct([
-        (struct([(*appearance(*query), f'p{i}')], 'imname', 'idlocate', 'ishard', 'idname'),
-         struct([appearance(*entry) for entry in gallery], 'imname', 'idlocate', 'ishard'))
-        for i, (query, gallery) in enumerate(queries)], 'Query', 'Gallery')})
+    write_protocol(root / 'annotation/test/train_test/TestG100.mat', 'TestG100', queries)
     for name in scenes if with_images else ():
         write_image(root / 'Image/SSM' / name, 120, 70)
     return root

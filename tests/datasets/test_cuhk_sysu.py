@@ -110,6 +110,11 @@ def test_real_protocol_is_that_of_the_published_file(real_data, tmp_path):
         np.testing.assert_array_equal(getattr(protocol, name), getattr(expected, name))
     for ours, theirs in zip(protocol.galleries, expected.galleries, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    hard = dataset.search('hard')
+    assert len(hard.rows) == hard.protocol.num_queries == 193
+    np.testing.assert_array_equal(hard.protocol.query_boxes, protocol.query_boxes[hard.rows])
+    everywhere = dataset.search('full set').protocol
+    assert [query for query, listed in enumerate(everywhere.galleries) if listed is not None] == [493, 2132]
     for query in (0, 1234, 2899):
         image = dataset.get_data_info(int(protocol.query_images[query]))
         box = protocol.query_boxes[query].tolist()

@@ -38,8 +38,68 @@ def test_identities_are_sought_in_all_other_images_at_their_first_box():
 
 def test_other_cameras_leave_out_the_images_and_targets_of_the_query_camera():
     protocol = from_identities()
-    assert protocol.gallery(0, other_cameras=True).tolist() == [2]
-    assert protocol.sought(other_cameras=True).tolist() == [False, True]
+    assert protocol.gallery(0, 'other').tolist() == [2]
+    assert protocol.sought('other').tolist() == [False, True]
+
+
+@pytest.mark.parametrize(('camera', 'images', 'sought'), [(0, [1], [True, False]), (1, [2], [False, True])])
+def test_one_camera_leaves_its_images_and_targets_without_the_query_image(camera, images, sought):
+    protocol = from_identities()
+    assert protocol.gallery(0, camera).tolist() == images
+    assert protocol.sought(camera).tolist() == sought
+
+
+def test_one_camera_leaves_the_query_image_that_a_gallery_lists():
+    protocol = from_galleries(cameras=[3, 4, 3], galleries=[[('c', BOX), ('b', None), ('a', None)]])
+    assert protocol.gallery(0, 3).tolist() == [2, 0] and protocol.gallery(0, np.int64(4)).tolist() == [1]
+
+
+@pytest.mark.parametrize('cameras', ['others', 2, -1, True, None, [0], 0.5])
+def test_cameras_that_nothing_was_taken_by_are_named_with_those_that_are_known(cameras):
+    for method in (lambda: from_identities().gallery(0, cameras), lambda: from_identities().sought(cameras)):
+        with pytest.raises(ValueError, match=r"^cameras: expected 'all', 'other' or one of the cameras \[0, 1\], got .+$"):
+            method()
+
+
+def by_hand(**changes):
+    """Queries 0 and 1 in images a and b, query 2 in a; the targets are given out of order."""
+    arguments = {'images': ('a', 'b', 'c', 'd'), 'cameras': [0, 0, 0, 1], 'query_images': [0, 1, 0],
+                 'query_boxes': [BOX, BOX + 1, BOX + 2], 'query_person_ids': [7, 8, 9], 'target_queries': [1, 0, 1],
+                 'target_images': [2, 1, 0], 'target_boxes': [BOX + 12, BOX + 1, BOX + 10]}
+    return SearchProtocol(**{**arguments, **changes})
+
+
+def test_a_query_without_a_listed_gallery_searches_every_other_image():
+    protocol = by_hand(galleries=([1], None, np.array([0, 3])))
+    assert [protocol.gallery(query).tolist() for query in range(3)] == [[1], [0, 2, 3], [0, 3]]
+    assert protocol.gallery(1, 'other').tolist() == [3]
+
+
+def test_only_a_query_without_a_listed_gallery_must_not_have_a_target_in_its_own_image():
+    own = {'target_queries': [0], 'target_images': [0], 'target_boxes': [BOX]}
+    assert by_hand(**own, galleries=([0], None, None)).num_targets == 1
+    with pytest.raises(ValueError, match=r"query 0 \(image 'a'\) has a target in its own image, which is not searched"):
+        by_hand(**own, galleries=(None, [0], [0]))
+
+
+@pytest.mark.parametrize('galleries', [None, ([1], None, [0, 3])])
+def test_a_subset_has_the_galleries_and_targets_of_its_queries(galleries):
+    whole = by_hand(galleries=galleries)
+    part = whole.subset([2, 1])
+    assert part.images == whole.images and part.cameras.tolist() == whole.cameras.tolist()
+    assert part.query_images.tolist() == [0, 1] and part.query_person_ids.tolist() == [9, 8]
+    assert part.query_boxes.tolist() == [(BOX + 2).tolist(), (BOX + 1).tolist()]
+    assert part.target_queries.tolist() == [1, 1] and part.target_images.tolist() == [0, 2]
+    assert part.target_boxes.tolist() == [(BOX + 10).tolist(), (BOX + 12).tolist()]
+    assert [part.gallery(query).tolist() for query in range(2)] == [whole.gallery(query).tolist() for query in (2, 1)]
+
+
+@pytest.mark.parametrize(('queries', 'message'), [
+    ([3], 'subset: expected queries from 0 to 2, got 3'), ([0, -1], 'got -1'), ([], 'at least one query'),
+    ([True, False, True], 'queries: expected whole numbers, got bool')])
+def test_a_subset_of_other_queries_is_refused(queries, message):
+    with pytest.raises(ValueError, match=message):
+        by_hand().subset(queries)
 
 
 def test_an_image_without_persons_is_part_of_the_pool():

@@ -1,0 +1,208 @@
+"""Reads CUHK-SYSU's protocols without holding them whole; SciPy decodes their values.
+
+``TestG4000.mat`` is a struct array of 2,900 rows, each with a struct array of 4,000 gallery entries. ``scipy.io.loadmat``
+makes three arrays of every entry: two minutes and 12 GiB. But most of the 11.6 million entries are alike, byte for byte:
+they only name one of the 6,978 test images. So the file is streamed row by row, its entries are told apart by their
+bytes, and only those that differ are handed to SciPy, as a small MATLAB file of their own.
+
+The format is MATLAB's version 5 (https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf). A file is a header
+and tagged elements, which may be compressed. A struct array is an element that holds flags, shape, name and field names,
+and then every row's fields, each an element.
+"""
+import io
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from struct import Struct
+from typing import BinaryIO
+
+import numpy as np
+from scipy.io import loadmat
+from tqdm import tqdm
+
+from .reading import damaged, read_mat, require_file
+
+HEADER_BYTES, TAG_BYTES = 128, 8
+LITTLE_ENDIAN_5 = b'\0\1IM'
+INT8, INT32, MATRIX, COMPRESSED = 1, 5, 14, 15  # types of element
+STRUCT = 2  # class of matrix
+CHUNK_BYTES = 1 << 20  # inflated at once
+DELAY = 2.0  # seconds of reading before there is a progress bar
+
+_tag = Struct('<II')  # type, size; in the short form the size is in the type's upper half and the data follows at once
+_size_at = Struct('<4xI').unpack_from
+_shape = Struct('<ii')
+
+NOTHING = _tag.pack(MATRIX, 0)  # an empty matrix
+
+
+@dataclass(frozen=True)
+class NestedRows:
+    """A struct array whose rows each hold a struct array of records: R rows, E records in all, U different ones.
+
+    Attributes:
+        rows (R,): Structured as :func:`scipy.io.loadmat` has them, but for the records.
+        records (U,): Structured likewise.
+        indices (E,): The record at each place, row after row.
+        offsets (R + 1,): Row r has places ``offsets[r]`` to ``offsets[r + 1]``.
+    """
+
+    rows: np.ndarray
+    records: np.ndarray
+    indices: np.ndarray
+    offsets: np.ndarray
+
+
+def read_nested(path: Path, key: str, field: str) -> NestedRows:
+    """The struct array ``key`` of a MATLAB file, whose ``field`` holds each row's records.
+
+    Rows, records and their order are those of :func:`scipy.io.loadmat`, which is called for what is not streamed: a file
+    in which ``key`` is not the first variable, or is written otherwise than MATLAB and SciPy write it.
+
+    Raises:
+        FileNotFoundError: No such file.
+        AnnotationError: A damaged or truncated file, or one without ``key``.
+        IndexError, TypeError, ValueError: ``key`` is not nested so. Left to the caller, who knows what it is.
+    """
+    require_file(path, f'a MATLAB file with the key {key}')
+    try:
+        with open(path, 'rb') as file:
+            return _stream(file, key, field, path.name)
+    except _OtherLayout:
+        return _load(path, key, field)
+    except Exception as error:  # as of SciPy's own reader
+        raise damaged(path, error) from error
+
+
+class _OtherLayout(Exception):
+    """A file that is left to SciPy."""
+
+
+def _load(path: Path, key: str, field: str) -> NestedRows:
+    rows = read_mat(path, key).ravel()
+    records = [row[field].ravel() for row in rows]
+    offsets = np.cumsum([0, *map(len, records)])
+    return NestedRows(rows, np.concatenate(records), np.arange(offsets[-1]), offsets)
+
+
+def _stream(file: BinaryIO, key: str, field: str, name: str) -> NestedRows:
+    header = _exactly(file, HEADER_BYTES)
+    if not header.endswith(LITTLE_ENDIAN_5):
+        raise _OtherLayout
+    compressed = _tag.unpack(_exactly(file, TAG_BYTES))[0] == COMPRESSED
+    if compressed:
+        file = io.BufferedReader(_Inflated(file), CHUNK_BYTES)
+    else:
+        file.seek(HEADER_BYTES)
+    outer, inner = _read_head(file), None
+    if outer.name != key or field not in outer.fields:
+        raise _OtherLayout
+    rows, indices, offsets = [], [], [0]
+    index_of = {}  # the bytes of a record -> its place among those that differ
+    for _ in tqdm(range(outer.length), desc=name, unit=' rows', delay=DELAY, mininterval=1, leave=False):
+        elements = {column: _read_element(file) for column in outer.fields}
+        nested = io.BytesIO(elements[field])
+        head = _read_head(nested)
+        inner = inner or head
+        if head.fields != inner.fields:
+            raise _OtherLayout
+        indices.append(_index_records(elements[field], nested.tell(), head, index_of))
+        offsets.append(offsets[-1] + head.length)
+        rows.append(b''.join({**elements, field: NOTHING}.values()))
+    if not rows:
+        raise _OtherLayout
+    if compressed and file.read(1):  # which also compares the checksum at the end
+        raise ValueError('more than the rows of its struct array')
+    return NestedRows(_decode(header, outer, rows), _decode(header, inner, list(index_of)), np.concatenate(indices),
+                      np.array(offsets))
+
+
+def _index_records(nested: bytes, start: int, head: '_Head', index_of: dict[bytes, int]) -> np.ndarray:
+    """The index (n,) of each record of an element, which begin at ``start``; new ones are added to ``index_of``."""
+    indices, fields = [], range(len(head.fields))
+    for _ in range(head.length):  # eleven million times for TestG4000: nothing but what finds the record's end
+        end = start
+        for _ in fields:
+            end += TAG_BYTES + _size_at(nested, end)[0]
+        indices.append(index_of.setdefault(nested[start:end], len(index_of)))
+        start = end
+    if start != len(nested):
+        raise ValueError('records that do not fill their struct array')
+    return np.array(indices, dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What a struct array begins with; ``flags`` and ``names`` (of the fields) are kept as elements."""
+
+    length: int
+    name: str
+    fields: tuple[str, ...]
+    flags: bytes
+    names: bytes
+
+
+def _read_head(file: BinaryIO) -> _Head:
+    kind, size = _tag.unpack(_exactly(file, TAG_BYTES))
+    if kind != MATRIX or not size:
+        raise _OtherLayout
+    flags, shape, name = _read_element(file), _content(_read_element(file)), _content(_read_element(file))
+    if _content(flags)[0] != STRUCT or len(shape) != _shape.size:
+        raise _OtherLayout
+    width, names = _read_element(file), _read_element(file)
+    step, fields = int.from_bytes(_content(width), 'little'), _content(names)
+    return _Head(math.prod(_shape.unpack(shape)), _text(name),
+                 tuple(_text(fields[start:start + step]) for start in range(0, len(fields), step)), flags, width + names)
+
+
+def _read_element(file: BinaryIO) -> bytes:
+    """The next element with its tag and padding."""
+    tag = _exactly(file, TAG_BYTES)
+    kind, size = _tag.unpack(tag)
+    return tag if kind >> 16 else tag + _exactly(file, size + -size % 8)
+
+
+def _content(element: bytes) -> bytes:
+    kind, size = _tag.unpack_from(element)
+    return element[4:4 + (kind >> 16)] if kind >> 16 else element[TAG_BYTES:TAG_BYTES + size]
+
+
+def _text(name: bytes) -> str:
+    return name.partition(b'\0')[0].decode('ascii')
+
+
+def _decode(header: bytes, head: _Head, records: list[bytes]) -> np.ndarray:
+    """The records (n,) as SciPy reads them from a file of nothing else."""
+    shape = _tag.pack(INT32, _shape.size) + _shape.pack(1, len(records))
+    name = _tag.pack(INT8, 1) + b'x'.ljust(8, b'\0')
+    array = b''.join([head.flags, shape, name, head.names, *records])
+    return loadmat(io.BytesIO(header + _tag.pack(MATRIX, len(array)) + array))['x'].ravel()
+
+
+class _Inflated(io.RawIOBase):
+    """A compressed element, from behind its tag to its end."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._inflater = zlib.decompressobj()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        content = b''
+        while not content and not self._inflater.eof:
+            packed = self._inflater.unconsumed_tail or self._file.read(CHUNK_BYTES)
+            content = self._inflater.decompress(packed, len(buffer))
+            if not content and not packed:
+                raise EOFError('the file ends early')
+        buffer[:len(content)] = content
+        return len(content)
+
+
+def _exactly(file: BinaryIO, size: int) -> bytes:
+    content = file.read(size)
+    if len(content) < size:
+        raise EOFError('the file ends early')
+    return content
