@@ -1,14 +1,31 @@
-"""Scores a person search: protocol -> ranking -> detection -> metric."""
+"""Scores a person search: protocol -> ranking (-> context) -> detection -> metric."""
 from .candidates import Candidates, match_targets, overlap_threshold
-from .detection import average_precision, detection_scores
+from .context import CBGM
+from .curves import precision_recall
+from .detection import DetectionMatches, average_precision, detection_scores, match_detections
+from .failures import explain, worst_queries
 from .histogram import colour_histogram
 from .metric import PersonSearchMetric
 from .predictions import Predictions, load_predictions, save_predictions
 from .protocol import SearchProtocol
-from .ranking import RankedDetections, SearchResult, search_scores, similarity_blocks, stable_ranks, top_detections
+from .ranking import (
+    RankedDetections,
+    Search,
+    SearchResult,
+    score_searches,
+    search_scores,
+    similarity_histograms,
+    stable_ranks,
+    top_detections,
+    upper_bound,
+)
+from .seqnet_cache import load_seqnet_cache
+from .similarity import NumPyProduct, TorchProduct
 
 __all__ = [
-    'Candidates', 'PersonSearchMetric', 'Predictions', 'RankedDetections', 'SearchProtocol', 'SearchResult',
-    'average_precision', 'colour_histogram', 'detection_scores', 'load_predictions', 'match_targets',
-    'overlap_threshold', 'save_predictions', 'search_scores', 'similarity_blocks', 'stable_ranks', 'top_detections',
+    'CBGM', 'Candidates', 'DetectionMatches', 'NumPyProduct', 'PersonSearchMetric', 'Predictions', 'RankedDetections',
+    'Search', 'SearchProtocol', 'SearchResult', 'TorchProduct', 'average_precision', 'colour_histogram',
+    'detection_scores', 'explain', 'load_predictions', 'load_seqnet_cache', 'match_detections', 'match_targets',
+    'overlap_threshold', 'precision_recall', 'save_predictions', 'score_searches', 'search_scores',
+    'similarity_histograms', 'stable_ranks', 'top_detections', 'upper_bound', 'worst_queries',
 ]

@@ -1,14 +1,17 @@
-"""What a search chooses from: every image's detections, flattened, and which of them a query may find.
+"""What a search chooses from: every image's confident detections, and which of them a query may find.
 
-G images, N detections over all images, T targets, D embedding size.
+G images, N confident detections over all images, T targets, D embedding size.
 """
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .boxes import box_area, box_iou, joined_ranges
 from .protocol import SearchProtocol
+
+HELD_BYTES = 512 << 20  # of embeddings, up to which a copy of all is kept
+CHUNK_BYTES = 128 << 20  # of embeddings copied at once where it is not
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,16 +21,21 @@ class Candidates:
     Attributes:
         boxes (N, 4): x1 y1 x2 y2 in original-image pixels.
         scores (N,): Confidences.
-        embeddings (N, D): float32.
         positions (N,): Index of each detection in its image's list, as it was given.
         offsets (G + 1,): Image g's detections are rows ``offsets[g]`` to ``offsets[g + 1]``.
+        given: For each image the embeddings of all its detections, as they were given: a gallery may be larger than
+            the memory that a copy would take.
+        held (N, D): A copy of the confident ones, float32, or ``None`` where that is too large.
+        dim: D.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
-    embeddings: np.ndarray
     positions: np.ndarray
     offsets: np.ndarray
+    given: Sequence[np.ndarray]
+    held: np.ndarray | None
+    dim: int
 
     @classmethod
     def from_lists(cls, protocol: SearchProtocol, boxes: Sequence[np.ndarray], scores: Sequence[np.ndarray],
@@ -46,24 +54,24 @@ class Candidates:
         for kind, lists in (('boxes', boxes), ('scores', scores), ('embeddings', embeddings)):
             if len(lists) != len(images):
                 raise ValueError(f'{kind}: expected one array for each of the {len(images)} images, got {len(lists)}')
-        kept = []
-        for image, arrays in enumerate(zip(boxes, scores, embeddings, strict=True)):
-            box, score, embedding = (np.asarray(array, dtype=np.float32) for array in arrays)
-            if not (len(box) or len(score) or len(embedding)):
-                kept.append((np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, dim), np.float32),
-                             np.zeros(0, np.int64)))
-                continue
-            count = len(score)
-            for kind, array, shape in (('boxes', box, (count, 4)), ('scores', score, (count,)),
-                                       ('embeddings', embedding, (count, dim))):
-                if array.shape != shape:
-                    raise ValueError(f'{kind} of image {images[image]!r}: expected shape {shape}, got {array.shape}')
-            confident = np.flatnonzero(score >= score_thr)
-            if not np.isfinite(embedding[confident]).all():
-                raise ValueError(f'image {images[image]!r}: its embeddings are not finite')
-            kept.append((box[confident], score[confident], embedding[confident], confident))
-        offsets = np.cumsum([0, *(len(positions) for *_, positions in kept)])
-        return cls(*(np.concatenate(arrays) for arrays in zip(*kept, strict=True)), offsets)
+        counts = np.array([len(score) for score in scores])
+        for kind, lists, width in (('boxes', boxes, (4,)), ('scores', scores, ()), ('embeddings', embeddings, (dim,))):
+            for image, (array, count) in enumerate(zip(lists, counts.tolist(), strict=True)):
+                if np.shape(array) != (count, *width) and (count or len(array)):
+                    raise ValueError(f'{kind} of image {images[image]!r}: expected shape {(count, *width)}, '
+                                     f'got {np.shape(array)}')
+        starts, scores = np.cumsum(counts) - counts, end_to_end(scores)
+        confident = np.flatnonzero(scores >= score_thr)
+        owners = np.repeat(np.arange(len(counts)), counts)[confident]
+        offsets = np.searchsorted(owners, np.arange(len(counts) + 1))
+        whole = cls(end_to_end(boxes, 4)[confident], scores[confident], confident - starts[owners], offsets, embeddings, None,
+                    dim)
+        if len(confident) * dim * 4 <= HELD_BYTES:
+            whole = replace(whole, held=np.empty((len(confident), dim), np.float32))
+        for rows, chunk in whole.chunks(whole.held):
+            for row in np.flatnonzero(~np.isfinite(chunk).all(axis=1))[:1]:
+                raise ValueError(f'image {images[owners[rows.start + row]]!r}: its embeddings are not finite')
+        return whole
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -76,6 +84,46 @@ class Candidates:
     def of_images(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows (n,) of the detections of the given images (g,), in that order, and the index (n,) into ``images``."""
         return joined_ranges(self.offsets[images], self.offsets[images + 1] - self.offsets[images])
+
+    def embeddings_of(self, images: Sequence[int]) -> np.ndarray:
+        """The embeddings (n, D) of the detections of the given images, in that order."""
+        if self.held is not None:
+            return self.held[self.of_images(np.asarray(images))[0]]
+        return end_to_end([self._copy(image, image + 1) for image in images], self.dim)
+
+    def chunks(self, out: np.ndarray | None = None) -> Iterator[tuple[slice, np.ndarray]]:
+        """Copies the embeddings piece by piece.
+
+        Args:
+            out (N, D): Where to; ``None``: one piece's memory is used again for the next.
+
+        Yields:
+            Which rows of the N these are, and their embeddings (n, D), float32.
+        """
+        sizes = np.array([len(array) for array in self.given]) * self.dim * 4
+        ends, first, memory = np.cumsum(sizes), 0, None
+        while first < len(sizes):
+            last = max(first + 1, int(np.searchsorted(ends, ends[first] - sizes[first] + CHUNK_BYTES, 'right')))
+            rows = slice(int(self.offsets[first]), int(self.offsets[last]))
+            if out is None and (memory is None or len(memory) < rows.stop - rows.start):
+                memory = np.empty((rows.stop - rows.start, self.dim), np.float32)
+            piece = memory[:rows.stop - rows.start] if out is None else out[rows]
+            yield rows, self._copy(first, last, piece)
+            first = last
+
+    def _copy(self, first: int, last: int, out: np.ndarray | None = None) -> np.ndarray:
+        """The embeddings (n, D) of the detections of images ``first`` to ``last - 1``."""
+        rows = slice(self.offsets[first], self.offsets[last])
+        counts = np.array([len(array) for array in self.given[first:last]])
+        kept = self.positions[rows] + np.repeat(np.cumsum(counts) - counts, np.diff(self.offsets[first:last + 1]))
+        joined = end_to_end(self.given[first:last], self.dim)
+        return np.take(joined, kept, axis=0, out=out, mode='clip')  # other modes would fill a buffer first
+
+
+def end_to_end(arrays: Sequence[np.ndarray], *width: int) -> np.ndarray:
+    """Arrays of shape (n_i, *width) as one, float32; empty ones may have any shape."""
+    kept = [array for array in arrays if len(array)]
+    return np.concatenate(kept, dtype=np.float32, casting='same_kind') if kept else np.zeros((0, *width), np.float32)
 
 
 def overlap_threshold(boxes: np.ndarray) -> np.ndarray:

@@ -1,9 +1,80 @@
 """How well persons are found, whoever they are."""
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from .boxes import box_iou
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionMatches:
+    """Which detection found which person, over all images: N confident detections, M persons.
+
+    Attributes:
+        scores (N,): Confidences.
+        heights (N,): Of the detections' boxes, in pixels.
+        persons (N,): The person that a detection and nobody else overlaps best, and that it overlaps best; -1 = none.
+        overlaps (N,): Their IoU; 0 where there is none.
+        person_heights (M,): Of the persons' boxes, in pixels.
+    """
+
+    scores: np.ndarray
+    heights: np.ndarray
+    persons: np.ndarray
+    overlaps: np.ndarray
+    person_heights: np.ndarray
+
+    def at(self, iou_thr: float = 0.5, heights: tuple[float, float] = (0, np.inf)) -> dict[str, float]:
+        """AP and recall, where a match counts from an overlap of iou_thr.
+
+        Args:
+            heights: Persons from this to below that height, in pixels. Detections of other persons do not count at all,
+                and false ones where their own height is in this range (as COCO has it for areas).
+
+        Returns:
+            ``ap`` and ``recall``, fractions in 0..1, both 0 where there is nothing to find; ``persons``, their number.
+        """
+        low, high = heights
+        wanted = (self.person_heights >= low) & (self.person_heights < high)
+        correct = (self.persons >= 0) & (self.overlaps >= iou_thr) & (self.overlaps > 0)
+        counts = (self.heights >= low) & (self.heights < high)
+        counts[correct] = wanted[self.persons[correct]]
+        recall = float(np.count_nonzero(correct & counts) / max(np.count_nonzero(wanted), 1))
+        return {'ap': average_precision(correct[counts], self.scores[counts]) * recall, 'recall': recall,
+                'persons': int(np.count_nonzero(wanted))}
+
+
+def match_detections(boxes: Sequence[np.ndarray], scores: Sequence[np.ndarray], gt_boxes: Sequence[np.ndarray],
+                     labelled: Sequence[np.ndarray] | None = None, score_thr: float = 0.5) -> DetectionMatches:
+    """Matches the detections of score >= score_thr to persons; the arguments are those of :func:`detection_scores`."""
+    lengths = {len(lists) for lists in (boxes, scores, gt_boxes, labelled) if lists is not None}
+    if len(lengths) > 1:
+        raise ValueError(f'expected one entry for each image in every list, got lists of {sorted(lengths)}')
+    none = np.zeros(0)
+    parts, num_persons = [(none, none, none, none, none)], 0
+    for image in range(len(boxes)):
+        persons = np.asarray(gt_boxes[image], dtype=np.float32).reshape(-1, 4)
+        if labelled is not None:
+            mask = np.asarray(labelled[image], dtype=bool)
+            if len(mask) != len(persons):
+                raise ValueError(f'labelled of image {image}: expected shape ({len(persons)},), got {mask.shape}')
+            if not mask.any():
+                continue
+            persons = persons[mask]
+        score = np.asarray(scores[image], dtype=np.float32)
+        box = np.asarray(boxes[image], dtype=np.float32).reshape(-1, 4)
+        if len(box) != len(score):
+            raise ValueError(f'scores of image {image}: expected shape ({len(box)},), got {score.shape}')
+        confident = score >= score_thr
+        box = box[confident]
+        person, overlap = _mutual_best(box, persons)
+        person = np.where(person >= 0, person + num_persons, -1)
+        parts.append((score[confident], box[:, 3] - box[:, 1], person, overlap, persons[:, 3] - persons[:, 1]))
+        num_persons += len(persons)
+    joined = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    joined[2] = joined[2].astype(np.int64)
+    return DetectionMatches(*joined)
 
 
 def detection_scores(boxes: Sequence[np.ndarray], scores: Sequence[np.ndarray], gt_boxes: Sequence[np.ndarray],
@@ -26,39 +97,18 @@ def detection_scores(boxes: Sequence[np.ndarray], scores: Sequence[np.ndarray], 
     Raises:
         ValueError: Lists of different lengths, or an image's arrays of different lengths.
     """
-    lengths = {len(lists) for lists in (boxes, scores, gt_boxes, labelled) if lists is not None}
-    if len(lengths) > 1:
-        raise ValueError(f'expected one entry for each image in every list, got lists of {sorted(lengths)}')
-    confidences, correct, num_persons = [np.zeros(0, np.float32)], [np.zeros(0, bool)], 0
-    for image in range(len(boxes)):
-        persons = np.asarray(gt_boxes[image], dtype=np.float32).reshape(-1, 4)
-        if labelled is not None:
-            mask = np.asarray(labelled[image], dtype=bool)
-            if len(mask) != len(persons):
-                raise ValueError(f'labelled of image {image}: expected shape ({len(persons)},), got {mask.shape}')
-            if not mask.any():
-                continue
-            persons = persons[mask]
-        score = np.asarray(scores[image], dtype=np.float32)
-        box = np.asarray(boxes[image], dtype=np.float32).reshape(-1, 4)
-        if len(box) != len(score):
-            raise ValueError(f'scores of image {image}: expected shape ({len(box)},), got {score.shape}')
-        confident = score >= score_thr
-        num_persons += len(persons)
-        confidences.append(score[confident])
-        correct.append(mutual_matches(box[confident], persons, iou_thr))
-    correct = np.concatenate(correct)
-    recall = float(correct.sum() / max(num_persons, 1))
-    return {'ap': average_precision(correct, np.concatenate(confidences)) * recall, 'recall': recall}
+    found = match_detections(boxes, scores, gt_boxes, labelled, score_thr).at(iou_thr)
+    return {name: found[name] for name in ('ap', 'recall')}
 
 
-def mutual_matches(boxes: np.ndarray, gt_boxes: np.ndarray, iou_thr: float) -> np.ndarray:
-    """Mask (N,) of the detections (N, 4) that are the best of their own best ground-truth box (M, 4)."""
+def _mutual_best(boxes: np.ndarray, gt_boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The person (N,) that each detection (N, 4) and nobody else finds best among (M, 4), or -1; and their IoU (N,), or 0."""
     if not len(boxes) or not len(gt_boxes):
-        return np.zeros(len(boxes), dtype=bool)
+        return np.full(len(boxes), -1), np.zeros(len(boxes))
     overlap = box_iou(boxes[:, None], gt_boxes[None])
     person, detection = overlap.argmax(axis=1), np.arange(len(boxes))
-    return (overlap.argmax(axis=0)[person] == detection) & (overlap[detection, person] >= iou_thr)
+    best = overlap.argmax(axis=0)[person] == detection
+    return np.where(best, person, -1), np.where(best, overlap[detection, person], 0)
 
 
 def average_precision(correct: np.ndarray, scores: np.ndarray) -> float:

@@ -1,17 +1,24 @@
 """The metric that MMEngine's test loop calls: collects predictions from every rank, scores them, writes them down."""
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from mmengine.dist import get_world_size
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from mmps.registry import METRICS
 
-from .detection import detection_scores
+from .candidates import Candidates
+from .context import CBGM
+from .detection import match_detections
 from .predictions import Predictions, save_predictions
 from .protocol import SearchProtocol
-from .ranking import SearchResult, search_scores
+from .ranking import Search, SearchResult, score_searches, upper_bound
+from .tables import detection_table, search_table
+
+PREFIXES = {'search': '', 'with CBGM': 'cbgm_', 'ground-truth boxes': 'upper_bound_'}
 
 
 @METRICS.register_module()
@@ -32,10 +39,16 @@ class PersonSearchMetric(BaseMetric):
     :class:`Predictions`) on the metric, for drawing.
 
     Args:
-        score_thr: Detections of a lower score are dropped at once: neither scored, nor collected, nor written.
+        score_thr: Detections of a lower score are neither searched nor counted. They are collected and written, so that
+            a file can be scored by other rules: what a model gives at all, its ``test_cfg`` says.
         iou_thr: Overlap from which a detection finds a person, for detection AP and recall.
         topk: The ranks k of top-k.
-        other_cameras: Search only images of other cameras than the query's (PRW's cross-camera setting).
+        cameras: Whose images are searched: 'all', 'other' cameras than the query's (PRW's cross-camera setting), or the
+            camera of this number.
+        cbgm: Also score the search re-ranked by context bipartite graph matching, with the data set's k1 and k2 (from
+            its metainfo's ``cbgm``) or with these, as ``dict(k1=10, k2=3)``.
+        upper_bound: Also score the search with ground-truth boxes instead of detections; needs
+            ``gt_instances.embeddings`` (M, D), which mmps's detectors give.
         outfile: Where to write the predictions (npz); :func:`load_predictions` reads it.
         collect_device, prefix, collect_dir: As in MMEngine's ``BaseMetric``.
     """
@@ -43,13 +56,16 @@ class PersonSearchMetric(BaseMetric):
     default_prefix = 'search'
 
     def __init__(self, score_thr: float = 0.5, iou_thr: float = 0.5, topk: Sequence[int] = (1, 5, 10),
-                 other_cameras: bool = False, outfile: str | None = None, collect_device: str = 'cpu',
-                 prefix: str | None = None, collect_dir: str | None = None) -> None:
+                 cameras: str | int = 'all', cbgm: bool | dict = False, upper_bound: bool = False,
+                 outfile: str | None = None, collect_device: str = 'cpu', prefix: str | None = None,
+                 collect_dir: str | None = None) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
         self.score_thr = score_thr
         self.iou_thr = iou_thr
         self.topk = tuple(topk)
-        self.other_cameras = other_cameras
+        self.cameras = cameras
+        self.cbgm = CBGM(**cbgm) if isinstance(cbgm, dict) else cbgm
+        self.upper_bound = upper_bound
         self.outfile = outfile
         self.search: SearchResult | None = None
         self.predictions: Predictions | None = None
@@ -61,16 +77,16 @@ class PersonSearchMetric(BaseMetric):
             ValueError: A sample without one of the fields above.
         """
         for sample in data_samples:
-            scores = _array(sample, 'pred_instances', 'scores')
-            confident = scores >= self.score_thr
             result = {
                 'img_id': int(sample['img_id']),
-                'boxes': _array(sample, 'pred_instances', 'bboxes')[confident],
-                'scores': scores[confident],
-                'embeddings': _array(sample, 'pred_instances', 'embeddings')[confident],
+                'boxes': _array(sample, 'pred_instances', 'bboxes'),
+                'scores': _array(sample, 'pred_instances', 'scores'),
+                'embeddings': _array(sample, 'pred_instances', 'embeddings'),
                 'gt_boxes': _array(sample, 'gt_instances', 'bboxes'),
                 'gt_person_ids': _array(sample, 'gt_instances', 'person_ids').astype(np.int64),
             }
+            if self.upper_bound or 'embeddings' in sample['gt_instances']:
+                result['gt_embeddings'] = _array(sample, 'gt_instances', 'embeddings')
             if len(sample.get('query_instances', {}).get('query_ids', ())):
                 result['query_ids'] = _array(sample, 'query_instances', 'query_ids').astype(np.int64)
                 result['query_embeddings'] = _array(sample, 'query_instances', 'embeddings')
@@ -79,30 +95,69 @@ class PersonSearchMetric(BaseMetric):
                                      f'{len(result["query_embeddings"])} query embeddings')
             self.results.append(result)
 
-    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+    def evaluate(self, size: int) -> dict[str, float]:
+        """As MMEngine's, but whatever each rank has is gathered, be it more or less than the others have.
+
+        MMEngine takes turns between the ranks and cuts at ``size``, which is right only for its own padding sampler.
+        Here samples are told apart by ``img_id``; repeated ones are dropped.
+        """
+        self.results = [self.results]  # one entry a rank
+        return super().evaluate(get_world_size())
+
+    def compute_metrics(self, results: list[list[dict]]) -> dict[str, float]:
         """Scores the whole pool.
 
+        Args:
+            results: What :meth:`process` kept, a list a rank.
+
         Returns:
-            ``mAP``, ``top-k`` for each k, ``det_AP``, ``det_recall`` and, over labelled persons, ``det_AP_labelled``,
-            ``det_recall_labelled``.
+            ``mAP``, ``top-k`` for each k, the same with ``cbgm_`` and ``upper_bound_`` before it if asked for,
+            ``det_AP``, ``det_recall`` and, over labelled persons, ``det_AP_labelled``, ``det_recall_labelled``.
 
         Raises:
             ValueError: No protocol, or an image or query of it that was not predicted.
         """
         protocol = self._protocol()
-        predictions = self.predictions = _assemble(protocol, results)
-        detections = (predictions.boxes, predictions.scores)
-        self.search = search_scores(protocol, *detections, predictions.embeddings, predictions.query_embeddings,
-                                    self.score_thr, self.topk, self.other_cameras)
-        labelled = [person_ids >= 0 for person_ids in predictions.gt_person_ids]
-        metrics = {'mAP': self.search.mAP, **{f'top-{k}': share for k, share in self.search.topk.items()}}
-        for suffix, mask in (('', None), ('_labelled', labelled)):
-            found = detection_scores(*detections, predictions.gt_boxes, mask, self.score_thr, self.iou_thr)
-            metrics[f'det_AP{suffix}'], metrics[f'det_recall{suffix}'] = found['ap'], found['recall']
+        predictions = self.predictions = _assemble(protocol, list(itertools.chain.from_iterable(results)))
         if self.outfile is not None:
             save_predictions(self.outfile, predictions)
-        print_log(_table(protocol, metrics), logger='current')
+        results = self._search(protocol, predictions)
+        self.search = results['search']
+        metrics = {}
+        for name, result in results.items():
+            prefix = PREFIXES[name]
+            metrics[f'{prefix}mAP'] = result.mAP
+            metrics.update({f'{prefix}top-{k}': share for k, share in result.topk.items()})
+        detection = {}
+        for name, suffix, labelled in (
+                ('all persons', '', None),
+                ('labelled persons', '_labelled', [person_ids >= 0 for person_ids in predictions.gt_person_ids])):
+            found = detection[name] = match_detections(predictions.boxes, predictions.scores, predictions.gt_boxes, labelled,
+                                                       self.score_thr).at(self.iou_thr)
+            metrics[f'det_AP{suffix}'], metrics[f'det_recall{suffix}'] = found['ap'], found['recall']
+        print_log(f'{protocol.num_queries} queries in {len(protocol.images)} images, per cent\n\n{search_table(results)}\n\n'
+                  f'{detection_table(detection)}\n', logger='current')
         return metrics
+
+    def _search(self, protocol: SearchProtocol, predictions: Predictions) -> dict[str, SearchResult]:
+        queries = predictions.query_embeddings
+        searches = {'search': Search(protocol, cameras=self.cameras)}
+        if self.cbgm:
+            searches['with CBGM'] = Search(protocol, cameras=self.cameras, cbgm=self._cbgm())
+        candidates = Candidates.from_lists(protocol, predictions.boxes, predictions.scores, predictions.embeddings,
+                                           queries.shape[1], self.score_thr)
+        results = score_searches(searches, candidates, queries, self.topk)
+        if self.upper_bound:
+            results['ground-truth boxes'] = upper_bound(protocol, predictions, self.topk, self.cameras)
+        return results
+
+    def _cbgm(self) -> CBGM:
+        if isinstance(self.cbgm, CBGM):
+            return self.cbgm
+        if 'cbgm' not in self.dataset_meta:
+            raise ValueError("PersonSearchMetric: the data set's metainfo names no k1 and k2 for CBGM; expected "
+                             'cbgm=dict(k1=..., k2=...)')
+        return CBGM(**self.dataset_meta['cbgm'])
 
     def _protocol(self) -> SearchProtocol:
         protocol = (self.dataset_meta or {}).get('protocol')
@@ -147,12 +202,8 @@ def _assemble(protocol: SearchProtocol, results: list[dict]) -> Predictions:
     queries = np.stack([of_query[query] for query in range(protocol.num_queries)])
     lists = {name: [result[name] for result in ordered]
              for name in ('boxes', 'scores', 'embeddings', 'gt_boxes', 'gt_person_ids')}
-    return Predictions(images=images, query_embeddings=queries, **lists)
-
-
-def _table(protocol: SearchProtocol, metrics: dict[str, float]) -> str:
-    """The scores in per cent, one column each."""
-    widths = [max(len(name), 6) for name in metrics]
-    head = ' | '.join(f'{name:>{width}}' for name, width in zip(metrics, widths, strict=True))
-    body = ' | '.join(f'{value * 100:{width}.2f}' for value, width in zip(metrics.values(), widths, strict=True))
-    return f'{protocol.num_queries} queries in {len(protocol.images)} images, per cent\n{head}\n{body}'
+    if all('gt_embeddings' in result for result in ordered):
+        lists['gt_embeddings'] = [result['gt_embeddings'] for result in ordered]
+    return Predictions(
+        images=images, query_embeddings=queries, query_images=tuple(images[image] for image in protocol.query_images),
+        query_boxes=protocol.query_boxes, **lists)

@@ -1,69 +1,121 @@
-"""What a model predicted for a test, in a file: for drawing, or for scoring again by other rules.
+"""What a model predicted for a test, in a file: for drawing, or for scoring, also by a program that knows nothing of mmps.
 
-G images, N detections over all images, M persons over all images, Q queries, D embedding size.
+G images, N detections over all images, M annotated persons over all images, Q queries, C other people of all queries'
+images, D embedding size.
 """
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from .protocol import SearchProtocol
+
 FORMAT = 1
+
+# Arrays that hold the lists of all images (or queries) end to end, by the array that says where each list starts.
+LISTS = {
+    'offsets': ('boxes', 'scores', 'embeddings'),
+    'gt_offsets': ('gt_boxes', 'gt_person_ids', 'gt_embeddings'),
+    'context_offsets': ('context_embeddings',),
+}
+OF_IMAGES = LISTS['offsets'] + LISTS['gt_offsets']
+
+# Pixels between two boxes of the same query. PRW annotates boxes up to 8 pixels over the frame's edge and with
+# fractions: some programs clip and round, others do not. Queries in another order are much further apart.
+SAME_BOX = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The predictions for a test of G images and Q queries.
+    """The predictions for a test of G images and Q queries. Boxes are x1 y1 x2 y2 in original-image pixels.
 
     Attributes:
         images: Names of the G images.
-        boxes: For each image its detections (N_i, 4), x1 y1 x2 y2 in original-image pixels.
+        boxes: For each image its detections (N_i, 4).
         scores: (N_i,) each.
         embeddings: (N_i, D) each.
+        query_embeddings (Q, D): float32.
+        query_images: Names of the Q queries' images.
+        query_boxes (Q, 4): The queries' boxes.
         gt_boxes: For each image its persons (M_i, 4), as annotated.
         gt_person_ids: (M_i,) each, -1 = unlabelled.
-        query_embeddings (Q, D): float32.
+        gt_embeddings: (M_i, D) each, of the annotated boxes: for a search as if detection were perfect.
+        context_embeddings: For each query those of the other people (C_q, D) of its image, the most confident first.
+            ``None``: they are to be taken from the detections of the image.
     """
 
     images: tuple[str, ...]
     boxes: list[np.ndarray]
     scores: list[np.ndarray]
     embeddings: list[np.ndarray]
-    gt_boxes: list[np.ndarray]
-    gt_person_ids: list[np.ndarray]
     query_embeddings: np.ndarray
+    query_images: tuple[str, ...] | None = None
+    query_boxes: np.ndarray | None = None
+    gt_boxes: list[np.ndarray] | None = None
+    gt_person_ids: list[np.ndarray] | None = None
+    gt_embeddings: list[np.ndarray] | None = None
+    context_embeddings: list[np.ndarray] | None = None
+
+    def for_protocol(self, protocol: SearchProtocol) -> 'Predictions':
+        """The same predictions with the images in the protocol's order; images that it does not have are left out.
+
+        Raises:
+            ValueError: An image of the protocol is missing, or the queries are others (their number or, where they are
+                given, their images or boxes).
+        """
+        index_of = {name: index for index, name in enumerate(self.images)}
+        missing = [name for name in protocol.images if name not in index_of]
+        if missing:
+            raise ValueError(f"{len(missing)} of the protocol's {len(protocol.images)} images are not among the "
+                             f'{len(self.images)} predicted ones, the first of them is {missing[0]!r}')
+        self._check_queries(protocol)
+        order = [index_of[name] for name in protocol.images]
+        lists = {name: [getattr(self, name)[index] for index in order]
+                 for name in OF_IMAGES if getattr(self, name) is not None}
+        return replace(self, images=protocol.images, **lists)
+
+    def _check_queries(self, protocol: SearchProtocol) -> None:
+        if len(self.query_embeddings) != protocol.num_queries:
+            raise ValueError(f'expected embeddings of the {protocol.num_queries} queries of the protocol, '
+                             f'got {len(self.query_embeddings)}')
+        if self.query_images is not None:
+            for query, (name, own) in enumerate(zip(self.query_images, protocol.query_images.tolist(), strict=True)):
+                if name != protocol.images[own]:
+                    raise ValueError(f'{protocol.describe(query)} was predicted from image {name!r}: '
+                                     'other queries, or in another order')
+        if self.query_boxes is not None:
+            apart = np.abs(self.query_boxes - protocol.query_boxes).max(axis=1)
+            for query in np.flatnonzero(~(apart <= SAME_BOX))[:1]:
+                raise ValueError(
+                    f'{protocol.describe(query)} has the box {_readable(protocol.query_boxes[query])}, but was predicted '
+                    f'from {_readable(self.query_boxes[query])}: other queries, or in another order')
 
 
 def save_predictions(path: str | Path, predictions: Predictions) -> None:
-    """Writes an npz without pickle: the lists end to end, with the offsets (G + 1,) at which each image starts."""
+    """Writes an npz without pickle: the lists end to end, with the offsets at which each image (or query) starts.
+
+    Raises:
+        ValueError: Predictions that :func:`load_predictions` would refuse; nothing is written.
+    """
     path = Path(path)
+    arrays = _arrays_of(path, predictions)
+    _read(path, arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
-    dim = predictions.query_embeddings.shape[1]
     beside = path.with_name(f'.{path.name}.part')
     with open(beside, 'wb') as file:  # given a name, savez would add '.npz' to it
-        np.savez(
-            file,
-            format=np.int64(FORMAT),
-            images=np.array(predictions.images, dtype=np.str_),
-            offsets=_offsets(predictions.boxes),
-            boxes=_end_to_end(predictions.boxes, np.float32, 4),
-            scores=_end_to_end(predictions.scores, np.float32),
-            embeddings=_end_to_end(predictions.embeddings, np.float32, dim),
-            gt_offsets=_offsets(predictions.gt_boxes),
-            gt_boxes=_end_to_end(predictions.gt_boxes, np.float32, 4),
-            gt_person_ids=_end_to_end(predictions.gt_person_ids, np.int64),
-            query_embeddings=predictions.query_embeddings.astype(np.float32),
-        )
+        np.savez(file, **arrays)
     beside.replace(path)  # nobody finds half a file under the name
 
 
 def load_predictions(path: str | Path) -> Predictions:
-    """Reads what :func:`save_predictions` wrote.
+    """Reads what :func:`save_predictions`, or another program, wrote: docs/predictions.md says what has to be in it.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Not such a file, another format version, or an array that is missing or has another shape.
+        ValueError: Not such a file, another format version, or an array that is missing or does not fit.
     """
     try:
         file = np.load(path, allow_pickle=False)
@@ -72,53 +124,121 @@ def load_predictions(path: str | Path) -> Predictions:
     if not isinstance(file, np.lib.npyio.NpzFile):
         raise ValueError(f'{path} is not a predictions file (npz): it holds a single array')
     with file:
-        version = _array(path, file, 'format', 'iu', ())
-        if version != FORMAT:
-            raise ValueError(f'{path}: format {version}, but this version of mmps reads format {FORMAT}')
-        images = _array(path, file, 'images', 'U', ('G',))
-        count = len(images) + 1
-        offsets, gt_offsets = (_array(path, file, name, 'iu', (count,)) for name in ('offsets', 'gt_offsets'))
-        queries = _array(path, file, 'query_embeddings', 'f', ('Q', 'D'))
-        for name, starts in (('offsets', offsets), ('gt_offsets', gt_offsets)):
-            if starts[0] != 0 or (np.diff(starts) < 0).any():
-                raise ValueError(f'{path}: {name}: expected numbers that rise from 0')
-        total, persons = int(offsets[-1]), int(gt_offsets[-1])
-        return Predictions(
-            images=tuple(images.tolist()),
-            boxes=_split(_array(path, file, 'boxes', 'f', (total, 4)), offsets),
-            scores=_split(_array(path, file, 'scores', 'f', (total,)), offsets),
-            embeddings=_split(_array(path, file, 'embeddings', 'f', (total, queries.shape[1])), offsets),
-            gt_boxes=_split(_array(path, file, 'gt_boxes', 'f', (persons, 4)), gt_offsets),
-            gt_person_ids=_split(_array(path, file, 'gt_person_ids', 'iu', (persons,)), gt_offsets),
-            query_embeddings=queries,
-        )
+        return _read(path, file)
 
 
-def _offsets(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    return np.cumsum([0, *map(len, arrays)], dtype=np.int64)
+def _arrays_of(path: Path, predictions: Predictions) -> dict[str, np.ndarray]:
+    """The arrays of the file; what they hold is not checked yet, but that the lists belong together."""
+    queries = np.asarray(predictions.query_embeddings)
+    if queries.ndim != 2:
+        raise ValueError(f"{path}: array 'query_embeddings': expected shape (Q, D), got {queries.shape}")
+    arrays = {'format': np.int64(FORMAT), 'images': np.array(predictions.images, dtype=np.str_),
+              'query_embeddings': queries.astype(np.float32)}
+    if predictions.query_images is not None:
+        arrays['query_images'] = np.array(predictions.query_images, dtype=np.str_)
+    if predictions.query_boxes is not None:
+        arrays['query_boxes'] = np.asarray(predictions.query_boxes, dtype=np.float32)
+    for offsets, names in LISTS.items():
+        lists = {name: getattr(predictions, name) for name in names if getattr(predictions, name) is not None}
+        if lists:
+            counts = [len(entry) for entry in next(iter(lists.values()))]
+            arrays[offsets] = np.cumsum([0, *counts], dtype=np.int64)
+        for name, entries in lists.items():
+            arrays[name] = _end_to_end(path, name, entries, counts, _row_shape(name, queries.shape[1]))
+    return arrays
 
 
-def _end_to_end(arrays: Sequence[np.ndarray], dtype: type, *width: int) -> np.ndarray:
-    arrays = [array.reshape(-1, *width) for array in arrays]
-    return np.concatenate(arrays, dtype=dtype, casting='same_kind')
+def _end_to_end(path: Path, name: str, entries: Sequence[np.ndarray], counts: list[int],
+                row_shape: tuple[int, ...]) -> np.ndarray:
+    if len(entries) != len(counts):
+        raise ValueError(f'{path}: {name}: expected {len(counts)} lists, got {len(entries)}')
+    dtype = np.int64 if name == 'gt_person_ids' else np.float32
+    kept = [np.zeros((0, *row_shape), dtype)]  # so that there is one even where all entries are empty
+    for index, (entry, count) in enumerate(zip(entries, counts, strict=True)):
+        shape = (count, *row_shape)
+        if np.shape(entry) == shape:
+            kept.append(entry)
+        elif count or len(entry):  # without any row, the shape of a row does not matter
+            raise ValueError(f'{path}: {name}: expected shape {shape} at index {index}, got {np.shape(entry)}')
+    return np.concatenate(kept, dtype=dtype, casting='same_kind')
 
 
-def _split(array: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
-    return np.split(array, offsets[1:-1]) if len(offsets) > 1 else []
+def _row_shape(name: str, dim: int) -> tuple[int, ...]:
+    return {'boxes': (4,), 'embeddings': (dim,)}.get(name.split('_')[-1], ())
 
 
-def _array(path: str | Path, file: np.lib.npyio.NpzFile, name: str, kinds: str, shape: tuple) -> np.ndarray:
-    """One array of the file, of one of the NumPy kinds; letters in its shape stand for any length."""
+def _read(path: str | Path, arrays: Mapping[str, np.ndarray]) -> Predictions:
+    version = _array(path, arrays, 'format', kinds='iu')
+    if version != FORMAT:
+        raise ValueError(f'{path}: format {version}, but this version of mmps reads format {FORMAT}')
+    images = tuple(_array(path, arrays, 'images', 'G', kinds='U').tolist())
+    if len(set(images)) < len(images):
+        seen = set()
+        repeated = next(name for name in images if name in seen or seen.add(name))
+        raise ValueError(f"{path}: array 'images': {repeated!r} is listed twice")
+    queries = _array(path, arrays, 'query_embeddings', 'Q', 'D')
+    if not queries.shape[1]:
+        raise ValueError(f"{path}: array 'query_embeddings': expected at least one number a query, got {queries.shape}")
+    fields = {}
+    if 'query_images' in arrays:
+        fields['query_images'] = tuple(_array(path, arrays, 'query_images', len(queries), kinds='U').tolist())
+    if 'query_boxes' in arrays:
+        fields['query_boxes'] = _array(path, arrays, 'query_boxes', len(queries), 4)
+    for offsets, names in LISTS.items():
+        if offsets == 'offsets' or any(name in arrays for name in (offsets, *names)):
+            count = len(queries) if offsets == 'context_offsets' else len(images)
+            fields.update(_lists(path, arrays, offsets, names, count, queries.shape[1]))
+    return Predictions(images=images, query_embeddings=queries, **fields)
+
+
+def _lists(path: str | Path, arrays: Mapping[str, np.ndarray], offsets: str, names: Sequence[str], count: int,
+           dim: int) -> dict[str, list[np.ndarray]]:
+    """The arrays that share an array of offsets, as lists of ``count`` arrays."""
+    joined, rows = {}, 'N'
+    for name in names:
+        if name in arrays or name != 'gt_embeddings':  # the only one that may be missing beside the others
+            joined[name] = _array(path, arrays, name, rows, *_row_shape(name, dim),
+                                  kinds='iu' if name == 'gt_person_ids' else 'f')
+            rows = len(joined[names[0]])
+    starts = _array(path, arrays, offsets, count + 1, kinds='iu')
+    if starts[0] != 0 or starts[-1] != rows or (np.diff(starts) < 0).any():
+        raise ValueError(f'{path}: array {offsets!r}: expected numbers that rise from 0 to {rows}, the length of '
+                         f'{names[0]!r}, got {starts}')
+    spans = [slice(*span) for span in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)]
+    return {name: [array[span] for span in spans] for name, array in joined.items()}
+
+
+def _array(path: str | Path, arrays: Mapping[str, np.ndarray], name: str, *shape: int | str,
+           kinds: str = 'f') -> np.ndarray:
+    """One array, of one of the NumPy kinds: whole numbers as int64, others as finite float32.
+
+    Letters in its shape stand for any length.
+    """
     wanted = f'({", ".join(map(str, shape))}{"," * (len(shape) == 1)})'
-    if name not in file:
+    if name not in arrays:
         raise ValueError(f'{path}: array {name!r} of shape {wanted} is missing')
     try:
-        array = file[name]
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        array = arrays[name]
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f'{path}: array {name!r} cannot be read: {error}') from error
     fits = len(array.shape) == len(shape) and all(
         isinstance(want, str) or want == got for want, got in zip(shape, array.shape, strict=True)
     )
     if not fits or array.dtype.kind not in kinds:
-        raise ValueError(f'{path}: array {name!r}: expected shape {wanted}, got {array.shape} of {array.dtype}')
+        kind = {'f': 'floats', 'iu': 'whole numbers', 'U': 'text'}[kinds]
+        raise ValueError(f'{path}: array {name!r}: expected shape {wanted} of {kind}, got {array.shape} of {array.dtype}')
+    if kinds == 'iu':
+        return array.astype(np.int64, copy=False)
+    return _float32(f'{path}: array {name!r}', array) if kinds == 'f' else array
+
+
+def _float32(source: str, array: np.ndarray) -> np.ndarray:
+    with np.errstate(over='ignore'):  # too large a number becomes infinite, which is refused here
+        array = array.astype(np.float32, copy=False)
+    for row in np.argwhere(~np.isfinite(array))[:1, 0]:
+        raise ValueError(f'{source}: row {row} is not finite')
     return array
+
+
+def _readable(box: np.ndarray) -> list[float]:
+    return np.round(box.astype(float), 1).tolist()

@@ -2,15 +2,37 @@
 
 G images, Q queries, T targets, N detections over all images, B queries in a block, D embedding size.
 """
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from .boxes import joined_ranges
 from .candidates import Candidates, match_targets
+from .context import CBGM, largest
+from .predictions import Predictions
 from .protocol import SearchProtocol
+from .similarity import NumPyProduct, SimilarityBlocks
 
-BLOCK_BYTES = 64 << 20  # of the similarities (B, N) held at once
+COUNTED = 8  # up to so many ranks are counted one by one
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """One way to search a set of predictions: whose galleries and targets, seen by which cameras, with which context.
+
+    Attributes:
+        protocol: Queries, galleries and targets.
+        rows (Q,): The row of the query embeddings that each of the protocol's queries has; ``None``: row q for query q.
+        cameras: 'all'; 'other': without the images, and targets, of the query's own camera; or the number of the one
+            camera whose images, and targets, are searched.
+        cbgm: Re-rank with the people around the query (:class:`CBGM`), or ``None``.
+    """
+
+    protocol: SearchProtocol
+    rows: np.ndarray | None = None
+    cameras: str | int = 'all'
+    cbgm: CBGM | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +47,7 @@ class SearchResult:
         num_targets (Q,), num_found (Q,): Targets of each query, and those found.
         target_ranks (T,): Rank, from 1, of the detection that finds each of the protocol's targets; 0 = not found.
         target_detections (T,): Its index in its image's list of detections; -1 = not found.
+        target_similarities (T,): Its similarity to the query; NaN = not found.
     """
 
     mAP: float
@@ -35,6 +58,7 @@ class SearchResult:
     num_found: np.ndarray
     target_ranks: np.ndarray
     target_detections: np.ndarray
+    target_similarities: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +82,8 @@ class RankedDetections:
 
 def search_scores(protocol: SearchProtocol, boxes: Sequence[np.ndarray], scores: Sequence[np.ndarray],
                   embeddings: Sequence[np.ndarray], query_embeddings: np.ndarray, score_thr: float = 0.5,
-                  topk: Sequence[int] = (1, 5, 10), other_cameras: bool = False) -> SearchResult:
+                  topk: Sequence[int] = (1, 5, 10), cameras: str | int = 'all', cbgm: CBGM | None = None,
+                  contexts: Sequence[np.ndarray] | None = None) -> SearchResult:
     """Scores a search by the field's rules (CUHK-SYSU's evaluation, as SeqNet has it).
 
     Every detection of score >= score_thr in a query's gallery is ranked by its dot product with the query. In an image
@@ -72,102 +97,247 @@ def search_scores(protocol: SearchProtocol, boxes: Sequence[np.ndarray], scores:
         scores: (N_i,) each.
         embeddings: (N_i, D) each.
         query_embeddings: (Q, D).
-        other_cameras: Leave out images, and targets, of the query's own camera.
+        cameras, cbgm: As in :class:`Search`.
+        contexts: For CBGM the embeddings (P, D) of the people around each query, the most confident first; ``None``:
+            the detections of its image.
 
     Returns:
-        Fractions in 0..1. Memory beyond the inputs: a copy of the confident detections, and a few ``BLOCK_BYTES``.
+        Fractions in 0..1. Memory beyond the inputs: two ``BLOCK_BYTES`` and ``CHUNK_BYTES``, whatever the gallery.
 
     Raises:
         ValueError: Arrays that do not fit the protocol, or embeddings that are not finite.
     """
-    query_embeddings = _query_embeddings(protocol, query_embeddings)
+    search = Search(protocol, cameras=cameras, cbgm=cbgm)
+    query_embeddings = _query_embeddings(search, query_embeddings)
     candidates = Candidates.from_lists(protocol, boxes, scores, embeddings, query_embeddings.shape[1], score_thr)
-    sought = protocol.sought(other_cameras)
-    detections = np.full(protocol.num_targets, -1, dtype=np.int64)
-    ranks = np.zeros(protocol.num_targets, dtype=np.int64)
-    column_of = np.zeros(len(candidates), dtype=np.int64)  # detection -> its place in the gallery at hand
-    for queries, similarities in similarity_blocks(candidates, query_embeddings, np.arange(protocol.num_queries)):
-        targets = _targets_of(protocol, queries, sought)
-        detections[targets] = _matches(protocol, candidates, similarities, queries, targets)
-        targets = targets[detections[targets] >= 0]
-        bounds = np.searchsorted(protocol.target_queries[targets], [*queries, queries[-1] + 1])
-        # Galleries differ in length and order, so each query is ranked by itself; its detections are not looped over.
-        for query, row, start, stop in zip(queries, similarities, bounds, bounds[1:], strict=False):
-            if start == stop:
-                continue
-            found = targets[start:stop]
-            columns, _ = candidates.of_images(protocol.gallery(query, other_cameras))
-            column_of[columns] = np.arange(len(columns))
-            ranks[found] = stable_ranks(row[columns], column_of[detections[found]])
-    positions = np.where(detections >= 0, candidates.positions[detections], -1) if len(candidates) else detections
-    return _summary(protocol, sought, ranks, positions, topk)
+    return score_searches({'': search}, candidates, query_embeddings, topk, contexts)['']
+
+
+def score_searches(searches: Mapping[str, Search], candidates: Candidates, query_embeddings: np.ndarray,
+                   topk: Sequence[int] = (1, 5, 10), contexts: Sequence[np.ndarray] | None = None,
+                   product: NumPyProduct | None = None, progress: Callable[[Iterable], Iterable] = iter,
+                   ) -> dict[str, SearchResult]:
+    """The scores of several searches of the same detections, whose similarities are computed once.
+
+    Args:
+        searches: By name.
+        candidates: The detections of the images, which all the protocols share.
+        query_embeddings: (R, D), finite.
+        contexts: R entries, as in :func:`search_scores`.
+        product: Where similarities are computed; by default NumPy.
+        progress: Put around the list of blocks, such as tqdm.
+
+    Returns:
+        The result of each search, as :func:`search_scores` has it.
+    """
+    for search in searches.values():
+        query_embeddings = _query_embeddings(search, query_embeddings)
+    rankings = {name: _Ranking(search, candidates, contexts) for name, search in searches.items()}
+    asked = np.unique(np.concatenate([ranking.rows for ranking in rankings.values()]))
+    for rows, similarities in progress(SimilarityBlocks(candidates, query_embeddings, asked, product)):
+        for ranking in rankings.values():
+            ranking.add(rows, similarities)
+    return {name: ranking.result(topk) for name, ranking in rankings.items()}
+
+
+def upper_bound(protocol: SearchProtocol, predictions: Predictions, topk: Sequence[int] = (1, 5, 10),
+                cameras: str | int = 'all') -> SearchResult:
+    """The scores of a search among the annotated boxes: what a perfect detector would leave of the errors.
+
+    Raises:
+        ValueError: Predictions without embeddings of the annotated boxes.
+    """
+    if predictions.gt_embeddings is None:
+        raise ValueError('the upper bound needs the embeddings of ground-truth boxes (gt_embeddings), but got none')
+    scores = [np.ones(len(boxes), np.float32) for boxes in predictions.gt_boxes]
+    return search_scores(protocol, predictions.gt_boxes, scores, predictions.gt_embeddings, predictions.query_embeddings,
+                         topk=topk, cameras=cameras)
 
 
 def top_detections(protocol: SearchProtocol, boxes: Sequence[np.ndarray], scores: Sequence[np.ndarray],
                    embeddings: Sequence[np.ndarray], query_embeddings: np.ndarray, queries: Sequence[int], n: int = 10,
-                   score_thr: float = 0.5, other_cameras: bool = False) -> list[RankedDetections]:
+                   score_thr: float = 0.5, cameras: str | int = 'all') -> list[RankedDetections]:
     """The n best detections of each of the given queries; the other arguments are those of :func:`search_scores`."""
-    query_embeddings = _query_embeddings(protocol, query_embeddings)
+    search = Search(protocol, cameras=cameras)
+    query_embeddings = _query_embeddings(search, query_embeddings)
     candidates = Candidates.from_lists(protocol, boxes, scores, embeddings, query_embeddings.shape[1], score_thr)
-    sought, images, ranked = protocol.sought(other_cameras), candidates.images, {}
-    for block, similarities in similarity_blocks(candidates, query_embeddings, np.unique(queries).astype(np.int64)):
-        targets = _targets_of(protocol, block, sought)
-        matched = _matches(protocol, candidates, similarities, block, targets)
+    ranking, ranked = _Ranking(search, candidates), {}
+    asked = np.unique(queries).astype(np.int64)
+    for block, similarities in SimilarityBlocks(candidates, query_embeddings, asked):
+        ranking.match(block, np.arange(len(block)), similarities)
         for query, row in zip(block.tolist(), similarities, strict=True):
-            columns, _ = candidates.of_images(protocol.gallery(query, other_cameras))
-            best = columns[np.argsort(-row[columns], kind='stable')[:n]]
-            correct = np.isin(best, matched[protocol.target_queries[targets] == query])
-            ranked[query] = RankedDetections(images[best], candidates.positions[best], candidates.boxes[best],
+            best = ranking.at(query, np.argsort(-ranking.values(query, row), kind='stable')[:n])
+            correct = np.isin(best, ranking.detections[protocol.target_queries == query])
+            ranked[query] = RankedDetections(ranking.images[best], candidates.positions[best], candidates.boxes[best],
                                              row[best], correct)
     return [ranked[int(query)] for query in queries]
 
 
-def similarity_blocks(candidates: Candidates, query_embeddings: np.ndarray,
-                      queries: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields some of the queries (B,) and their similarities (B, N) at a time, so that memory does not grow with Q."""
-    size = max(1, BLOCK_BYTES // (4 * max(1, len(candidates))))
-    for start in range(0, len(queries), size):
-        block = queries[start:start + size]
-        yield block, query_embeddings[block] @ candidates.embeddings.T
+def similarity_histograms(search: Search, result: SearchResult, candidates: Candidates, query_embeddings: np.ndarray,
+                          bins: int = 100, max_queries: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How similar true positives are to their queries, and how similar everything else is, before any re-ranking.
 
+    Args:
+        search: Without CBGM.
+        result: Its scores.
+        max_queries: Of more queries as many are taken, evenly spread.
 
-def stable_ranks(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Ranks (k,), from 1, that a stable sort of values (n,), largest first, gives the elements at positions (k,).
-
-    The values are sorted without their indices, which is several times faster; only ties need to look back.
+    Returns:
+        Edges (bins + 1,), numbers of true positives (bins,) and of other detections (bins,).
     """
-    ordered, sought = np.sort(values), values[positions]
-    upper = np.searchsorted(ordered, sought, 'right')
-    tied = upper - np.searchsorted(ordered, sought, 'left') > 1
-    ranks = len(values) - upper + 1
-    for i in np.flatnonzero(tied):
-        ranks[i] += np.count_nonzero(values[:positions[i]] == sought[i])
+    ranking, protocol = _Ranking(search, candidates), search.protocol
+    queries = np.unique(np.linspace(0, protocol.num_queries - 1, max_queries).round().astype(np.int64))
+    matches = result.target_similarities[np.isin(protocol.target_queries, queries) & (result.target_ranks > 0)]
+    norm = np.sqrt((query_embeddings ** 2).sum(axis=1).max())
+    reach = max(1.0, float(norm))  # embeddings of length 1 at most have similarities in -1..1
+    edges, everything = np.linspace(-reach, reach, bins + 1), np.zeros(bins, np.int64)
+    for rows, similarities in SimilarityBlocks(candidates, query_embeddings, np.unique(ranking.rows[queries])):
+        for query in queries[np.isin(ranking.rows[queries], rows)]:
+            values = ranking.values(query, similarities[np.searchsorted(rows, ranking.rows[query])])
+            places = ((values + reach) * (bins / (2 * reach))).astype(np.int64)
+            everything += np.bincount(np.clip(places, 0, bins - 1), minlength=bins)
+    places = ((matches + np.float32(reach)) * (bins / (2 * reach))).astype(np.int64)
+    matches = np.bincount(np.clip(places, 0, bins - 1), minlength=bins)
+    return edges, matches, everything - matches
+
+
+class _Ranking:
+    """One search under way: what it has found in the blocks of similarities that it was given.
+
+    R rows of query embeddings, b of this search's queries in a block.
+    """
+
+    def __init__(self, search: Search, candidates: Candidates, contexts: Sequence[np.ndarray] | None = None) -> None:
+        self.search, self.protocol, self.candidates = search, search.protocol, candidates
+        self.contexts, protocol = contexts, search.protocol
+        self.rows = np.arange(protocol.num_queries) if search.rows is None else search.rows
+        self.by_row = np.argsort(self.rows, kind='stable')
+        self.images = candidates.images
+        self.sought = protocol.sought(search.cameras)
+        self.wanted = np.flatnonzero(self.sought & ~protocol.repeated)  # targets that can be found, by query
+        self.bounds = np.searchsorted(protocol.target_queries[self.wanted], np.arange(protocol.num_queries + 1))
+        self.detections = np.full(protocol.num_targets, -1, dtype=np.int64)
+        self.ranks = np.zeros(protocol.num_targets, dtype=np.int64)
+        self.similarities = np.full(protocol.num_targets, np.nan, dtype=np.float32)
+        self.shared: dict[int, np.ndarray] = {}  # what the queries of a camera search, if each its own image as well
+
+    def add(self, rows: np.ndarray, similarities: np.ndarray) -> None:
+        """Ranks the targets of those queries whose rows (B,) of similarities (B, N) these are."""
+        first, last = np.searchsorted(self.rows[self.by_row], [rows[0], rows[-1] + 1])
+        queries = np.sort(self.by_row[first:last])
+        lines = np.searchsorted(rows, self.rows[queries])
+        if self.search.cbgm is not None:
+            similarities, lines = self._revised(queries, similarities[lines]), np.arange(len(queries))
+        self.match(queries, lines, similarities)
+        # Galleries differ, so each query is ranked by itself; its detections are not looped over.
+        for query, line in zip(queries.tolist(), lines.tolist(), strict=True):
+            targets = self.wanted[self.bounds[query]:self.bounds[query + 1]]
+            targets = targets[self.detections[targets] >= 0]
+            if len(targets):
+                self.ranks[targets] = self._ranks(query, similarities[line], targets)
+
+    def match(self, queries: np.ndarray, lines: np.ndarray, similarities: np.ndarray) -> None:
+        """Finds the true positives of queries (b,), whose similarities are in the given lines (b,)."""
+        picked, owners = joined_ranges(self.bounds[queries], self.bounds[queries + 1] - self.bounds[queries])
+        targets = self.wanted[picked]
+        matched = match_targets(self.candidates, similarities, lines[owners], self.protocol.target_images[targets],
+                                self.protocol.target_boxes[targets])
+        self.detections[targets] = matched
+        found = matched >= 0
+        self.similarities[targets[found]] = similarities[lines[owners[found]], matched[found]]
+
+    def values(self, query: int, row: np.ndarray) -> np.ndarray:
+        """A copy of those of a query's similarities (N,) that are of the detections it searches (n,), in gallery order."""
+        columns, own = self._searched(query)
+        if columns is None:
+            return np.concatenate([row[:own.start], row[own.stop:]])
+        return row.take(columns)
+
+    def at(self, query: int, places: np.ndarray) -> np.ndarray:
+        """The detections at these places of :meth:`values`."""
+        columns, own = self._searched(query)
+        return places + (own.stop - own.start) * (places >= own.start) if columns is None else columns[places]
+
+    def _searched(self, query: int) -> tuple[np.ndarray | None, slice]:
+        """The detections (n,) that a query searches, in gallery order, or ``None``: all but those of its own image."""
+        protocol, cameras = self.protocol, self.search.cameras
+        image = protocol.query_images[query]
+        own = slice(*self.candidates.offsets[[image, image + 1]].tolist())
+        if protocol.galleries is not None and protocol.galleries[query] is not None:
+            return self.candidates.of_images(protocol.gallery(query, cameras))[0], own
+        if cameras == 'all':
+            return None, own
+        camera = int(protocol.cameras[image])
+        if camera not in self.shared:
+            images = np.append(protocol.gallery(query, cameras), [image] * (cameras == camera)).astype(np.int64)
+            self.shared[camera] = self.candidates.of_images(np.sort(images))[0]
+        shared = self.shared[camera]
+        start, stop = np.searchsorted(shared, [own.start, own.stop])
+        return np.concatenate([shared[:start], shared[stop:]]), own
+
+    def _ranks(self, query: int, row: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        detections = self.detections[targets]
+        values = self.values(query, row)
+
+        def before(i: int) -> np.ndarray:
+            place = np.flatnonzero(self.at(query, np.arange(len(values))) == detections[i])[0]
+            return self.values(query, row)[:place]
+
+        return stable_ranks(values, self.similarities[targets], before)
+
+    def _revised(self, queries: np.ndarray, similarities: np.ndarray) -> np.ndarray:
+        cbgm = self.search.cbgm
+        for query, row in zip(queries.tolist(), similarities, strict=True):
+            best = np.unique(self.images[self.at(query, largest(self.values(query, row), cbgm.k1))])
+            people = (cbgm.people(self.candidates, self.protocol.query_images[query]) if self.contexts is None
+                      else self.contexts[self.rows[query]])
+            cbgm.revise(row, best, self.candidates, people)
+        return similarities
+
+    def result(self, topk: Sequence[int]) -> SearchResult:
+        positions = self.detections
+        if len(self.candidates):
+            positions = np.where(self.detections >= 0, self.candidates.positions[self.detections], -1)
+        return _summary(self.protocol, self.sought, self.ranks, positions, self.similarities, topk)
+
+
+def stable_ranks(values: np.ndarray, similarities: np.ndarray, before: Callable[[int], np.ndarray]) -> np.ndarray:
+    """Ranks (k,), from 1, that a stable sort, largest first, gives to some of the values.
+
+    Counting what is larger is enough for a few; for many it pays to sort, without indices. Only ties look back.
+
+    Args:
+        values: (n,); left sorted.
+        similarities: Those (k,) whose ranks are asked for.
+        before: Gives the values that stand before the i-th of those in the unsorted order.
+    """
+    if len(similarities) <= COUNTED:
+        larger = np.count_nonzero(values > similarities[:, None], axis=1)
+        ties = np.count_nonzero(values == similarities[:, None], axis=1)
+    else:
+        values.sort()
+        upper = np.searchsorted(values, similarities, 'right')
+        larger, ties = len(values) - upper, upper - np.searchsorted(values, similarities, 'left')
+    ranks = larger + 1
+    for i in np.flatnonzero(ties > 1):
+        ranks[i] += np.count_nonzero(before(i) == similarities[i])
     return ranks
 
 
-def _query_embeddings(protocol: SearchProtocol, embeddings: np.ndarray) -> np.ndarray:
-    embeddings = np.asarray(embeddings, dtype=np.float32)
-    if embeddings.ndim != 2 or len(embeddings) != protocol.num_queries:
-        raise ValueError(f'query_embeddings: expected shape ({protocol.num_queries}, D), got {embeddings.shape}')
-    for query in np.flatnonzero(~np.isfinite(embeddings).all(axis=1))[:1]:
+def _query_embeddings(search: Search, embeddings: np.ndarray) -> np.ndarray:
+    """Checks those that a search asks for."""
+    embeddings, protocol = np.asarray(embeddings, dtype=np.float32), search.protocol
+    count = protocol.num_queries if search.rows is None else len(embeddings)
+    if embeddings.ndim != 2 or len(embeddings) != count:
+        raise ValueError(f'query_embeddings: expected shape ({count}, D), got {embeddings.shape}')
+    asked = embeddings if search.rows is None else embeddings[search.rows]
+    for query in np.flatnonzero(~np.isfinite(asked).all(axis=1))[:1]:
         raise ValueError(f'{protocol.describe(query)}: its embedding is not finite')
     return embeddings
 
 
-def _targets_of(protocol: SearchProtocol, queries: np.ndarray, sought: np.ndarray) -> np.ndarray:
-    """The targets that a block of queries may find."""
-    return np.flatnonzero(sought & ~protocol.repeated & np.isin(protocol.target_queries, queries))
-
-
-def _matches(protocol: SearchProtocol, candidates: Candidates, similarities: np.ndarray, queries: np.ndarray,
-             targets: np.ndarray) -> np.ndarray:
-    rows = np.searchsorted(queries, protocol.target_queries[targets])
-    return match_targets(candidates, similarities, rows, protocol.target_images[targets],
-                         protocol.target_boxes[targets])
-
-
 def _summary(protocol: SearchProtocol, sought: np.ndarray, ranks: np.ndarray, positions: np.ndarray,
-             topk: Sequence[int]) -> SearchResult:
+             similarities: np.ndarray, topk: Sequence[int]) -> SearchResult:
     num_targets = np.bincount(protocol.target_queries[sought], minlength=protocol.num_queries)
     found = np.flatnonzero(ranks)
     found = found[np.lexsort((ranks[found], protocol.target_queries[found]))]
@@ -180,4 +350,5 @@ def _summary(protocol: SearchProtocol, sought: np.ndarray, ranks: np.ndarray, po
     first_ranks = np.zeros(protocol.num_queries, dtype=np.int64)
     first_ranks[num_found > 0] = ranks[found[first[num_found > 0]]]
     hits = {int(k): float(np.mean((first_ranks > 0) & (first_ranks <= k))) for k in topk}
-    return SearchResult(float(ap.mean()), hits, ap, first_ranks, num_targets, num_found, ranks, positions)
+    return SearchResult(float(ap.mean()), hits, ap, first_ranks, num_targets, num_found, ranks, positions,
+                        similarities)

@@ -4,10 +4,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
-from mmps.evaluation import PersonSearchMetric, detection_scores, load_predictions, search_scores
+from mmps.evaluation import CBGM, PersonSearchMetric, detection_scores, load_predictions, search_scores
 from mmps.registry import METRICS
 
 
@@ -31,7 +33,7 @@ def samples(scene):
 
 def evaluate(scene, samples, **options):
     metric = METRICS.build({'type': 'PersonSearchMetric', **options})
-    metric.dataset_meta = {'protocol': scene['protocol']}
+    metric.dataset_meta = {name: scene[name] for name in ('protocol', 'cbgm') if name in scene}
     for sample in samples:
         metric.process(None, [sample])
     return metric.evaluate(len(samples)), metric
@@ -76,19 +78,64 @@ def test_no_detection_at_all_scores_zero_quietly(scene, samples):
     assert set(scores.values()) == {0}
 
 
-def test_detections_below_the_threshold_are_not_collected(scene, samples):
+def test_detections_below_the_threshold_are_written_but_neither_searched_nor_counted(scene, samples):
     samples[1]['pred_instances']['scores'][:] = 0.3
-    assert len(evaluate(scene, samples)[1].predictions.boxes[1]) == 0
-    assert len(evaluate(scene, samples, score_thr=0.2)[1].predictions.boxes[1]) == 1
+    scores, metric = evaluate(scene, samples)
+    assert len(metric.predictions.boxes[1]) == 1 and scores['search/mAP'] == 0.5 and scores['search/det_recall'] == 0.8
+    assert evaluate(scene, samples, score_thr=0.2)[0]['search/mAP'] == 1
 
 
 def test_the_written_predictions_score_the_same(scene, samples, tmp_path):
-    scores, _ = evaluate(scene, samples, outfile=str(tmp_path / 'predictions.npz'), other_cameras=True)
-    loaded = load_predictions(tmp_path / 'predictions.npz')
+    scores, _ = evaluate(scene, samples, outfile=str(tmp_path / 'predictions.npz'), cameras='other')
+    loaded = load_predictions(tmp_path / 'predictions.npz').for_protocol(scene['protocol'])
     again = search_scores(scene['protocol'], loaded.boxes, loaded.scores, loaded.embeddings, loaded.query_embeddings,
-                          other_cameras=True)
+                          cameras='other')
     assert again.mAP == scores['search/mAP'] == 0.5
     assert [ids.tolist() for ids in loaded.gt_person_ids] == [[0, 1], [0], [1, -1]]
+    assert loaded.query_images == ('a', 'a') and loaded.gt_embeddings is None
+
+
+def test_context_is_scored_beside_the_plain_search(scene, samples):
+    plain, _ = evaluate(scene, samples)
+    scores, metric = evaluate(scene, samples, cbgm={'k1': 2, 'k2': 2})
+    boxes = [array + 1 for array in scene['boxes']]
+    expected = search_scores(scene['protocol'], boxes, scene['scores'], scene['embeddings'], scene['query_embeddings'],
+                             cbgm=CBGM(2, 2))
+    assert scores['search/cbgm_mAP'] == expected.mAP and scores['search/cbgm_top-1'] == expected.topk[1]
+    assert plain.items() < scores.items() and metric.search.mAP == plain['search/mAP']
+    with pytest.raises(ValueError, match=r'expected cbgm=dict\(k1=..., k2=...\)'):
+        evaluate(scene, samples, cbgm=True)
+    scene['cbgm'] = {'k1': 2, 'k2': 2}
+    assert evaluate(scene, samples, cbgm=True)[0] == scores
+
+
+def test_the_upper_bound_searches_the_annotated_boxes(scene, samples, tmp_path):
+    for sample, embeddings in zip(samples, scene['embeddings'], strict=True):
+        sample['gt_instances']['embeddings'] = torch.tensor(embeddings)
+    samples[1]['pred_instances']['scores'][:] = 0.3
+    scores, _ = evaluate(scene, samples, upper_bound=True, outfile=str(tmp_path / 'predictions.npz'))
+    assert scores['search/mAP'] == 0.5 and scores['search/upper_bound_mAP'] == 1 == scores['search/upper_bound_top-1']
+    np.testing.assert_array_equal(load_predictions(tmp_path / 'predictions.npz').gt_embeddings[2], scene['embeddings'][2])
+    del samples[0]['gt_instances']['embeddings']
+    with pytest.raises(ValueError, match=r'image 0: its data sample has no gt_instances\.embeddings'):
+        evaluate(scene, samples, upper_bound=True)
+
+
+def score_on_rank(rank, store, results, scene, shares):
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    scores, _ = evaluate(scene, shares[rank], collect_dir=str(results / 'collected'))
+    torch.save(scores, results / f'{rank}.pt')
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize('parts', [([0, 1], [2, 0]), ([2], [0, 1]), ([2, 1, 0], [])],
+                         ids=['padded with a repeated image', 'uneven', 'a rank without images'])
+def test_two_processes_score_what_one_does(scene, samples, tmp_path, parts):
+    shares = [[samples[index] for index in part] for part in parts]
+    mp.spawn(score_on_rank, (tmp_path / 'store', tmp_path, scene, shares), nprocs=2)
+    expected, _ = evaluate(scene, samples)
+    assert torch.load(tmp_path / '0.pt') == torch.load(tmp_path / '1.pt') == expected
 
 
 def test_a_missing_protocol_says_where_to_put_it(scene, samples):

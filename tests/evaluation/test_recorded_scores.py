@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from mmps.evaluation import SearchProtocol, detection_scores, search_scores
+from mmps.evaluation import CBGM, SearchProtocol, detection_scores, search_scores
 
 
 @pytest.fixture(scope='module')
@@ -33,12 +33,13 @@ def detections(case):
     return [d[:, :4] for d in case['detections']], [d[:, 4] for d in case['detections']]
 
 
-@pytest.mark.parametrize(('data', 'setting'), [('prw', 'default'), ('prw', 'cross_camera'), ('cuhk', 'default')])
-def test_search_scores_are_the_recorded_ones(request, data, setting):
+@pytest.mark.parametrize(('data', 'setting', 'options'), [
+    ('prw', 'default', {}), ('prw', 'cross_camera', {'cameras': 'other'}), ('prw', 'cbgm', {'cbgm': CBGM(30, 4)}),
+    ('cuhk', 'default', {}), ('cuhk', 'cbgm', {'cbgm': CBGM(10, 3)})])
+def test_search_scores_are_the_recorded_ones(request, data, setting, options):
     case, protocol, queries, expected = request.getfixturevalue(data)
     query_embeddings = np.stack([query['embedding'] for query in queries])
-    result = search_scores(protocol, *detections(case), case['embeddings'], query_embeddings,
-                           other_cameras=setting == 'cross_camera')
+    result = search_scores(protocol, *detections(case), case['embeddings'], query_embeddings, **options)
     assert result.mAP == pytest.approx(expected[setting]['mAP'], abs=5e-6)
     assert result.topk == {k: expected[setting][f'top{k}'] for k in (1, 5, 10)}
 

@@ -1,12 +1,27 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mmps.evaluation import SearchProtocol, ranking, search_scores, stable_ranks, top_detections
+from mmps.evaluation import (
+    CBGM,
+    Candidates,
+    NumPyProduct,
+    Search,
+    SearchProtocol,
+    TorchProduct,
+    candidates,
+    score_searches,
+    search_scores,
+    similarity,
+    similarity_histograms,
+    stable_ranks,
+    top_detections,
+)
 
-# Few boxes, whole-number embeddings and few scores: overlaps, equal similarities and misses are common.
-BOXES = [(0, 0, 40, 80), (4, 0, 44, 80), (20, 0, 60, 80), (100, 0, 108, 12), (104, 0, 112, 12), (300, 300, 340, 380)]
+# Few boxes, whole-number embeddings and few scores: overlaps, touching boxes, equal similarities and misses are common.
+BOXES = [(0, 0, 40, 80), (4, 0, 44, 80), (20, 0, 60, 80), (40, 0, 80, 80),
+         (100, 0, 108, 12), (104, 0, 112, 12), (300, 300, 340, 380)]
 BOX = st.sampled_from(BOXES)
 VECTOR = st.tuples(st.integers(-1, 1), st.integers(-1, 1))
 DETECTION = st.tuples(BOX, st.sampled_from([0.4, 0.5, 0.9]), VECTOR)
@@ -41,8 +56,8 @@ def columns(detections):
             for i, shape in enumerate(((4,), (), (2,)))]
 
 
-def assert_same(protocol, detections, vectors, galleries, other_cameras=False):
-    result = search_scores(protocol, *columns(detections), np.array(vectors), other_cameras=other_cameras)
+def assert_same(protocol, detections, vectors, galleries, cameras='all'):
+    result = search_scores(protocol, *columns(detections), np.array(vectors), cameras=cameras)
     expected = [brute_force(detections, vector, gallery) for vector, gallery in zip(vectors, galleries, strict=True)]
     np.testing.assert_allclose(result.ap, [ap for ap, _ in expected], atol=1e-12)
     np.testing.assert_array_equal(result.first_ranks, [first for _, first in expected])
@@ -65,14 +80,15 @@ def test_listed_galleries_score_as_a_plain_loop_scores_them(data):
     assert_same(protocol, detections, vectors, galleries)
 
 
-@given(st.data(), st.booleans())
+@given(st.data(), st.sampled_from(['all', 'other', 0, 1]))
 @settings(max_examples=200, deadline=None)
-def test_identities_score_as_a_plain_loop_scores_them(data, other_cameras):
+def test_identities_score_as_a_plain_loop_scores_them(data, searched):
     detections = data.draw(st.lists(st.lists(DETECTION, max_size=3), min_size=1, max_size=4))
     count = len(detections)
     person = st.tuples(BOX, st.integers(-1, 1))
     persons = data.draw(st.lists(st.lists(person, max_size=3), min_size=count, max_size=count))
     cameras = data.draw(st.lists(st.integers(0, 1), min_size=count, max_size=count))
+    assume(searched in ('all', 'other', *cameras))
     query = st.tuples(st.integers(0, count - 1), VECTOR, st.integers(0, 1))
     queries = data.draw(st.lists(query, min_size=1, max_size=3))
     names = [f'{index}.jpg' for index in range(count)]
@@ -82,18 +98,21 @@ def test_identities_score_as_a_plain_loop_scores_them(data, other_cameras):
         np.zeros((len(queries), 4)), [identity for _, _, identity in queries])
     galleries = [[(image, next((box for box, owner in persons[image] if owner == identity), None))
                   for image in range(count)
-                  if image != own and not (other_cameras and cameras[image] == cameras[own])]
+                  if image != own and {'all': True, 'other': cameras[image] != cameras[own]}.get(
+                      searched, cameras[image] == searched)]
                  for own, _, identity in queries]
-    assert_same(protocol, detections, [vector for _, vector, _ in queries], galleries, other_cameras)
+    assert_same(protocol, detections, [vector for _, vector, _ in queries], galleries, searched)
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.data())
 @settings(deadline=None)
 def test_stable_ranks_are_those_of_a_stable_sort(values, data):
-    positions = data.draw(st.lists(st.integers(0, len(values) - 1), max_size=4))
+    positions = data.draw(st.lists(st.integers(0, len(values) - 1), min_size=1, max_size=12))  # counted, and sorted
     order = sorted(range(len(values)), key=lambda i: -values[i])
     expected = [order.index(position) + 1 for position in positions]
-    assert stable_ranks(np.array(values), np.array(positions, dtype=int)).tolist() == expected
+    values = np.array(values)
+    ranks = stable_ranks(values.copy(), values[positions], lambda i: values[:positions[i]])
+    assert ranks.tolist() == expected
 
 
 def search(scene, **changes):
@@ -105,16 +124,57 @@ def test_a_perfect_model_scores_one(scene):
     result = search(scene)
     assert result.mAP == 1 and result.topk == {1: 1, 5: 1, 10: 1}
     assert result.target_ranks.tolist() == [1, 1] and result.target_detections.tolist() == [0, 0]
+    assert result.target_similarities.tolist() == [1, 1]
 
 
-def test_blocks_of_queries_do_not_change_the_result(scene, monkeypatch):
-    whole = search(scene)
-    monkeypatch.setattr(ranking, 'BLOCK_BYTES', 1)
-    assert search(scene).ap.tolist() == whole.ap.tolist()
+@pytest.mark.parametrize('cbgm', [None, CBGM(2, 2)])
+def test_blocks_of_queries_and_chunks_of_images_do_not_change_the_result(scene, monkeypatch, cbgm):
+    whole = search(scene, cbgm=cbgm)
+    monkeypatch.setattr(similarity, 'BLOCK_BYTES', 1)
+    monkeypatch.setattr(candidates, 'HELD_BYTES', 0)
+    monkeypatch.setattr(candidates, 'CHUNK_BYTES', 1)
+    small = search(scene, cbgm=cbgm)
+    for name in ('ap', 'target_ranks', 'target_detections', 'target_similarities'):
+        np.testing.assert_array_equal(getattr(small, name), getattr(whole, name))
+
+
+def test_several_searches_score_as_each_alone_in_whatever_order_they_name_the_queries(scene):
+    everything = scene['protocol']
+    swapped, one = everything.subset([1, 0]), everything.subset([1])
+    pool = Candidates.from_lists(everything, scene['boxes'], scene['scores'], scene['embeddings'], 3)
+    scene['query_embeddings'][1] = [0.6, 0, 0.8]
+    results = score_searches({'all': Search(everything), 'swapped': Search(swapped, np.array([1, 0])),
+                              'one': Search(one, np.array([1])), 'other': Search(everything, cameras='other')},
+                             pool, scene['query_embeddings'])
+    np.testing.assert_array_equal(results['all'].ap, search(scene).ap)
+    np.testing.assert_array_equal(results['other'].ap, search(scene, cameras='other').ap)
+    assert results['swapped'].ap.tolist() == results['all'].ap[::-1].tolist()
+    assert results['one'].ap.tolist() == results['all'].ap[1:].tolist() != [1]
+
+
+def test_torch_computes_the_same_similarities(scene):
+    rng = np.random.default_rng(0)
+    embeddings = [rng.normal(size=array.shape).astype(np.float32) for array in scene['embeddings']]
+    pool = Candidates.from_lists(scene['protocol'], scene['boxes'], scene['scores'], embeddings, 3)
+    blocks = [next(iter(similarity.SimilarityBlocks(pool, scene['query_embeddings'], np.arange(2), product)))[1]
+              for product in (NumPyProduct(), TorchProduct('cpu'))]
+    np.testing.assert_allclose(*blocks, rtol=1e-6)
+    results = [score_searches({'': Search(scene['protocol'])}, pool, scene['query_embeddings'], product=product)['']
+               for product in (NumPyProduct(), TorchProduct('cpu'))]
+    np.testing.assert_array_equal(results[0].target_ranks, results[1].target_ranks)
+
+
+def test_histograms_count_every_searched_detection_once(scene):
+    pool = Candidates.from_lists(scene['protocol'], scene['boxes'], scene['scores'], scene['embeddings'], 3)
+    edges, matches, others = similarity_histograms(Search(scene['protocol']), search(scene), pool, scene['query_embeddings'],
+                                                   bins=4)
+    # Of three detections in other images a query finds one (similarity 1); the others have similarity 0.
+    assert edges.tolist() == [-1, -0.5, 0, 0.5, 1]
+    assert matches.tolist() == [0, 0, 0, 2] and others.tolist() == [0, 0, 4, 0]
 
 
 def test_a_query_whose_targets_are_all_of_its_own_camera_scores_zero_across_cameras(scene):
-    result = search(scene, other_cameras=True)
+    result = search(scene, cameras='other')
     assert result.ap.tolist() == [1, 0] and result.num_targets.tolist() == [1, 0]
 
 

@@ -1,9 +1,14 @@
 """The two-stage detector as a whole: small, but every part of it real."""
 import pytest
 import torch
+from mmdet.structures.bbox import HorizontalBoxes
+from mmengine.config import Config
+from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
 from mmps.registry import MODELS
+from mmps.structures import person_boxes
+from mmps.synthetic import generate
 
 KINDS = pytest.mark.parametrize('kind', ['fpn', 'c4'])
 
@@ -141,6 +146,62 @@ def test_query_and_detection_embeddings_are_those_that_embed_gives(detector, mak
 
 
 @torch.no_grad()
+@pytest.mark.parametrize('person_ids', [[[0, 3], [-1]], [[], [-1, 5, 3]], [[], []]])
+def test_annotated_persons_get_the_embeddings_that_embed_gives(detector, make_batch, person_ids):
+    inputs, samples = make_batch(person_ids)
+    with_queries(samples, [[6., 8, 30, 60]])
+    samples[0].gt_instances.bboxes = HorizontalBoxes(samples[0].gt_instances.bboxes)
+    results = detector.predict(inputs, samples)
+    expected = detector.embed(detector.extract_feat(inputs), person_boxes(samples))
+    for sample, embeddings, ids in zip(results, expected, person_ids, strict=True):
+        assert sample.gt_instances.embeddings.shape == (len(ids), detector.memory.lut.shape[1])
+        torch.testing.assert_close(sample.gt_instances.embeddings, embeddings, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('annotations', [None, InstanceData()])
+def test_a_sample_without_annotations_is_predicted_alike(detector, make_batch, annotations):
+    expected = detector.predict(*make_batch([[0, 3]]))[0].pred_instances
+    inputs, (sample,) = make_batch([[0, 3]])
+    del sample.gt_instances
+    if annotations is not None:
+        sample.gt_instances = annotations
+    found = detector.predict(inputs, [sample])[0].pred_instances
+    for name in ('bboxes', 'scores', 'embeddings'):
+        torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=0)
+    assert 'embeddings' not in sample.get('gt_instances', {})
+
+
+@torch.no_grad()
+def test_a_whole_test_runs_the_network_once_an_image(repository, mmps_scope, tmp_path, monkeypatch):
+    """Detections, queries and annotated persons share one pass and one ``embed``; query images are in the gallery."""
+    monkeypatch.setenv('MMPS_CACHE', str(tmp_path / 'cache'))
+    generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
+    cfg = Config.fromfile(repository / 'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py')
+    cfg.merge_from_dict({'test_dataloader.dataset.data_root': str(tmp_path / 'tiny'),
+                         'test_dataloader.dataset.pipeline.1.scale': (224, 128)})
+    loader = Runner.build_dataloader(cfg.test_dataloader)
+    detector = MODELS.build(cfg.model).eval()
+    images = {'extract_feat': 0, 'embed': 0}
+
+    def counted(name):
+        method = getattr(detector, name)
+
+        def call(*args):
+            images[name] += len(args[-1])  # of extract_feat the images, of embed the lists of boxes
+            return method(*args)
+        return call
+    for name in images:
+        monkeypatch.setattr(detector, name, counted(name))
+    samples = [sample for batch in loader for sample in detector.test_step(batch)]
+    protocol = loader.dataset.metainfo['protocol']
+    assert images == {'extract_feat': len(protocol.images), 'embed': len(protocol.images)}
+    queries = [sample.query_instances for sample in samples if 'query_instances' in sample]
+    assert sorted(torch.cat([each.query_ids for each in queries]).tolist()) == list(range(protocol.num_queries))
+    assert all(len(each.embeddings) == len(each) for each in (*queries, *(sample.gt_instances for sample in samples)))
+
+
+@torch.no_grad()
 def test_an_image_without_detections_still_has_its_queries(detector, make_batch):
     detector.roi_head.test_cfg.score_thr = 1.0
     inputs, samples = make_batch([[0], [3]])
@@ -155,6 +216,7 @@ def test_an_image_without_detections_still_has_its_queries(detector, make_batch)
 def test_boxes_come_and_go_in_original_pixels(detector, make_batch):
     """An image that was enlarged 2 x in width and 4 x in height."""
     inputs, samples = make_batch([[0]], scale=(2.0, 4.0))
+    samples[0].gt_instances.bboxes /= torch.tensor([2., 4, 2, 4])
     original = detector.predict(inputs, with_queries(samples, [[3., 2, 15, 15]]))[0]
     inputs, samples = make_batch([[0]])
     network = detector.predict(inputs, with_queries(samples, [[6., 8, 30, 60]]))[0]
@@ -162,6 +224,7 @@ def test_boxes_come_and_go_in_original_pixels(detector, make_batch):
     torch.testing.assert_close(original.pred_instances.bboxes * scale, network.pred_instances.bboxes)
     torch.testing.assert_close(original.pred_instances.embeddings, network.pred_instances.embeddings)
     torch.testing.assert_close(original.query_instances.embeddings, network.query_instances.embeddings)
+    torch.testing.assert_close(original.gt_instances.embeddings, network.gt_instances.embeddings)
     inputs, samples = make_batch([[0]], scale=(2.0, 4.0))
     kept = detector.predict(inputs, samples, rescale=False)[0]
     torch.testing.assert_close(kept.pred_instances.bboxes, network.pred_instances.bboxes)

@@ -35,4 +35,4 @@ val_dataloader = dict(
     dataset=dict(type=dataset_type, data_root=data_root, test_mode=True, gallery_size=100, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(type='PersonSearchMetric')
-test_evaluator = val_evaluator
+test_evaluator = dict(type='PersonSearchMetric', cbgm=True, upper_bound=True)

@@ -1,6 +1,7 @@
 import torch
 from mmdet.models.detectors import TwoStageDetector
-from mmdet.structures import SampleList
+from mmdet.structures import DetDataSample, SampleList
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmps.models.memory import IdentityMemory
@@ -43,26 +44,26 @@ class TwoStagePersonSearch(TwoStageDetector):
         return losses | self.roi_head.loss(feats, proposals, batch_data_samples)
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
-        """Detections with embeddings, and the embeddings of query boxes, from one pass over the images.
+        """Detections with embeddings, and the embeddings of given boxes, from one pass over the images.
 
         Returns:
             The samples with ``pred_instances`` (bboxes (N, 4), scores (N,), labels (N,), embeddings (N, D)) and, where
-            there are ``query_instances``, their ``embeddings``. Boxes are in original-image pixels if ``rescale``, as
-            query boxes always are.
+            there are ``query_instances`` or ``gt_instances`` with boxes, their ``embeddings``. Boxes are in
+            original-image pixels if ``rescale``, as those of queries and of annotated persons always are in a test.
         """
         feats = self.extract_feat(batch_inputs)
         proposals = self.rpn_head.predict(feats, batch_data_samples, rescale=False)
         results = self.roi_head.predict(feats, proposals, batch_data_samples, rescale=False)
         scales = [result.bboxes.new_tensor(sample.scale_factor).repeat(2)
                   for result, sample in zip(results, batch_data_samples, strict=True)]
-        queries = [sample.query_instances.bboxes * scale if 'query_instances' in sample else scale.new_zeros(0, 4)
-                   for sample, scale in zip(batch_data_samples, scales, strict=True)]
-        embeddings = self.embed(feats, [torch.cat([result.bboxes, query])
-                                        for result, query in zip(results, queries, strict=True)])
-        for sample, result, scale, embedding in zip(batch_data_samples, results, scales, embeddings, strict=True):
-            result.embeddings, query_embeddings = embedding[:len(result)], embedding[len(result):]
-            if 'query_instances' in sample:
-                sample.query_instances.embeddings = query_embeddings
+        given = [_instances_with_boxes(sample) for sample in batch_data_samples]
+        embeddings = self.embed(feats, [
+            torch.cat([result.bboxes, *(_plain(instances.bboxes) * scale for instances in of_sample)])
+            for result, of_sample, scale in zip(results, given, scales, strict=True)])
+        for result, of_sample, scale, embedding in zip(results, given, scales, embeddings, strict=True):
+            for instances, part in zip([result, *of_sample],
+                                       embedding.split([len(result), *map(len, of_sample)]), strict=True):
+                instances.embeddings = part
             if rescale:
                 result.bboxes = result.bboxes / scale
         return self.add_pred_to_datasample(batch_data_samples, results)
@@ -72,3 +73,13 @@ class TwoStagePersonSearch(TwoStageDetector):
         for key in [key for key in state_dict if key.startswith(f'{prefix}distiller.')]:
             del state_dict[key]
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _instances_with_boxes(sample: DetDataSample) -> list[InstanceData]:
+    """The boxes that a test sample carries: of queries, of annotated persons, of neither."""
+    instances = [sample.get(name) for name in ('query_instances', 'gt_instances') if name in sample]
+    return [each for each in instances if 'bboxes' in each]
+
+
+def _plain(boxes) -> Tensor:
+    return getattr(boxes, 'tensor', boxes)

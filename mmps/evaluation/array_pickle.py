@@ -1,0 +1,146 @@
+"""Reads the arrays of a pickle, or of a file of ``torch.save``, without letting the file run code and without torch.
+
+A pickle names the functions that rebuild its objects, and a malicious one names others. Here the few names that arrays
+need stand for functions of this module, which only look at bytes; every other name is refused.
+"""
+import math
+import pickle
+import re
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+ZIP_MAGIC = b'PK\x03\x04'
+TORCH_MAGIC = 0x1950A86A20F9469CFC6C  # what a file of torch.save begins with, if it is not a zip (before torch 1.6)
+
+
+def load_arrays(path: str | Path):
+    """What a pickle holds: dicts, lists, tuples, text, numbers, and arrays, tensors among them.
+
+    Accepts plain pickles of any protocol and both forms of ``torch.save``; tensors only in the newer one (zip).
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Another file, or one that holds or calls something else.
+    """
+    with open(path, 'rb') as file:
+        try:
+            start = file.read(len(ZIP_MAGIC))
+            file.seek(0)
+            if start == ZIP_MAGIC:
+                return _plain(_load_zip(zipfile.ZipFile(file)))
+            value = _Unpickler(file).load()
+            if isinstance(value, int) and value == TORCH_MAGIC:  # version and machine come first, each a pickle
+                value = [_Unpickler(file).load() for _ in range(3)][-1]
+            return _plain(value)
+        except Exception as error:  # a damaged pickle raises almost anything
+            raise ValueError(f'{path} cannot be read as a pickle of arrays: {error}') from error
+
+
+class _Array:
+    """An array whose contents the pickle gives afterwards."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, is_fortran, contents = state
+        self.array = _from_buffer(contents, dtype, shape, 'F' if is_fortran else 'C')
+
+
+class _DType:
+    """A type of numbers; another one is refused."""
+
+    def __init__(self, name: str, *_) -> None:
+        if not re.fullmatch(r'[<>=|]?[fiub][1248]', name):
+            raise pickle.UnpicklingError(f'it has an array of type {name!r}, which are not numbers')
+        self.numpy = np.dtype(name)
+
+    def __setstate__(self, state: tuple) -> None:
+        self.numpy = self.numpy.newbyteorder(state[1])
+
+
+def _new_array(*_) -> _Array:
+    return _Array()
+
+
+def _from_buffer(buffer: bytes, dtype: _DType, shape: tuple[int, ...], order: str, axes: tuple | None = None) -> np.ndarray:
+    array = np.frombuffer(buffer, dtype.numpy)
+    return array.reshape(shape).transpose(axes) if order == 'K' else array.reshape(shape, order=order)
+
+
+def _scalar(dtype: _DType, contents: bytes) -> np.generic:
+    return np.frombuffer(contents, dtype.numpy)[0]
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How pickles before protocol 3 write bytes."""
+    if encoding != 'latin1':
+        raise pickle.UnpicklingError(f'it has text in {encoding!r}')
+    return text.encode('latin1')
+
+
+def _no_bytes() -> bytes:
+    return b''
+
+
+def _tensor(storage: np.ndarray, start: int, shape: tuple[int, ...], strides: tuple[int, ...], *_) -> np.ndarray:
+    last = start + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
+    if min(start, *shape, *strides) < 0 or (math.prod(shape) and last >= len(storage)):
+        raise pickle.UnpicklingError('it has a tensor that reaches beyond its storage')
+    strides = [stride * storage.itemsize for stride in strides]
+    return np.lib.stride_tricks.as_strided(storage[start:], shape, strides) if math.prod(shape) else np.zeros(shape)
+
+
+STORAGES = {'HalfStorage': '<f2', 'FloatStorage': '<f4', 'DoubleStorage': '<f8', 'IntStorage': '<i4', 'LongStorage': '<i8'}
+NAMES = {
+    'numpy.ndarray': _Array,
+    'numpy.dtype': _DType,
+    **{f'numpy.{core}.{name}': function for core in ('core', '_core') for name, function in (
+        ('multiarray._reconstruct', _new_array), ('multiarray.scalar', _scalar), ('numeric._frombuffer', _from_buffer))},
+    '_codecs.encode': _encode,
+    'builtins.bytes': _no_bytes,
+    '__builtin__.bytes': _no_bytes,
+    'collections.OrderedDict': dict,
+    'torch._utils._rebuild_tensor_v2': _tensor,
+    **{f'torch.{name}': dtype for name, dtype in STORAGES.items()},
+}
+
+
+class _Unpickler(pickle.Unpickler):
+
+    def find_class(self, module: str, name: str):
+        if f'{module}.{name}' not in NAMES:
+            raise pickle.UnpicklingError(f'it names {module}.{name}, which no array needs; nothing was run')
+        return NAMES[f'{module}.{name}']
+
+    def persistent_load(self, pid):
+        raise pickle.UnpicklingError('it has tensors, which can be read from a zip of torch.save only')
+
+
+class _ZipUnpickler(_Unpickler):
+    """Also takes the tensors' numbers, which lie in the zip as files of their own."""
+
+    def __init__(self, archive: zipfile.ZipFile, pickled: str) -> None:
+        super().__init__(BytesIO(archive.read(pickled)))
+        self.archive = archive
+        self.folder = pickled.removesuffix('data.pkl') + 'data/'
+
+    def persistent_load(self, pid: tuple) -> np.ndarray:
+        _, dtype, key, *_ = pid
+        return np.frombuffer(self.archive.read(self.folder + key), dtype)
+
+
+def _load_zip(archive: zipfile.ZipFile):
+    pickled = [name for name in archive.namelist() if name.split('/')[-1] == 'data.pkl']
+    if len(pickled) != 1:
+        raise pickle.UnpicklingError('it is a zip, but not one of torch.save: it has no data.pkl')
+    return _ZipUnpickler(archive, pickled[0]).load()
+
+
+def _plain(value):
+    """``value`` with every ``_Array`` in it opened."""
+    if isinstance(value, _Array):
+        return value.array
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return type(value)(map(_plain, value)) if isinstance(value, list | tuple) else value

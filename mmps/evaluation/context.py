@@ -1,0 +1,70 @@
+"""Context: the people around a query help to find it again.
+
+N confident detections, P people of a query's image, D embedding size.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from .candidates import Candidates
+
+
+@dataclass(frozen=True)
+class CBGM:
+    """Context bipartite graph matching (SeqNet: Li and Miao, AAAI 2021, section 3.4), as its authors' evaluation has it.
+
+    The people of the query's image, the query first, are matched one to one to the people of a gallery image so that
+    the sum of their similarities is largest. Who is matched to the query gets, for its similarity, the largest one of
+    any matched pair: whoever walks with the same company is more likely the same person.
+
+    Attributes:
+        k1: The gallery images of the k1 most similar detections are re-ranked. 10 for CUHK-SYSU, 30 for PRW.
+        k2: How many people of the query's image are matched: the query and its k2 - 1 most confident detections. 3 for
+            CUHK-SYSU, 4 for PRW.
+
+    Raises:
+        ValueError: k1 or k2 below 1.
+    """
+
+    k1: int = 10
+    k2: int = 3
+
+    def __post_init__(self) -> None:
+        if self.k1 < 1 or self.k2 < 1:
+            raise ValueError(f'CBGM: expected k1 and k2 of at least 1, got k1={self.k1}, k2={self.k2}')
+
+    def people(self, candidates: Candidates, image: int) -> np.ndarray:
+        """The embeddings (at most k2 - 1, D) of an image's most confident detections, the most confident first."""
+        rows = slice(candidates.offsets[image], candidates.offsets[image + 1])
+        best = np.argsort(-candidates.scores[rows], kind='stable')[:self.k2 - 1]
+        return candidates.embeddings_of([image])[best]
+
+    def revise(self, similarities: np.ndarray, best: np.ndarray, candidates: Candidates, people: np.ndarray) -> None:
+        """Re-ranks some images for a query, in place.
+
+        Args:
+            similarities: (N,), of the query to all detections.
+            best: The images (g,) that hold the k1 most similar detections.
+            people: (P, D), the people around the query, the most confident first.
+        """
+        rows, _ = candidates.of_images(best)
+        pairs = np.concatenate([similarities[rows][None],
+                                people[:self.k2 - 1] @ candidates.embeddings_of(best).T])
+        counts = np.diff(candidates.offsets)[best]
+        ends = np.cumsum(counts)
+        # Each image is a matching of its own.
+        for start, stop in zip((ends - counts).tolist(), ends.tolist(), strict=True):
+            pair = pairs[:, start:stop]
+            person, detection = linear_sum_assignment(pair, maximize=True)
+            if person[0] == 0:  # more people than detections may leave the query without a match
+                similarities[rows[start + detection[0]]] = pair[person, detection].max()
+
+
+def largest(values: np.ndarray, k: int) -> np.ndarray:
+    """Where the k largest of values (n,) are, not in order; of equal ones the first."""
+    if len(values) <= k:
+        return np.arange(len(values))
+    least = np.partition(values, -k)[-k]
+    above = np.flatnonzero(values > least)
+    return np.concatenate([above, np.flatnonzero(values == least)[:k - len(above)]])

@@ -1,0 +1,94 @@
+"""Reads the cache that SeqNet's evaluation, and that of the many programs built on it, leaves behind.
+
+G images, Q queries, D embedding size.
+"""
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from .array_pickle import load_arrays
+from .predictions import Predictions
+from .protocol import SearchProtocol
+
+
+def load_seqnet_cache(path: str | Path, protocol: SearchProtocol) -> Predictions:
+    """The predictions in SeqNet's ``eval_cache.pth``; nothing in the file is executed, and torch is not needed.
+
+    The file holds a dict of lists: for each image of the data set ``gallery_dets`` (n, 5), rows x1 y1 x2 y2 score, and
+    ``gallery_feats`` (n, D); for each query ``query_box_feats`` (1, D) and, maybe, ``query_dets`` (m, 5) and
+    ``query_feats`` (m, D), whose first row is the query itself and whose others are the context. It names neither
+    images nor queries: they are taken to be the protocol's, in its order, as SeqNet's data sets list them; where
+    ``query_dets`` are there, they have to have the protocol's query boxes.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Another file, an entry of another shape, or a cache of another data set.
+    """
+    cache = load_arrays(path)
+    if not isinstance(cache, Mapping):
+        raise ValueError(f'{path}: expected the dict that SeqNet saves, got {type(cache).__name__}')
+    features = _list(path, cache, 'query_box_feats', protocol.num_queries, 'queries')
+    dim = _entry(path, 'query_box_feats', 0, features[0], count=1).shape[1]
+    query_embeddings = np.concatenate([_entry(path, 'query_box_feats', query, entry, count=1, width=dim)
+                                       for query, entry in enumerate(features)])
+    detections, embeddings = _detections(path, cache, 'gallery', len(protocol.images), 'images', dim)
+    around = {}
+    if 'query_dets' in cache or 'query_feats' in cache:
+        found, context = _detections(path, cache, 'query', protocol.num_queries, 'queries', dim)
+        for query in [query for query, rows in enumerate(found) if not len(rows)][:1]:
+            raise ValueError(f"{path}: query_dets[{query}]: expected the query's own box in the first row, got no row")
+        around = {'query_boxes': np.stack([rows[0, :4] for rows in found]),
+                  'context_embeddings': [rows[1:] for rows in context]}
+    predictions = Predictions(
+        images=protocol.images, boxes=[rows[:, :4] for rows in detections], scores=[rows[:, 4] for rows in detections],
+        embeddings=embeddings, query_embeddings=query_embeddings, **around)
+    try:
+        return predictions.for_protocol(protocol)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+
+
+def _detections(path: str | Path, cache: Mapping, kind: str, count: int, things: str,
+                dim: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """(n, 5) rows and (n, D) embeddings of each of ``count`` things."""
+    detections = [_entry(path, f'{kind}_dets', index, entry, width=5)
+                  for index, entry in enumerate(_list(path, cache, f'{kind}_dets', count, things))]
+    embeddings = [_entry(path, f'{kind}_feats', index, entry, count=len(rows), width=dim) for index, (entry, rows) in
+                  enumerate(zip(_list(path, cache, f'{kind}_feats', count, things), detections, strict=True))]
+    return detections, embeddings
+
+
+def _list(path: str | Path, cache: Mapping, name: str, count: int, things: str) -> list | tuple | np.ndarray:
+    if name not in cache:
+        raise ValueError(f'{path}: {name} is missing: expected the dict that SeqNet saves, got one with '
+                         f'{", ".join(map(str, cache)) or "nothing"}')
+    entries = cache[name]
+    if not isinstance(entries, list | tuple | np.ndarray):
+        raise ValueError(f'{path}: {name}: expected a list, got {type(entries).__name__}')
+    if len(entries) != count:
+        raise ValueError(f'{path}: {name}: expected one entry for each of the {count} {things} of the protocol, '
+                         f'got {len(entries)}')
+    return entries
+
+
+def _entry(path: str | Path, name: str, index: int, entry, count: int | None = None,
+           width: int | None = None) -> np.ndarray:
+    """An entry (count, width) as float32, whatever it was saved as; ``None`` stands for any length."""
+    source = f'{path}: {name}[{index}]'
+    try:
+        with np.errstate(over='ignore'):
+            array = np.asarray(entry, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'{source}: expected an array of numbers, got {type(entry).__name__}') from error
+    shape = array.shape
+    if count == 1 and array.ndim == 1:
+        array = array[None]
+    elif not array.size and not count and width:
+        array = np.zeros((0, width), np.float32)  # without any row, the shape of a row does not matter
+    if array.ndim != 2 or not array.shape[1] or (count not in (None, len(array))) or (width not in (None, array.shape[1])):
+        wanted = f'({"n" if count is None else count}, {"D" if width is None else width})'
+        raise ValueError(f'{source}: expected shape {wanted}, got {shape}')
+    if not np.isfinite(array).all():
+        raise ValueError(f'{source} is not finite')
+    return array
