@@ -7,7 +7,8 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    sync_buffers=dict(type='SyncBuffersHook'))  # all ranks test, and save, the same running statistics
+    sync_buffers=dict(type='SyncBuffersHook'),  # all ranks test, and save, the same running statistics
+    visualization=dict(type='SearchVisualizationHook'))  # draw=True: pictures of every validation and test
 custom_hooks = [dict(type='IdentityHook'), dict(type='StopOnInvalidLossHook')]
 
 env_cfg = dict(
@@ -16,8 +17,9 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl'))
 randomness = dict(seed=0)
 
+# For TensorBoard: visualizer = dict(vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
 vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(type='Visualizer', vis_backends=vis_backends, name='visualizer')
+visualizer = dict(type='SearchVisualizer', vis_backends=vis_backends, name='visualizer')
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
 
 log_level = 'INFO'

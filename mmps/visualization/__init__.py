@@ -1,3 +1,19 @@
-from .ranked_results import Crop, draw_rows, search_rows, write_rows
+"""Pictures of searches and their scores: uint8 (H, W, 3), RGB."""
+from .charts import (
+    draw_camera_pairs,
+    draw_detection_by_height,
+    draw_gallery_sizes,
+    draw_losses,
+    draw_precision_recall,
+    draw_similarities,
+)
+from .ranked_results import Crop, SearchRow, draw_rows, failure_rows, search_rows
+from .report import write_search_report
+from .sheet import write_picture
+from .visualizer import SearchVisualizer
 
-__all__ = ['Crop', 'draw_rows', 'search_rows', 'write_rows']
+__all__ = [
+    'Crop', 'SearchRow', 'SearchVisualizer', 'draw_camera_pairs', 'draw_detection_by_height', 'draw_gallery_sizes',
+    'draw_losses', 'draw_precision_recall', 'draw_rows', 'draw_similarities', 'failure_rows', 'search_rows',
+    'write_picture', 'write_search_report',
+]

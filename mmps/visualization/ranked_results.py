@@ -1,82 +1,144 @@
-"""A picture of search results: a row a query, the query first, then its ranked detections, framed green or red."""
+"""Pictures of search results: a row a query, with its crop, its best detections, and its targets."""
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 
+from mmps.evaluation.failures import Explanation, TargetFate, explain, target_fates
 from mmps.evaluation.predictions import Predictions
 from mmps.evaluation.protocol import SearchProtocol
-from mmps.evaluation.ranking import top_detections
+from mmps.evaluation.ranking import RankedDetections, SearchResult, top_detections
 
-CELL = (192, 80)  # height, width of a crop
-MARGIN, CAPTION = 6, 18
-BLUE, GREEN, RED, INK = (190, 120, 40), (80, 160, 40), (60, 50, 210), (50, 50, 50)  # BGR
+from .sheet import Sheet, read_picture
+
+CELL = (144, 60)  # height, width of a crop
+MARGIN, CAPTION, TITLE, GAP = 6, 14, 18, 12
+LEGEND = (26, 130)  # height of its line, width of an entry
+BLUE, GREEN, RED, GOLD = (30, 110, 200), (40, 160, 80), (210, 45, 55), (245, 170, 0)
+LEGEND_TEXTS = {BLUE: 'query', GREEN: 'the person sought', RED: 'a wrong result', GOLD: 'targets by rank'}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Crop:
-    """A box of an image: path, box (4,) x1 y1 x2 y2 in its pixels, frame colour (BGR), and what is written under it."""
+    """A box of an image: path, box (4,) x1 y1 x2 y2 in its pixels, frame colour (RGB), and what is written under it."""
     path: str
     box: np.ndarray
     colour: tuple[int, int, int]
     caption: str
 
 
+@dataclass(frozen=True, eq=False)
+class SearchRow:
+    """What is shown of a query: itself, its best detections, targets, and a line above them all."""
+    query: Crop
+    results: Sequence[Crop]
+    targets: Sequence[Crop] = ()
+    title: str = ''
+
+
 def search_rows(protocol: SearchProtocol, predictions: Predictions, image_paths: Sequence[str], queries: Sequence[int],
-                topk: int = 5, score_thr: float = 0.5, other_cameras: bool = False) -> list[list[Crop]]:
-    """For each of the given queries: its own crop, then those of its ``topk`` best detections with their similarities.
+                topk: int = 5, score_thr: float = 0.5, cameras: str | int = 'all', result: SearchResult | None = None,
+                num_missed: int = 3) -> list[SearchRow]:
+    """For each of the given queries its ``topk`` best detections, with similarities, and targets that are not among them.
 
     Args:
         image_paths: Where the protocol's G images lie, in its order.
+        score_thr, cameras: Those that the result was scored with.
+        result: The scores of these predictions, not re-ranked; without them, no targets are shown.
+        num_missed: At most so many targets are shown: the last by rank, and those not detected.
     """
-    ranked = top_detections(protocol, predictions.boxes, predictions.scores, predictions.embeddings,
-                            predictions.query_embeddings, queries, topk, score_thr, other_cameras)
+    ranked = _ranked(protocol, predictions, queries, topk, score_thr, cameras)
     rows = []
     for query, best in zip(queries, ranked, strict=True):
-        image = protocol.query_images[query]
-        row = [Crop(image_paths[image], protocol.query_boxes[query], BLUE, f'query {query}')]
-        for index, box, similarity, correct in zip(best.images, best.boxes, best.similarities, best.correct, strict=True):
-            row.append(Crop(image_paths[index], box, GREEN if correct else RED, f'{similarity:.2f}'))
-        rows.append(row)
+        fates = target_fates(protocol, result, query, cameras) if result is not None else ()
+        missed = _target_crops([fate for fate in fates if not 0 < fate.rank <= topk], image_paths)
+        rows.append(SearchRow(_query_crop(protocol, image_paths, query), _result_crops(best, image_paths),
+                              missed[max(0, len(missed) - num_missed):]))
     return rows
 
 
-def draw_rows(rows: Sequence[Sequence[Crop]]) -> np.ndarray:
-    """The picture of the rows: uint8 (H, W, 3), BGR.
+def failure_rows(protocol: SearchProtocol, predictions: Predictions, result: SearchResult, image_paths: Sequence[str],
+                 queries: Sequence[int], topk: int = 5, score_thr: float = 0.5, cameras: str | int = 'all',
+                 num_targets: int = 5) -> list[SearchRow]:
+    """For each of the given queries its ``topk`` best detections, its best ``num_targets`` targets, and why it failed.
+
+    The other arguments are those of :func:`search_rows`.
+    """
+    ranked = _ranked(protocol, predictions, queries, topk, score_thr, cameras)
+    reasons = explain(protocol, predictions, result, queries, score_thr=score_thr, cameras=cameras)
+    return [SearchRow(_query_crop(protocol, image_paths, why.query), _result_crops(best, image_paths),
+                      _target_crops(why.targets, image_paths)[:num_targets], _failure_title(why))
+            for why, best in zip(reasons, ranked, strict=True)]
+
+
+def draw_rows(rows: Sequence[SearchRow], legend: bool = True) -> np.ndarray:
+    """The picture of the rows, RGB.
 
     Raises:
         FileNotFoundError: An image that cannot be read.
     """
     height, width = CELL[0] + CAPTION + 2 * MARGIN, CELL[1] + 2 * MARGIN
-    columns = max((len(row) for row in rows), default=1)
-    sheet = np.full((max(len(rows), 1) * height, columns * width, 3), 255, np.uint8)
+    title = TITLE if any(row.title for row in rows) else 0
+    num_results = max((len(row.results) for row in rows), default=0)
+    num_targets = max((len(row.targets) for row in rows), default=0)
+    first_result = width + GAP
+    first_target = first_result + num_results * width + GAP
+    top = LEGEND[0] if legend else 0
+    needed = first_target + num_targets * width if num_targets else first_result + num_results * width
+    entries = [(colour, text) for colour, text in LEGEND_TEXTS.items() if colour != GOLD or num_targets] if legend else []
+    sheet = Sheet(top + len(rows) * (title + height), max(needed, len(entries) * LEGEND[1]))
+    for i, (colour, text) in enumerate(entries):
+        sheet.paste(np.full((10, 10, 3), colour, np.uint8), 8, MARGIN + i * LEGEND[1])
+        sheet.write(text, 17, MARGIN + i * LEGEND[1] + 15)
     for i, row in enumerate(rows):
-        for j, crop in enumerate(row):
-            y, x = i * height + MARGIN, j * width + MARGIN
-            cell = sheet[y:y + CELL[0], x:x + CELL[1]]
-            cell[:] = _fit(_read(crop), CELL)
-            cv2.rectangle(sheet, (x - 2, y - 2), (x + CELL[1] + 1, y + CELL[0] + 1), crop.colour, 3)
-            cv2.putText(sheet, crop.caption, (x, y + CELL[0] + CAPTION - 2), cv2.FONT_HERSHEY_SIMPLEX, 0.42, INK, 1,
-                        cv2.LINE_AA)
-    return sheet
+        y = top + i * (title + height)
+        sheet.write(row.title, y + TITLE - 5, MARGIN, points=9, bold=True)
+        for start, crops in ((0, [row.query]), (first_result, row.results), (first_target, row.targets)):
+            for j, crop in enumerate(crops):
+                _draw_crop(sheet, crop, y + title + MARGIN, start + j * width + MARGIN)
+    return sheet.picture()
 
 
-def write_rows(path: str | Path, rows: Sequence[Sequence[Crop]]) -> None:
-    """Writes the picture of the rows; the file's ending says how."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), draw_rows(rows)):
-        raise OSError(f'{path}: could not be written')
+def _ranked(protocol: SearchProtocol, predictions: Predictions, queries: Sequence[int], topk: int, score_thr: float,
+            cameras: str | int) -> list[RankedDetections]:
+    return top_detections(protocol, predictions.boxes, predictions.scores, predictions.embeddings,
+                          predictions.query_embeddings, queries, topk, score_thr, cameras)
 
 
-def _read(crop: Crop) -> np.ndarray:
-    image = cv2.imread(str(crop.path))
-    if image is None:
-        raise FileNotFoundError(f'{crop.path}: there is no readable image')
+def _query_crop(protocol: SearchProtocol, image_paths: Sequence[str], query: int) -> Crop:
+    return Crop(image_paths[protocol.query_images[query]], protocol.query_boxes[query], BLUE, f'query {query}')
+
+
+def _result_crops(best: RankedDetections, image_paths: Sequence[str]) -> list[Crop]:
+    return [Crop(image_paths[image], box, GREEN if correct else RED, f'{similarity:.2f}')
+            for image, box, similarity, correct in zip(best.images, best.boxes, best.similarities, best.correct,
+                                                       strict=True)]
+
+
+def _target_crops(fates: Sequence[TargetFate], image_paths: Sequence[str]) -> list[Crop]:
+    """The targets by rank; those not found last."""
+    fates = sorted(fates, key=lambda fate: fate.rank or np.inf)
+    return [Crop(image_paths[fate.image], fate.box, GOLD, f'rank {fate.rank}' if fate.rank else 'missed')
+            for fate in fates]
+
+
+def _failure_title(why: Explanation) -> str:
+    count = len(why.targets)
+    return f'AP {why.ap * 100:.1f} | {count} {"target" if count == 1 else "targets"} | {why.reason}'
+
+
+def _draw_crop(sheet: Sheet, crop: Crop, y: int, x: int) -> None:
+    sheet.paste(_fit(_cut(read_picture(crop.path), crop.box), CELL), y, x)
+    sheet.frame(y, x, *CELL, crop.colour)
+    sheet.write(crop.caption, y + CELL[0] + CAPTION, x, points=7.5)
+
+
+def _cut(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The box's part of the image; a pixel always remains."""
     height, width = image.shape[:2]
-    x1, y1 = np.clip(np.floor(crop.box[:2]).astype(int), 0, (width - 1, height - 1))
-    x2, y2 = np.clip(np.ceil(crop.box[2:]).astype(int), (x1 + 1, y1 + 1), (width, height))
+    x1, y1 = np.clip(np.floor(box[:2]).astype(int), 0, (width - 1, height - 1))
+    x2, y2 = np.clip(np.ceil(box[2:]).astype(int), (x1 + 1, y1 + 1), (width, height))
     return image[y1:y2, x1:x2]
 
 

@@ -134,10 +134,10 @@ def load(path):
     return torch.load(path, map_location='cpu')
 
 
-def score(done):
-    """mAP as test.py prints it."""
+def score(done, name='mAP'):
+    """A score as test.py prints it."""
     line = next(line for line in done.stdout.splitlines() if 'search/mAP' in line)
-    return float(line.split('search/mAP: ')[1].split()[0])
+    return float(line.split(f'search/{name}: ')[1].split()[0])
 
 
 def test_training_saves_every_epoch_and_validates(trained):
@@ -183,12 +183,28 @@ def test_a_test_prints_scores_and_writes_predictions_and_picture(trained, data, 
     assert len(predictions.images) == 16 and predictions.query_embeddings.shape == (8, 128)
     assert sum(map(len, predictions.boxes)) > 0
     np.testing.assert_allclose(np.linalg.norm(predictions.query_embeddings, axis=1), 1, atol=1e-5)
-    assert (tmp_path / 'show/ranked_results.png').stat().st_size > 1000
+    assert len(predictions.gt_embeddings[0]) == len(predictions.gt_boxes[0]) and 'with CBGM' in done.stdout + done.stderr
+    assert {path.name for path in (tmp_path / 'show').iterdir()} == {
+        'ranked_results.png', 'failures.png', 'precision_recall.png', 'similarities.png'}
+
+
+def test_a_report_of_a_finished_test_holds_its_scores_searches_and_failures(trained, call, data, tmp_path):
+    tested = succeeded(call('test.py', STUDENT, trained / 'epoch_2.pth', '--work-dir', tmp_path / 'work', '--out',
+                            tmp_path / 'out.npz', *options(data)))
+    succeeded(call('analysis/search_report.py', tmp_path / 'out.npz', '--config', STUDENT, '--data-root', data, '--out',
+                   tmp_path / 'report', '--score-thr', '0.01', '--show-queries', '2', '--show-failures', '2'))
+    written = json.loads((tmp_path / 'report/scores.json').read_text())
+    assert written['headline'] == 'gallery 100' and 'ground-truth boxes' in written['search']
+    assert written['search']['ground-truth boxes']['mAP'] == pytest.approx(
+        score(tested, 'upper_bound_mAP'), abs=1e-4)
+    page = (tmp_path / 'report/report.html').read_text()
+    assert page.count('<img') == len(list((tmp_path / 'report').glob('*.png'))) >= 5
+    assert {'searches.png', 'failures.png'} <= {path.name for path in (tmp_path / 'report').iterdir()}
 
 
 def test_no_detection_scores_nothing(trained, call, data, tmp_path):
     done = succeeded(call('test.py', STUDENT, trained / 'epoch_2.pth', '--work-dir', tmp_path, '--out', tmp_path / 'out.npz',
-                          *options(data, 'test_evaluator.score_thr=1.1')))
+                          *options(data, 'model.test_cfg.rcnn.score_thr=1.1')))
     assert score(done) == 0
     assert not sum(map(len, load_predictions(tmp_path / 'out.npz').boxes))
 

@@ -1,7 +1,22 @@
+import base64
+import re
+
+import cv2
 import numpy as np
 
-from mmps.visualization.ranked_results import GREEN, Crop
-from mmps.visualization.report import Row, spread, write_report
+from mmps.visualization.ranked_results import BLUE, GREEN, Crop, SearchRow
+from mmps.visualization.report import Row, spread, write_report, write_search_report
+
+
+def pictures(page):
+    """The pictures of the page, RGB."""
+    found = re.findall(r'src="data:image/(?:png|jpeg);base64,([^"]+)"', page)
+    decoded = (cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR) for data in found)
+    return [cv2.cvtColor(picture, cv2.COLOR_BGR2RGB) for picture in decoded]
+
+
+def needs_no_other_file(page):
+    return 'http' not in page and all(source.startswith('data:') for source in re.findall(r'src="([^"]*)', page))
 
 
 def test_one_value_is_shown_plain_and_several_with_their_sample_deviation():
@@ -15,15 +30,36 @@ def test_a_row_leaves_cells_empty_that_it_has_no_value_for():
     assert Row('net', {}, 1_234_567, 40.4).cells(['parameters', 'ms / image']) == ['1.23 M', '40']
 
 
-def test_the_report_is_one_file_with_table_curves_and_searches(tmp_path):
-    import cv2
-    cv2.imwrite(str(tmp_path / 'scene.png'), np.zeros((50, 50, 3), np.uint8))
-    crop = Crop(str(tmp_path / 'scene.png'), np.array([1, 1, 20, 40]), GREEN, '0.9')
+def test_the_demos_report_is_one_file_with_table_curves_and_searches(tmp_path):
+    cv2.imwrite(str(tmp_path / 'scene.png'), np.full((50, 50, 3), (0, 0, 200), np.uint8))
+    box = np.array([1, 1, 20, 40])
+    row = SearchRow(Crop(str(tmp_path / 'scene.png'), box, BLUE, 'query 3'),
+                    [Crop(str(tmp_path / 'scene.png'), box, GREEN, '0.9')])
     curves = {'student': {'loss': [(1, 2.0)], 'loss_reid': [(1, 5.0), (2, 4.0)]},
               'student + GDPS': {'student.loss_reid': [(1, 5.0)], 'distill.loss_relation': [(1, 0.1)]}}
     path = tmp_path / 'report.html'
-    write_report(path, '| | mAP |\n| - | - |\n| a < b | 12.3 |\n\nper cent', curves, {3: {'student': [crop]}})
+    write_report(path, '| | mAP |\n| - | - |\n| a < b | 12.3 |\n\nper cent', curves, {3: {'student': row}})
     page = path.read_text()
     assert '<td>a &lt; b</td><td>12.3</td>' in page and '<p>per cent</p>' in page
-    assert 'Query 3' in page and page.count('data:image/jpeg;base64,') == 1 and page.count('data:image/png;base64,') == 1
-    assert 'http' not in page.replace('http-equiv', '')
+    assert 'Query 3' in page and 'student</figcaption>' in page
+    losses, search = pictures(page)
+    assert losses.shape[1] > 1000
+    assert (abs(search[60, 25].astype(int) - (200, 0, 0)) < 20).all()
+    assert needs_no_other_file(page)
+
+
+def test_a_search_report_has_its_tables_then_its_pictures_under_their_headings(tmp_path):
+    blue, photograph = np.full((30, 40, 3), (0, 0, 255), np.uint8), np.random.default_rng(0).integers(0, 256, (64, 64, 3))
+    path = tmp_path / 'new/report.html'
+    write_search_report(path, 'OIM & friends', {
+        'Scores': '| | mAP |\n|:-|-:|\n| OIM | 29.8 |\n\nper cent', 'Remarks': 'none',
+    }, {'Precision <-> recall': blue, 'Scene': photograph.astype(np.uint8)})
+    page = path.read_text()
+    assert '<title>OIM &amp; friends</title>' in page and '<h1>OIM &amp; friends</h1>' in page
+    assert re.findall('<h2>(.*?)</h2>', page) == ['Scores', 'Remarks', 'Precision &lt;-&gt; recall', 'Scene']
+    assert '<tr><th></th><th>mAP</th></tr><tr><td>OIM</td><td>29.8</td></tr></table><p>per cent</p>' in page
+    assert '<h2>Remarks</h2><p>none</p>' in page
+    first, second = pictures(page)
+    np.testing.assert_array_equal(first, blue)
+    assert second.shape == (64, 64, 3)
+    assert needs_no_other_file(page)

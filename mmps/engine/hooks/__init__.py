@@ -1,4 +1,5 @@
 from .identity_hook import IdentityHook
 from .invalid_loss_hook import StopOnInvalidLossHook
+from .search_visualization_hook import SearchVisualizationHook
 
-__all__ = ['IdentityHook', 'StopOnInvalidLossHook']
+__all__ = ['IdentityHook', 'SearchVisualizationHook', 'StopOnInvalidLossHook']

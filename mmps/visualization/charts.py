@@ -1,0 +1,155 @@
+"""Charts of search and detection scores, as RGB pictures. Scores come as fractions in 0..1 and are drawn in per cent."""
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .sheet import DPI, picture_of
+
+
+def draw_precision_recall(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """A line a search: (recalls, precisions), (n,) each."""
+    figure, (axis,) = _panels(1)
+    for name, (recalls, precisions) in curves.items():
+        axis.plot(recalls * 100, precisions * 100, label=name)
+    axis.set(xlabel='recall, %', ylabel='precision, %', xlim=(0, 100), ylim=(0, 103))
+    _legend(axis)
+    return picture_of(figure)
+
+
+def draw_similarities(edges: np.ndarray, matches: np.ndarray, others: np.ndarray, log: bool = False) -> np.ndarray:
+    """How similar true positives are to their queries, against everything else.
+
+    Args:
+        edges: (bins + 1,), ascending.
+        matches, others: Counts (bins,); drawn as densities, each of area 1, for there are far more others.
+        log: A logarithmic density axis, which shows the others' tail under the matches.
+    """
+    figure, (axis,) = _panels(1)
+    for name, counts, colour in (('others', others, 'C3'), ('true positives', matches, 'C2')):
+        densities = counts / (max(counts.sum(), 1) * np.diff(edges))
+        label = f'{name} ({counts.sum():,})'
+        axis.stairs(densities, edges, fill=not log, alpha=1 if log else 0.55, color=colour, label=label)
+    filled = np.flatnonzero(matches + others)
+    if len(filled):
+        axis.set_xlim(edges[filled[0]], edges[filled[-1] + 1])
+    axis.set(xlabel='similarity to the query', ylabel='density', yscale='log' if log else 'linear')
+    axis.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    return picture_of(figure)
+
+
+def draw_gallery_sizes(series: Mapping[str, Mapping[int, Mapping[str, float]]]) -> np.ndarray:
+    """A panel a score, a line a series.
+
+    Args:
+        series: For each series and gallery size (images) the scores by name: ``{'OIM': {50: {'mAP': 0.9}, 100: ...}}``.
+            A single one may have the name ''.
+    """
+    scores = list(dict.fromkeys(name for sizes in series.values() for at in sizes.values() for name in at))
+    figure, axes = _panels(max(len(scores), 1))
+    ticks = sorted({size for sizes in series.values() for size in sizes})
+    for axis, score in zip(axes, scores, strict=False):
+        for name, sizes in series.items():
+            points = sorted((size, at[score] * 100) for size, at in sizes.items() if score in at)
+            axis.plot(*zip(*points, strict=True), marker='o', markersize=4, label=name)
+        axis.set(xlabel='images in the gallery', ylabel=f'{score}, %', xscale='log')
+        axis.set_xticks(ticks, [f'{tick:,}' for tick in ticks])
+        axis.minorticks_off()
+    _legend(axes[0])
+    return picture_of(figure)
+
+
+def draw_camera_pairs(scores: np.ndarray, counts: np.ndarray, cameras: Sequence[int | str],
+                      score: str = 'mAP') -> np.ndarray:
+    """A heat map of query cameras (rows) against gallery cameras (columns); blank where there is no query.
+
+    Args:
+        scores: (C, C).
+        counts: (C, C), how many queries each is the mean of.
+        cameras: (C,), names.
+    """
+    side = 0.75 * len(cameras) + 1.2
+    figure, (axis,) = _panels(1, (side + 0.8, side))
+    shown = np.where(counts > 0, scores * 100, np.nan)
+    image = axis.imshow(shown, cmap='YlGnBu', vmin=0, vmax=100)
+    for row, column in np.argwhere(counts > 0):
+        value = shown[row, column]
+        axis.text(column, row, f'{value:.1f}\n({counts[row, column]:,})', ha='center', va='center', fontsize=8,
+                  color='white' if value > 60 else 'black')
+    names = [str(camera) for camera in cameras]
+    axis.set_xticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel='camera of the gallery', ylabel='camera of the query')
+    axis.grid(False)
+    figure.colorbar(image, ax=axis, label=f'{score}, % (queries)', shrink=0.85)
+    return picture_of(figure)
+
+
+def draw_detection_by_height(edges: Sequence[float], recalls: Sequence[float], aps: Sequence[float],
+                             counts: Sequence[int]) -> np.ndarray:
+    """Bars of recall and AP for persons of each range of heights.
+
+    Args:
+        edges: (B + 1,), pixels, ascending; the last may be infinite.
+        recalls, aps: (B,), NaN where there is no person.
+        counts: (B,), persons.
+    """
+    figure, (axis,) = _panels(1, (max(4.6, 0.95 * len(recalls) + 0.8), 3.4))
+    places = np.arange(len(recalls))
+    for shift, name, values in ((-0.2, 'recall', recalls), (0.2, 'AP', aps)):
+        bars = axis.bar(places + shift, np.multiply(values, 100), width=0.38, label=name)
+        axis.bar_label(bars, ['' if np.isnan(value) else f'{value * 100:.0f}' for value in values], fontsize=7)
+    ranges = [f'{low:.0f}+' if np.isinf(high) else f'{low:.0f}-{high:.0f}' for low, high in pairwise(edges)]
+    axis.set_xticks(places, [f'{heights}\n{count:,} persons' for heights, count in zip(ranges, counts, strict=True)])
+    axis.set(xlabel='height, pixels', ylabel='%', xlim=(-0.5, len(places) - 0.5), ylim=(0, 118))
+    axis.grid(False, axis='x')
+    axis.legend(loc='upper right', ncols=2, frameon=False)
+    return picture_of(figure)
+
+
+def draw_losses(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]) -> np.ndarray:
+    """A panel a loss, a line a run. A student's own losses share their panels with the plain student's.
+
+    Args:
+        curves: For each run and each of its losses the (step, value) pairs.
+    """
+    panels: dict[str, dict[str, Sequence[tuple[int, float]]]] = {}
+    for run, losses in curves.items():
+        for name, points in losses.items():
+            if name != 'loss':
+                panels.setdefault(name.removeprefix('student.'), {})[run] = points
+    columns = 4
+    rows = max(1, -(-len(panels) // columns))
+    figure = Figure(figsize=(3.4 * columns, 2.4 * rows), dpi=DPI, layout='constrained')
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    colours = {run: f'C{i % 10}' for i, run in enumerate(curves)}
+    for axis, (name, lines) in zip(axes, panels.items(), strict=False):
+        for run, points in lines.items():
+            axis.plot(*zip(*points, strict=True), label=run, color=colours[run], linewidth=1.2)
+        axis.set_title(name, fontsize=9)
+        axis.tick_params(labelsize=7)
+        axis.set_ylim(bottom=0)
+    for axis in axes[len(panels):]:
+        axis.set_axis_off()
+    handles = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc='outside lower center', ncols=4, fontsize=8, frameon=False)
+    return picture_of(figure)
+
+
+def _panels(columns: int, size: tuple[float, float] = (4.6, 3.4)) -> tuple[Figure, list[Axes]]:
+    """A figure of panels side by side, each of width x height inches."""
+    figure = Figure(figsize=(size[0] * columns, size[1]), dpi=DPI, layout='constrained')
+    axes = list(figure.subplots(1, columns, squeeze=False).ravel())
+    for axis in axes:
+        axis.grid(color='0.9')
+        axis.set_axisbelow(True)
+        axis.tick_params(labelsize=8)
+        axis.spines[['top', 'right']].set_visible(False)
+    return figure, axes
+
+
+def _legend(axis: Axes) -> None:
+    if axis.get_legend_handles_labels()[1]:  # not for a single nameless line
+        axis.legend(loc='best', frameon=False)
