@@ -1,16 +1,37 @@
-"""Seconds and peak memory of the evaluation on simulated results for the real PRW and CUHK-SYSU protocols.
+"""Times the scores on simulated results for the real PRW and CUHK-SYSU protocols, and on galleries 4 and 16 times PRW's.
 
-    python tools/benchmarks/evaluation.py --golden ../shared/golden
+    python tools/benchmarks/evaluation.py --golden ../shared/golden [--seqnet FOLDER] [--device cuda]
+
+``--seqnet`` runs the published evaluator of a clone of SeqNet beside ours, on the same arrays, in the same process; it needs
+scikit-learn and tabulate, and with PRW's 300 first queries some minutes.
 """
 import argparse
+import contextlib
 import importlib.util
+import io
+import os
+import sys
+import tempfile
 import time
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 
-from mmps.evaluation import SearchProtocol, detection_scores, search_scores
+from mmps.evaluation import (
+    CBGM,
+    Candidates,
+    NumPyProduct,
+    Search,
+    SearchProtocol,
+    TorchProduct,
+    detection_scores,
+    score_searches,
+    search_scores,
+)
+from mmps.evaluation.tables import markdown_table
+
+CONTEXT = {'prw': CBGM(30, 4), 'cuhk': CBGM(10, 3)}
 
 
 def protocol_of(case: dict) -> SearchProtocol:
@@ -23,39 +44,143 @@ def protocol_of(case: dict) -> SearchProtocol:
     return SearchProtocol.from_galleries(names, cameras, *query, [q['gallery'] for q in queries])
 
 
-def measure(name: str, function, *args, **kwargs):
-    """Runs twice: once for the time, once for the memory, which costs time to trace."""
-    started = time.perf_counter()
-    result = function(*args, **kwargs)
-    seconds = time.perf_counter() - started
+def arguments_of(case: dict) -> tuple:
+    """What search_scores takes."""
+    detections = case['detections']
+    return (protocol_of(case), [d[:, :4] for d in detections], [d[:, 4] for d in detections], case['embeddings'],
+            np.stack([query['embedding'] for query in case['queries']]))
+
+
+def measure(function, *args, runs: int = 3, **kwargs) -> tuple:
+    """The result, the median of the seconds of some runs, and the MiB that one more (tracing costs time) takes at most."""
+    seconds = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        result = function(*args, **kwargs)
+        seconds.append(time.perf_counter() - started)
     tracemalloc.start()
     function(*args, **kwargs)
     peak = tracemalloc.get_traced_memory()[1] / 2**20
     tracemalloc.stop()
-    print(f'{name:<32} {seconds:7.2f} s {peak:8.0f} MiB')
-    return result
+    return result, float(np.median(seconds)), peak
+
+
+def time_scores(cases: dict[str, dict], device: str) -> list[list[str]]:
+    rows = []
+    for name, case in cases.items():
+        arguments = arguments_of(case)
+        protocol, boxes, scores = arguments[:3]
+        settings = {'search': {}, 'search + CBGM': {'cbgm': CONTEXT[name]}}
+        settings |= {'search, other cameras': {'cameras': 'other'}} if name == 'prw' else {}
+        for setting, options in settings.items():
+            result, seconds, peak = measure(search_scores, *arguments, **options)
+            figures = f'mAP {result.mAP * 100:.4f}, top-1 {result.topk[1] * 100:.2f}'
+            rows.append([name, f'{setting}, {protocol.num_queries} queries', f'{seconds:.2f}', f'{peak:.0f}', figures])
+        if device != 'cpu':
+            candidates = Candidates.from_lists(*arguments[:4], arguments[4].shape[1])
+            for kind in (NumPyProduct(), TorchProduct(device)):
+                result, seconds, peak = measure(score_searches, {'': Search(protocol)}, candidates, arguments[4], product=kind)
+                rows.append([name, f'ranking, {type(kind).__name__}', f'{seconds:.2f}', f'{peak:.0f}',
+                             f'mAP {result[""].mAP * 100:.4f}'])
+        found, seconds, peak = measure(detection_scores, boxes, scores, [image['boxes'] for image in case['images']])
+        rows.append([name, f'detection, {len(boxes)} images', f'{seconds:.2f}', f'{peak:.0f}',
+                     f'AP {found["ap"] * 100:.2f}, recall {found["recall"] * 100:.2f}'])
+    return rows
+
+
+def time_growth(case: dict, factors=(1, 4, 16)) -> tuple[list[list[str]], dict[str, float]]:
+    """PRW with every image there again under other names, with other faces; and the exponents of time over size."""
+    rows, times, rng = [], {'search': [], 'search + CBGM': []}, np.random.default_rng(0)
+    for factor in factors:
+        grown = {name: list(case[name]) for name in ('images', 'detections', 'embeddings')} | {'queries': case['queries']}
+        for copy in range(1, factor):
+            for image, detections in zip(case['images'], case['detections'], strict=True):
+                noise = rng.normal(size=(len(detections), 256)).astype(np.float32)
+                grown['images'].append({**image, 'img_name': f'{copy} {image["img_name"]}',
+                                        'person_ids': np.full_like(image['person_ids'], -1)})
+                grown['detections'].append(detections)
+                grown['embeddings'].append(noise / np.linalg.norm(noise, axis=1, keepdims=True))
+        arguments = arguments_of(grown)
+        inputs = sum(array.nbytes for arrays in arguments[1:4] for array in arrays) / 2**20
+        for name, options in (('search', {}), ('search + CBGM', {'cbgm': CONTEXT['prw']})):
+            result, seconds, peak = measure(search_scores, *arguments, runs=1 if factor > 1 else 3, **options)
+            times[name].append(seconds)
+            rows.append([f'{factor} x', str(sum(map(len, arguments[2]))), f'{inputs:.0f}', name, f'{seconds:.1f}',
+                         f'{peak:.0f}', f'{result.mAP * 100:.2f}'])
+    return rows, {name: float(np.polyfit(np.log(factors), np.log(seconds), 1)[0]) for name, seconds in times.items()}
+
+
+class Listed(list):
+    """Annotations in the form in which SeqNet's data sets hold them."""
+
+    @property
+    def annotations(self) -> list[dict]:
+        return self
+
+
+def published_evaluator(folder: Path, case: dict, name: str, protocol_file: Path, cbgm: bool) -> tuple[float, float, float]:
+    """Seconds, mAP and top-1 of SeqNet's own evaluation."""
+    sys.path.insert(0, str(folder))
+    import eval_func
+    persons = [{'img_name': image['img_name'], 'boxes': image['boxes'], 'cam_id': image['cam_id'],
+                'pids': np.where(image['person_ids'] < 0, 5555, image['person_ids'])} for image in case['images']]
+    asked = [{'img_name': query['img_name'], 'boxes': query['box'], 'pids': query['person_id'], 'cam_id': query['cam_id']}
+             for query in case['queries']]
+    index = {image['img_name']: i for i, image in enumerate(case['images'])}
+    query_detections, query_features = [], []
+    for query in case['queries']:
+        detections, features = case['detections'][index[query['img_name']]], case['embeddings'][index[query['img_name']]]
+        order = [i for i in np.argsort(-detections[:, 4], kind='stable') if detections[i, 4] >= 0.5]
+        query_detections.append(np.concatenate([np.append(query['box'], 1)[None], detections[order]]).astype(np.float32))
+        query_features.append(np.concatenate([query['embedding'][None], features[order]]))
+    with tempfile.TemporaryDirectory() as root:
+        (Path(root) / 'annotation/test/train_test').mkdir(parents=True)
+        (Path(root) / 'annotation/test/train_test/TestG100.mat').symlink_to(protocol_file.resolve())
+        (Path(root) / 'vis').mkdir()
+        gallery = Listed(persons)
+        gallery.root, gallery.img_prefix = root, ''
+        evaluate = eval_func.eval_search_prw if name == 'prw' else eval_func.eval_search_cuhk
+        options = {'cbgm': cbgm} | ({} if name == 'prw' else {'gallery_size': 100})
+        started = time.perf_counter()
+        with contextlib.chdir(root), contextlib.redirect_stdout(io.StringIO()):
+            found = evaluate(gallery, Listed(asked), case['detections'], case['embeddings'],
+                             [query['embedding'] for query in case['queries']], query_detections, query_features, **options)
+        return time.perf_counter() - started, found['mAP'], found['accs'][0]
+
+
+def time_against(folder: Path, cases: dict[str, dict], golden: Path) -> list[list[str]]:
+    rows = []
+    for name, case in cases.items():
+        case = {**case, 'queries': case['queries'][:300] if name == 'prw' else case['queries']}
+        arguments = arguments_of(case)
+        for cbgm in (None, CONTEXT[name]):
+            theirs, mean_ap, top1 = published_evaluator(folder, case, name, golden.parent / 'data/cuhk-sysu/TestG100.mat',
+                                                        cbgm is not None)
+            result, ours, _ = measure(search_scores, *arguments, cbgm=cbgm)
+            rows.append([name, f'search{" + CBGM" * (cbgm is not None)}, {len(result.ap)} queries', f'{theirs:.1f}',
+                         f'{ours:.2f}', f'{theirs / ours:.0f} x', f'{abs(mean_ap - result.mAP):.1e}',
+                         f'{abs(top1 - result.topk[1]):.1e}'])
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--golden', type=Path, required=True, help='folder of search_cases.py')
-    folder = parser.parse_args().golden
-    spec = importlib.util.spec_from_file_location('search_cases', folder / 'search_cases.py')
+    parser.add_argument('--seqnet', type=Path, help='folder of a clone of SeqNet')
+    parser.add_argument('--device', default='cpu', help='also rank with similarities from this device of PyTorch')
+    arguments = parser.parse_args()
+    spec = importlib.util.spec_from_file_location('search_cases', arguments.golden / 'search_cases.py')
     cases = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(cases)
-    for name in ('prw', 'cuhk'):
-        case = getattr(cases, f'{name}_case')(0)
-        boxes, scores = [d[:, :4] for d in case['detections']], [d[:, 4] for d in case['detections']]
-        query_embeddings = np.stack([query['embedding'] for query in case['queries']])
-        protocol = measure(f'{name}: protocol', protocol_of, case)
-        print(f'{"":<32} {protocol.num_queries} queries, {len(protocol.images)} images, {sum(map(len, scores))} '
-              f'detections, {protocol.num_targets} targets')
-        for other_cameras in (False, True)[:2 if name == 'prw' else 1]:
-            result = measure(f'{name}: search{", other cameras" * other_cameras}', search_scores, protocol, boxes,
-                             scores, case['embeddings'], query_embeddings, other_cameras=other_cameras)
-            print(f'{"":<32} mAP {result.mAP:.6f}', *(f'top-{k} {v:.6f}' for k, v in result.topk.items()))
-        persons = [image['boxes'] for image in case['images']]
-        measure(f'{name}: detection', detection_scores, boxes, scores, persons)
+    cases = {'prw': cases.prw_case(0), 'cuhk': cases.cuhk_case(0)}
+    print(f'{os.cpu_count()} cores; memory is what comes on top of the inputs\n')
+    print(markdown_table(['case', 'what', 'seconds', 'MiB', 'figures'], time_scores(cases, arguments.device)), '\n', flush=True)
+    if arguments.seqnet:
+        print(markdown_table(['case', 'what', 'SeqNet s', 'mmps s', 'faster', 'mAP apart', 'top-1 apart'],
+                             time_against(arguments.seqnet, cases, arguments.golden)), '\n', flush=True)
+    rows, exponents = time_growth(cases['prw'])
+    print(markdown_table(['gallery', 'detections', 'inputs MiB', 'what', 'seconds', 'MiB', 'mAP'], rows))
+    print(''.join(f'\n{name}: time grows as size to the power of {exponent:.2f}' for name, exponent in exponents.items()))
 
 
 if __name__ == '__main__':

@@ -1,0 +1,38 @@
+#!/usr/bin/env python
+"""A report of a finished test in one HTML file: all scores and charts, searches, and the worst failures with the reason."""
+from pathlib import Path
+
+import numpy as np
+
+from mmps.apis import run_tool
+from mmps.apis.scoring import open_predictions, predictions_parser, score_as_asked, write_scores
+from mmps.evaluation import worst_queries
+from mmps.visualization import draw_rows, failure_rows, search_rows, write_picture, write_search_report
+
+
+def main() -> None:
+    parser = predictions_parser(__doc__)
+    parser.add_argument('--out', type=Path, required=True, help='folder for report.html, its pictures and scores.json')
+    parser.add_argument('--show-queries', type=int, default=12, help='how many searches to show, drawn evenly (default 12)')
+    parser.add_argument('--show-failures', type=int, default=12, help='how many of the worst searches to show (default 12)')
+    args = parser.parse_args()
+    dataset, predictions = open_predictions(args)
+    scores = score_as_asked(args, dataset, predictions)
+    protocol, result = scores.searches[scores.headline].protocol, scores.results[scores.headline]
+    paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
+    evenly = np.unique(np.linspace(0, protocol.num_queries - 1, args.show_queries).round().astype(int))
+    pictures = write_scores(args.out, scores)
+    for name, rows in (
+            ('searches', search_rows(protocol, predictions, paths, evenly, score_thr=args.score_thr, result=result)),
+            ('failures', failure_rows(protocol, predictions, result, paths, worst_queries(result, args.show_failures),
+                                      score_thr=args.score_thr))):
+        if rows:
+            pictures[name] = draw_rows(rows)
+            write_picture(args.out / f'{name}.png', pictures[name])
+    title = f'Person search: {Path(args.predictions).stem}, {scores.headline}'
+    write_search_report(args.out / 'report.html', title, scores.tables(), pictures)
+    print(args.out / 'report.html')
+
+
+if __name__ == '__main__':
+    run_tool(main)
