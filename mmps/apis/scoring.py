@@ -61,8 +61,8 @@ def predictions_parser(description: str | None) -> argparse.ArgumentParser:
                         help='detection AP and recall of the detections from these scores on')
     parser.add_argument('--detection-ious', type=float, nargs='+', default=[0.5], metavar='IOU',
                         help='detection AP and recall where an overlap from these on finds a person')
-    parser.add_argument('--heights', type=float, nargs='+', default=[64, 128, 256], metavar='PIXELS',
-                        help='borders between the heights of persons by which detection is told apart')
+    parser.add_argument('--heights', type=float, nargs='+', metavar='PIXELS',
+                        help='borders between the heights of persons by which detection is told apart (default: quartiles)')
     parser.add_argument('--device', default='cpu', help="where similarities are computed: 'cpu' (NumPy), 'cuda', ...")
     return parser
 
@@ -154,17 +154,17 @@ class Scores:
                  if search.cbgm is None}
         # Other gallery sizes have a chart of their own.
         shown = {name: search.protocol for name, search in self.searches.items() if isinstance(search.cameras, str)
-                 and (name.startswith(self.headline) or not name.startswith('gallery'))}
-        charts = {'precision-recall': draw_precision_recall(
+                 and (search.protocol is self.searches[self.headline].protocol or not name.startswith('gallery'))}
+        charts = {'Precision and recall': draw_precision_recall(
             {name: precision_recall(protocol, self.results[name]) for name, protocol in shown.items()})}
-        charts['similarities'] = draw_similarities(*self.histograms)
+        charts['Similarities'] = draw_similarities(*self.histograms)
         if len(sizes) > 1:
-            charts['gallery-size'] = draw_gallery_sizes({'': sizes})
+            charts['Gallery size'] = draw_gallery_sizes({'': sizes})
         if self.camera_pairs:
             cameras, scores, counts = self.camera_pairs
-            charts['cameras'] = draw_camera_pairs(scores, counts, cameras)
+            charts['Cameras'] = draw_camera_pairs(scores, counts, cameras)
         found = self.by_height.values()
-        charts['detection-by-height'] = draw_detection_by_height(
+        charts['Detection by height'] = draw_detection_by_height(
             [low for low, _ in self.by_height] + [list(self.by_height)[-1][1]], [f['recall'] for f in found],
             [f['ap'] for f in found], [f['persons'] for f in found])
         return charts
@@ -198,7 +198,7 @@ def _gallery_size(search: Search) -> int:
 
 def score(dataset: PersonSearchDataset, predictions: Predictions, names: Sequence[str] | None = None,
           score_thr: float = 0.5, detection_scores: Sequence[float] = (0.5, 0), detection_ious: Sequence[float] = (0.5,),
-          heights: Sequence[float] = (64, 128, 256), device: str = 'cpu', topk: Sequence[int] = (1, 5, 10)) -> Scores:
+          heights: Sequence[float] | None = None, device: str = 'cpu', topk: Sequence[int] = (1, 5, 10)) -> Scores:
     """Scores predictions by the data set's searches, the headline also with context, and by what was detected.
 
     Args:
@@ -207,13 +207,13 @@ def score(dataset: PersonSearchDataset, predictions: Predictions, names: Sequenc
         names: Of searches beside the headline; ``None``: all that the data set offers.
         score_thr: Detections of a lower score are not searched.
         detection_scores, detection_ious: Thresholds of detection AP and recall.
-        heights: Borders, in pixels, rising.
+        heights: Borders, in pixels, rising; ``None``: the quartiles of the annotated heights.
         device: Where similarities are computed: 'cpu' (NumPy), or a device of PyTorch's.
 
     Raises:
         ValueError: An unknown search, or heights that do not rise.
     """
-    if list(heights) != sorted(set(heights)) or any(height <= 0 for height in heights):
+    if heights is not None and (list(heights) != sorted(set(heights)) or min(heights) <= 0):
         raise ValueError(f'heights: expected rising numbers above 0, got {list(heights)}')
     searches = _searches(dataset, names)
     headline, queries = dataset.headline, predictions.query_embeddings
@@ -243,8 +243,12 @@ def write_scores(folder: Path, scores: Scores) -> dict[str, np.ndarray]:
     (folder / 'scores.md').write_text(scores.text())
     charts = scores.charts()
     for name, picture in charts.items():
-        write_picture(folder / f'{name}.png', picture)
+        write_picture(chart_path(folder, name), picture)
     return charts
+
+
+def chart_path(folder: Path, name: str) -> Path:
+    return folder / f'{name.lower().replace(" ", "_")}.png'
 
 
 def _searches(dataset: PersonSearchDataset, names: Sequence[str] | None) -> dict[str, Search]:
@@ -260,7 +264,7 @@ def _searches(dataset: PersonSearchDataset, names: Sequence[str] | None) -> dict
 
 
 def _detection(dataset: PersonSearchDataset, predictions: Predictions, score_thr: float, scores: Sequence[float],
-               ious: Sequence[float], heights: Sequence[float]) -> tuple[dict, dict]:
+               ious: Sequence[float], heights: Sequence[float] | None) -> tuple[dict, dict]:
     instances = [dataset.get_data_info(index)['instances'] for index in range(len(dataset))]
     persons = [[person for person in image if not person['ignore_flag']] for image in instances]
     boxes = [np.array([person['bbox'] for person in image], np.float32).reshape(-1, 4) for image in persons]
@@ -272,5 +276,8 @@ def _detection(dataset: PersonSearchDataset, predictions: Predictions, score_thr
             for iou in ious:
                 settings[f'{whose}, score from {lowest:g}, IoU from {iou:g}'] = matches.at(iou)
     matches = match_detections(predictions.boxes, predictions.scores, boxes, score_thr=score_thr)
+    if heights is None:
+        found = matches.person_heights
+        heights = np.unique(np.quantile(found, [0.25, 0.5, 0.75]).round()) if len(found) else []
     edges = [0, *heights, np.inf]
     return settings, {(low, high): matches.at(ious[0], (low, high)) for low, high in itertools.pairwise(edges)}

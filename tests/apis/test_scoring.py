@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmps.apis.scoring import open_predictions, predictions_parser, score
+from mmps.apis.scoring import chart_path, open_predictions, predictions_parser, score
 from mmps.evaluation import CBGM, Predictions, detection_scores, load_predictions, save_predictions, search_scores
 from mmps.registry import DATASETS
 from mmps.synthetic import cuhk_sysu, generate
@@ -84,7 +84,7 @@ def test_every_gallery_size_and_the_full_set_are_scored_from_one_set_of_predicti
     upper = search_scores(protocol, predictions.gt_boxes, [np.ones(len(boxes)) for boxes in predictions.gt_boxes],
                           predictions.gt_embeddings, predictions.query_embeddings)
     assert scores.results['ground-truth boxes'].mAP == upper.mAP
-    assert {'precision-recall', 'similarities', 'gallery-size', 'detection-by-height'} == set(scores.charts())
+    assert {'Precision and recall', 'Similarities', 'Gallery size', 'Detection by height'} == set(scores.charts())
 
 
 def test_camera_pairs_are_the_mean_over_the_queries_of_a_camera_in_the_images_of_another(roots):
@@ -101,7 +101,7 @@ def test_camera_pairs_are_the_mean_over_the_queries_of_a_camera_in_the_images_of
             np.testing.assert_equal(matrix[row, column], found.ap[asked].mean() if asked.any() else np.nan)
     assert scores.results['other cameras'].mAP == alone(predictions, protocol, cameras='other').mAP
     assert scores.results['all cameras + CBGM'].mAP == alone(predictions, protocol, cbgm=CBGM(30, 4)).mAP
-    assert 'mAP by camera' in scores.tables() and 'cameras' in scores.charts()
+    assert 'mAP by camera' in scores.tables() and 'Cameras' in scores.charts()
     assert not any(name.startswith('camera ') for name in scores.tables()['Search'].split('|'))
 
 
@@ -115,6 +115,8 @@ def test_detection_is_scored_from_any_score_and_overlap_and_by_height(roots):
             assert {name: found[name] for name in ('ap', 'recall')} == expected
     assert [*scores.by_height] == [(0, 40), (40, 60), (60, np.inf)]
     persons = sum(map(len, predictions.gt_boxes))
+    quarters = [found['persons'] for found in score(dataset, predictions, []).by_height.values()]
+    assert len(quarters) == 4 and sum(quarters) == persons and max(quarters) < 0.4 * persons
     assert sum(found['persons'] for found in scores.by_height.values()) == persons
     whole = scores.detection['all persons, score from 0.5, IoU from 0.5']['recall'] * persons
     assert sum(found['recall'] * found['persons'] for found in scores.by_height.values()) == pytest.approx(whole)
@@ -136,7 +138,8 @@ def test_a_file_is_scored_from_the_command_line(roots, tmp_path, capsys, monkeyp
     written = json.loads((tmp_path / 'scores/scores.json').read_text())
     assert written['search']['all cameras']['mAP'] == expected.results['all cameras'].mAP
     assert (tmp_path / 'scores/scores.md').read_text() in out
-    assert {path.stem for path in (tmp_path / 'scores').glob('*.png')} == set(expected.charts())
+    assert {path.name for path in (tmp_path / 'scores').glob('*.png')} == {
+        chart_path(tmp_path, name).name for name in expected.charts()}
 
 
 def seqnet_cache(predictions):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from mmps.apis import run_tool
-from mmps.apis.scoring import open_predictions, predictions_parser, score_as_asked, write_scores
+from mmps.apis.scoring import chart_path, open_predictions, predictions_parser, score_as_asked, write_scores
 from mmps.evaluation import worst_queries
 from mmps.visualization import draw_rows, failure_rows, search_rows, write_picture, write_search_report
 
@@ -23,12 +23,12 @@ def main() -> None:
     evenly = np.unique(np.linspace(0, protocol.num_queries - 1, args.show_queries).round().astype(int))
     pictures = write_scores(args.out, scores)
     for name, rows in (
-            ('searches', search_rows(protocol, predictions, paths, evenly, score_thr=args.score_thr, result=result)),
-            ('failures', failure_rows(protocol, predictions, result, paths, worst_queries(result, args.show_failures),
+            ('Searches', search_rows(protocol, predictions, paths, evenly, score_thr=args.score_thr, result=result)),
+            ('Failures', failure_rows(protocol, predictions, result, paths, worst_queries(result, args.show_failures),
                                       score_thr=args.score_thr))):
         if rows:
             pictures[name] = draw_rows(rows)
-            write_picture(args.out / f'{name}.png', pictures[name])
+            write_picture(chart_path(args.out, name), pictures[name])
     title = f'Person search: {Path(args.predictions).stem}, {scores.headline}'
     write_search_report(args.out / 'report.html', title, scores.tables(), pictures)
     print(args.out / 'report.html')
