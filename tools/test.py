@@ -3,7 +3,7 @@
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmps.apis import config_parser, load_config, run_tool
+from mmps.apis import config_parser, few, load_config, run_tool
 from mmps.models.checkpoint import load_exactly
 
 
@@ -13,7 +13,7 @@ def main() -> None:
     parser.add_argument('--out', help='write the predictions to this file (npz)')
     parser.add_argument('--show-dir', help='write ranked_results.png, failures.png, precision_recall.png and '
                                            'similarities.png to this folder')
-    parser.add_argument('--show-queries', type=int, default=12, help='how many queries ranked_results.png shows, spread evenly')
+    parser.add_argument('--show-queries', type=few, default=12, help='how many queries ranked_results.png shows, spread evenly')
     args = parser.parse_args()
     cfg = load_config(args)
     cfg.load_from, cfg.resume = None, False  # the checkpoint on the command line is the one that is tested

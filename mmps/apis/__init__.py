@@ -1,3 +1,3 @@
-from .run import config_parser, load_config, run_tool
+from .run import config_parser, few, load_config, run_tool
 
-__all__ = ['config_parser', 'load_config', 'run_tool']
+__all__ = ['config_parser', 'few', 'load_config', 'run_tool']

@@ -27,6 +27,13 @@ def config_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def few(text: str) -> int:
+    """An argument that says how many are shown in one picture: argparse's type for 0 to 100."""
+    if not text.isdigit() or int(text) > 100:
+        raise argparse.ArgumentTypeError(f'expected a number from 0 to 100, got {text!r}')
+    return int(text)
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """The config that :func:`config_parser`'s arguments ask for."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

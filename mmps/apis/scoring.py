@@ -54,7 +54,7 @@ def predictions_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument('--data-root', help="the data set's folder")
     parser.add_argument('--gallery-size', type=int, default=100, help='CUHK-SYSU: the headline gallery (default 100)')
     parser.add_argument('--config', help='take the test data set from this config instead')
-    parser.add_argument('--searches', nargs='+', metavar='NAME',
+    parser.add_argument('--searches', nargs='*', metavar='NAME',
                         help="beside the headline, only these of the data set's searches (default: all that it offers)")
     parser.add_argument('--score-thr', type=float, default=0.5, help='detections of a lower score are not searched')
     parser.add_argument('--detection-scores', type=float, nargs='+', default=[0.5, 0], metavar='SCORE',
@@ -69,8 +69,13 @@ def predictions_parser(description: str | None) -> argparse.ArgumentParser:
 
 def open_predictions(args: argparse.Namespace) -> tuple[PersonSearchDataset, Predictions]:
     """The test data set and the predictions, in its order, that :func:`predictions_parser`'s arguments name."""
+    if args.config and args.dataset:
+        raise ValueError('expected --dataset or --config, got both')
     if args.config:
-        cfg = dict(Config.fromfile(args.config).test_dataloader.dataset, pipeline=[])
+        test = Config.fromfile(args.config).get('test_dataloader')
+        if test is None:
+            raise ValueError(f'{args.config}: expected a config with a test_dataloader')
+        cfg = dict(test.dataset, pipeline=[], indices=None)
     elif args.dataset and args.data_root:
         cfg = {'type': NAMES[args.dataset], 'test_mode': True}
         cfg |= {'gallery_size': args.gallery_size} if args.dataset == 'cuhk-sysu' else {}
@@ -82,13 +87,14 @@ def open_predictions(args: argparse.Namespace) -> tuple[PersonSearchDataset, Pre
         raise FileNotFoundError(f'{args.predictions}: no such file; expected predictions')
     with DefaultScope.overwrite_default_scope('mmps'):
         dataset = DATASETS.build(cfg)
-    protocol = dataset.metainfo['protocol']
+    protocol = dataset.search(dataset.headline).protocol
     if args.seqnet:
         return dataset, load_seqnet_cache(args.predictions, protocol)
+    predictions = load_predictions(args.predictions)
     try:
-        return dataset, load_predictions(args.predictions).for_protocol(protocol)
+        return dataset, predictions.for_protocol(protocol)
     except ValueError as error:
-        raise ValueError(f'{args.predictions}: {str(error).removeprefix(f"{args.predictions}: ")}') from error
+        raise ValueError(f'{args.predictions}: {error}') from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,21 +217,24 @@ def score(dataset: PersonSearchDataset, predictions: Predictions, names: Sequenc
         device: Where similarities are computed: 'cpu' (NumPy), or a device of PyTorch's.
 
     Raises:
-        ValueError: An unknown search, or heights that do not rise.
+        ValueError: An unknown search or device, heights that do not rise, or thresholds outside 0..1.
     """
-    if heights is not None and (list(heights) != sorted(set(heights)) or min(heights) <= 0):
+    if heights is not None and not (np.diff([0, *heights, np.inf]) > 0).all():
         raise ValueError(f'heights: expected rising numbers above 0, got {list(heights)}')
+    for name, thresholds in (('detection_scores', detection_scores), ('detection_ious', detection_ious)):
+        if not all(0 <= threshold <= 1 for threshold in thresholds):
+            raise ValueError(f'{name}: expected numbers from 0 to 1, got {list(thresholds)}')
+    product = NumPyProduct() if device == 'cpu' else TorchProduct(device)
     searches = _searches(dataset, names)
     headline, queries = dataset.headline, predictions.query_embeddings
     protocol = searches[headline].protocol
     candidates = Candidates.from_lists(protocol, predictions.boxes, predictions.scores,
                                        predictions.embeddings, queries.shape[1], score_thr)
-    product = NumPyProduct() if device == 'cpu' else TorchProduct(device)
     results = score_searches(searches, candidates, queries, topk, predictions.context_embeddings, product,
                              partial(tqdm, desc='searching', unit='block', disable=None, leave=False))
     if predictions.gt_embeddings is not None:
-        results[UPPER_BOUND] = upper_bound(protocol, predictions, topk)
-    histograms = similarity_histograms(searches[headline], results[headline], candidates, queries)
+        results[UPPER_BOUND] = upper_bound(protocol, predictions, topk, product=product)
+    histograms = similarity_histograms(searches[headline], results[headline], candidates, queries, product=product)
     detection, by_height = _detection(dataset, predictions, score_thr, detection_scores, detection_ious, heights)
     return Scores(headline, searches, results, detection, by_height, histograms)
 
@@ -263,12 +272,18 @@ def _searches(dataset: PersonSearchDataset, names: Sequence[str] | None) -> dict
                        if name != headline and (names is None or name in names)}
 
 
+def annotated_persons(dataset: PersonSearchDataset) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """For each image the boxes (M_i, 4) of its persons, without ignored ones, and their identities (M_i,)."""
+    images = [[person for person in dataset.get_data_info(index)['instances'] if not person['ignore_flag']]
+              for index in range(len(dataset))]
+    return ([np.array([person['bbox'] for person in image], np.float32).reshape(-1, 4) for image in images],
+            [np.array([person['person_id'] for person in image], np.int64) for image in images])
+
+
 def _detection(dataset: PersonSearchDataset, predictions: Predictions, score_thr: float, scores: Sequence[float],
                ious: Sequence[float], heights: Sequence[float] | None) -> tuple[dict, dict]:
-    instances = [dataset.get_data_info(index)['instances'] for index in range(len(dataset))]
-    persons = [[person for person in image if not person['ignore_flag']] for image in instances]
-    boxes = [np.array([person['bbox'] for person in image], np.float32).reshape(-1, 4) for image in persons]
-    labelled = [np.array([person['person_id'] >= 0 for person in image], bool) for image in persons]
+    boxes, person_ids = annotated_persons(dataset)
+    labelled = [image >= 0 for image in person_ids]
     settings = {}
     for lowest in scores:
         for whose, mask in (('all persons', None), ('labelled persons', labelled)):

@@ -106,7 +106,7 @@ class CUHKSYSU(PersonSearchDataset):
     def searches(self) -> dict[str, Callable[[], Search]]:
         root, protocol = Path(self.data_root), self._metainfo['protocol']
         found = [path.stem.removeprefix('TestG') for path in (root / PROTOCOLS).glob('TestG*.mat')]
-        sizes = sorted({self.gallery_size, *(int(size) for size in found if size.isdigit())})
+        sizes = sorted({self.gallery_size, *(int(size) for size in found if size.isdigit() and size[0] != '0')})
         searches = {f'gallery {size}': partial(self._listed, PROTOCOLS / f'TestG{size}.mat', f'TestG{size}')
                     for size in sizes}
         searches[f'gallery {self.gallery_size}'] = partial(Search, protocol)

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 ZIP_MAGIC = b'PK\x03\x04'
+DEPTH = 4  # of lists in lists; what a pickle holds in several places unfolds with every level
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C  # what a file of torch.save begins with, if it is not a zip (before torch 1.6)
 
 
 def load_arrays(path: str | Path):
-    """What a pickle holds: dicts, lists, tuples, text, numbers, and arrays, tensors among them.
+    """What a pickle holds: dicts, lists (tuples among them), text, numbers, and arrays (tensors among them).
 
     Accepts plain pickles of any protocol and both forms of ``torch.save``; tensors only in the newer one (zip).
 
@@ -30,13 +31,14 @@ def load_arrays(path: str | Path):
             start = file.read(len(ZIP_MAGIC))
             file.seek(0)
             if start == ZIP_MAGIC:
-                return _plain(_load_zip(zipfile.ZipFile(file)))
+                return _plain(_load_zip(zipfile.ZipFile(file)), {})
             value = _Unpickler(file).load()
             if isinstance(value, int) and value == TORCH_MAGIC:  # version and machine come first, each a pickle
                 value = [_Unpickler(file).load() for _ in range(3)][-1]
-            return _plain(value)
+            return _plain(value, {})
         except Exception as error:  # a damaged pickle raises almost anything
-            raise ValueError(f'{path} cannot be read as a pickle of arrays: {error}') from error
+            reason = str(error) or type(error).__name__
+            raise ValueError(f'{path} cannot be read as a pickle of arrays: {reason}') from error
 
 
 class _Array:
@@ -45,6 +47,13 @@ class _Array:
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, is_fortran, contents = state
         self.array = _from_buffer(contents, dtype, shape, 'F' if is_fortran else 'C')
+
+
+class _OrderedDict(dict):
+    """Also takes what torch writes into the state of a module's weights, and drops it."""
+
+    def __setstate__(self, state: object) -> None:
+        pass
 
 
 class _DType:
@@ -85,8 +94,8 @@ def _no_bytes() -> bytes:
 
 def _tensor(storage: np.ndarray, start: int, shape: tuple[int, ...], strides: tuple[int, ...], *_) -> np.ndarray:
     last = start + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
-    if min(start, *shape, *strides) < 0 or (math.prod(shape) and last >= len(storage)):
-        raise pickle.UnpicklingError('it has a tensor that reaches beyond its storage')
+    if min(start, *shape, *strides) < 0 or (math.prod(shape) and last >= len(storage)) or math.prod(shape) > len(storage):
+        raise pickle.UnpicklingError('it has a tensor that is larger than its storage')
     strides = [stride * storage.itemsize for stride in strides]
     return np.lib.stride_tricks.as_strided(storage[start:], shape, strides) if math.prod(shape) else np.zeros(shape)
 
@@ -100,7 +109,7 @@ NAMES = {
     '_codecs.encode': _encode,
     'builtins.bytes': _no_bytes,
     '__builtin__.bytes': _no_bytes,
-    'collections.OrderedDict': dict,
+    'collections.OrderedDict': _OrderedDict,
     'torch._utils._rebuild_tensor_v2': _tensor,
     **{f'torch.{name}': dtype for name, dtype in STORAGES.items()},
 }
@@ -137,10 +146,17 @@ def _load_zip(archive: zipfile.ZipFile):
     return _ZipUnpickler(archive, pickled[0]).load()
 
 
-def _plain(value):
-    """``value`` with every ``_Array`` in it opened."""
+def _plain(value, opened: dict[int, object], depth: int = 0):
+    """``value`` with every ``_Array`` in it opened; what it holds in several places is opened once."""
     if isinstance(value, _Array):
         return value.array
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return type(value)(map(_plain, value)) if isinstance(value, list | tuple) else value
+    if not isinstance(value, dict | list | tuple):
+        return value
+    if depth > DEPTH:  # Python's own limit cannot be relied on: libraries raise it beyond what the stack holds
+        raise pickle.UnpicklingError(f'it is nested more than {DEPTH} deep')
+    if id(value) not in opened:
+        if isinstance(value, dict):
+            opened[id(value)] = {key: _plain(entry, opened, depth + 1) for key, entry in value.items()}
+        else:
+            opened[id(value)] = [_plain(entry, opened, depth + 1) for entry in value]
+    return opened[id(value)]

@@ -11,6 +11,7 @@ from .boxes import box_area, box_iou, joined_ranges
 from .protocol import SearchProtocol
 
 HELD_BYTES = 512 << 20  # of embeddings, up to which a copy of all is kept
+PAIRS = 1 << 20  # of targets and detections compared at once; each takes some 150 bytes
 CHUNK_BYTES = 128 << 20  # of embeddings copied at once where it is not
 
 
@@ -48,7 +49,8 @@ class Candidates:
             embeddings: (N_i, dim) each.
 
         Raises:
-            ValueError: Lists of another length, arrays of another shape, or embeddings that are not finite.
+            ValueError: Lists of another length, arrays of another shape, or embeddings that are not finite, or so large
+                that their products are not.
         """
         images = protocol.images
         for kind, lists in (('boxes', boxes), ('scores', scores), ('embeddings', embeddings)):
@@ -69,8 +71,8 @@ class Candidates:
         if len(confident) * dim * 4 <= HELD_BYTES:
             whole = replace(whole, held=np.empty((len(confident), dim), np.float32))
         for rows, chunk in whole.chunks(whole.held):
-            for row in np.flatnonzero(~np.isfinite(chunk).all(axis=1))[:1]:
-                raise ValueError(f'image {images[owners[rows.start + row]]!r}: its embeddings are not finite')
+            for row in np.flatnonzero(~multipliable(chunk))[:1]:
+                raise ValueError(f'image {images[owners[rows.start + row]]!r}: its embeddings are not finite, or too large')
         return whole
 
     def __len__(self) -> int:
@@ -126,6 +128,11 @@ def end_to_end(arrays: Sequence[np.ndarray], *width: int) -> np.ndarray:
     return np.concatenate(kept, dtype=np.float32, casting='same_kind') if kept else np.zeros((0, *width), np.float32)
 
 
+def multipliable(embeddings: np.ndarray) -> np.ndarray:
+    """Mask (N,) of the embeddings (N, D) whose squared length is finite: so is the product of any two of them."""
+    return np.isfinite(np.einsum('nd,nd->n', embeddings, embeddings))
+
+
 def overlap_threshold(boxes: np.ndarray) -> np.ndarray:
     """The IoU (...) from which a detection finds a target of boxes (..., 4): min(0.5, wh / ((w + 10)(h + 10))).
 
@@ -151,6 +158,11 @@ def match_targets(candidates: Candidates, similarities: np.ndarray, rows: np.nda
     Returns:
         The detection (T,), or -1 where none overlaps the target enough.
     """
+    counts = np.cumsum(candidates.offsets[images + 1] - candidates.offsets[images])
+    if len(images) > 1 and counts[-1] > PAIRS:
+        half = min(max(1, int(np.searchsorted(counts, counts[-1] / 2))), len(images) - 1)
+        return np.concatenate([match_targets(candidates, similarities, rows[part], images[part], boxes[part])
+                               for part in (slice(half), slice(half, None))])
     detections, targets = candidates.of_images(images)
     overlaps = box_iou(candidates.boxes[detections], boxes[targets]) >= overlap_threshold(boxes)[targets]
     detections, targets = detections[overlaps], targets[overlaps]

@@ -60,6 +60,8 @@ class PersonSearchMetric(BaseMetric):
                  outfile: str | None = None, collect_device: str = 'cpu', prefix: str | None = None,
                  collect_dir: str | None = None) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+        if isinstance(cameras, str) and cameras not in ('all', 'other'):
+            raise ValueError(f"PersonSearchMetric: cameras: expected 'all', 'other' or a camera's number, got {cameras!r}")
         self.score_thr = score_thr
         self.iou_thr = iou_thr
         self.topk = tuple(topk)
@@ -102,7 +104,10 @@ class PersonSearchMetric(BaseMetric):
         Here samples are told apart by ``img_id``; repeated ones are dropped.
         """
         self.results = [self.results]  # one entry a rank
-        return super().evaluate(get_world_size())
+        try:
+            return super().evaluate(get_world_size())
+        finally:
+            self.results = []
 
     def compute_metrics(self, results: list[list[dict]]) -> dict[str, float]:
         """Scores the whole pool.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .boxes import joined_ranges
-from .candidates import Candidates, match_targets
+from .candidates import Candidates, match_targets, multipliable
 from .context import CBGM, largest
 from .predictions import Predictions
 from .protocol import SearchProtocol
@@ -141,7 +141,7 @@ def score_searches(searches: Mapping[str, Search], candidates: Candidates, query
 
 
 def upper_bound(protocol: SearchProtocol, predictions: Predictions, topk: Sequence[int] = (1, 5, 10),
-                cameras: str | int = 'all') -> SearchResult:
+                cameras: str | int = 'all', product: NumPyProduct | None = None) -> SearchResult:
     """The scores of a search among the annotated boxes: what a perfect detector would leave of the errors.
 
     Raises:
@@ -150,8 +150,9 @@ def upper_bound(protocol: SearchProtocol, predictions: Predictions, topk: Sequen
     if predictions.gt_embeddings is None:
         raise ValueError('the upper bound needs the embeddings of ground-truth boxes (gt_embeddings), but got none')
     scores = [np.ones(len(boxes), np.float32) for boxes in predictions.gt_boxes]
-    return search_scores(protocol, predictions.gt_boxes, scores, predictions.gt_embeddings, predictions.query_embeddings,
-                         topk=topk, cameras=cameras)
+    queries = predictions.query_embeddings
+    candidates = Candidates.from_lists(protocol, predictions.gt_boxes, scores, predictions.gt_embeddings, queries.shape[1])
+    return score_searches({'': Search(protocol, cameras=cameras)}, candidates, queries, topk, product=product)['']
 
 
 def top_detections(protocol: SearchProtocol, boxes: Sequence[np.ndarray], scores: Sequence[np.ndarray],
@@ -174,13 +175,15 @@ def top_detections(protocol: SearchProtocol, boxes: Sequence[np.ndarray], scores
 
 
 def similarity_histograms(search: Search, result: SearchResult, candidates: Candidates, query_embeddings: np.ndarray,
-                          bins: int = 100, max_queries: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+                          bins: int = 100, max_queries: int = 500, product: NumPyProduct | None = None,
+                          ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How similar true positives are to their queries, and how similar everything else is, before any re-ranking.
 
     Args:
         search: Without CBGM.
         result: Its scores.
         max_queries: Of more queries as many are taken, evenly spread.
+        product: Where similarities are computed; by default NumPy.
 
     Returns:
         Edges (bins + 1,), numbers of true positives (bins,) and of other detections (bins,).
@@ -191,7 +194,7 @@ def similarity_histograms(search: Search, result: SearchResult, candidates: Cand
     norm = np.sqrt((query_embeddings ** 2).sum(axis=1).max())
     reach = max(1.0, float(norm))  # embeddings of length 1 at most have similarities in -1..1
     edges, everything = np.linspace(-reach, reach, bins + 1), np.zeros(bins, np.int64)
-    for rows, similarities in SimilarityBlocks(candidates, query_embeddings, np.unique(ranking.rows[queries])):
+    for rows, similarities in SimilarityBlocks(candidates, query_embeddings, np.unique(ranking.rows[queries]), product):
         for query in queries[np.isin(ranking.rows[queries], rows)]:
             values = ranking.values(query, similarities[np.searchsorted(rows, ranking.rows[query])])
             places = ((values + reach) * (bins / (2 * reach))).astype(np.int64)
@@ -331,8 +334,8 @@ def _query_embeddings(search: Search, embeddings: np.ndarray) -> np.ndarray:
     if embeddings.ndim != 2 or len(embeddings) != count:
         raise ValueError(f'query_embeddings: expected shape ({count}, D), got {embeddings.shape}')
     asked = embeddings if search.rows is None else embeddings[search.rows]
-    for query in np.flatnonzero(~np.isfinite(asked).all(axis=1))[:1]:
-        raise ValueError(f'{protocol.describe(query)}: its embedding is not finite')
+    for query in np.flatnonzero(~multipliable(asked))[:1]:
+        raise ValueError(f'{protocol.describe(query)}: its embedding is not finite, or too large')
     return embeddings
 
 

@@ -59,12 +59,13 @@ def _detections(path: str | Path, cache: Mapping, kind: str, count: int, things:
     return detections, embeddings
 
 
-def _list(path: str | Path, cache: Mapping, name: str, count: int, things: str) -> list | tuple | np.ndarray:
+def _list(path: str | Path, cache: Mapping, name: str, count: int, things: str) -> list | np.ndarray:
     if name not in cache:
+        found = [str(key) for key in cache]
         raise ValueError(f'{path}: {name} is missing: expected the dict that SeqNet saves, got one with '
-                         f'{", ".join(map(str, cache)) or "nothing"}')
+                         f'{", ".join(found[:5]) or "nothing"}{" and others" * (len(found) > 5)}')
     entries = cache[name]
-    if not isinstance(entries, list | tuple | np.ndarray):
+    if not (isinstance(entries, list) or (isinstance(entries, np.ndarray) and entries.ndim)):
         raise ValueError(f'{path}: {name}: expected a list, got {type(entries).__name__}')
     if len(entries) != count:
         raise ValueError(f'{path}: {name}: expected one entry for each of the {count} {things} of the protocol, '
@@ -79,7 +80,7 @@ def _entry(path: str | Path, name: str, index: int, entry, count: int | None = N
     try:
         with np.errstate(over='ignore'):
             array = np.asarray(entry, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f'{source}: expected an array of numbers, got {type(entry).__name__}') from error
     shape = array.shape
     if count == 1 and array.ndim == 1:

@@ -28,12 +28,19 @@ class TorchProduct(NumPyProduct):
 
     Args:
         device: 'cuda', 'cuda:1', 'cpu', ...
+
+    Raises:
+        ValueError: A device that PyTorch cannot use here.
     """
 
     def __init__(self, device: str = 'cuda') -> None:
         import torch  # scoring needs NumPy alone, unless it is asked for this
 
-        self.torch, self.device = torch, torch.device(device)
+        try:
+            self.torch, self.device = torch, torch.zeros(1, device=device).device
+            torch.zeros(1, device=device).cpu()
+        except (AssertionError, RuntimeError) as error:  # a build without CUDA asserts
+            raise ValueError(f'device: PyTorch cannot use {device!r} here ({str(error).splitlines()[0]})') from error
 
     def load(self, embeddings: np.ndarray):
         return self.torch.from_numpy(embeddings).to(self.device)

@@ -19,23 +19,22 @@ def draw_precision_recall(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -
     return picture_of(figure)
 
 
-def draw_similarities(edges: np.ndarray, matches: np.ndarray, others: np.ndarray, log: bool = False) -> np.ndarray:
+def draw_similarities(edges: np.ndarray, matches: np.ndarray, others: np.ndarray) -> np.ndarray:
     """How similar true positives are to their queries, against everything else.
 
     Args:
         edges: (bins + 1,), ascending.
         matches, others: Counts (bins,); drawn as densities, each of area 1, for there are far more others.
-        log: A logarithmic density axis, which shows the others' tail under the matches.
     """
     figure, (axis,) = _panels(1)
     for name, counts, colour in (('others', others, 'C3'), ('true positives', matches, 'C2')):
         densities = counts / (max(counts.sum(), 1) * np.diff(edges))
         label = f'{name} ({counts.sum():,})'
-        axis.stairs(densities, edges, fill=not log, alpha=1 if log else 0.55, color=colour, label=label)
+        axis.stairs(densities, edges, fill=True, alpha=0.55, color=colour, label=label)
     filled = np.flatnonzero(matches + others)
     if len(filled):
         axis.set_xlim(edges[filled[0]], edges[filled[-1] + 1])
-    axis.set(xlabel='similarity to the query', ylabel='density', yscale='log' if log else 'linear')
+    axis.set(xlabel='similarity to the query', ylabel='density')
     axis.legend(loc='lower left', bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     return picture_of(figure)
 

@@ -202,6 +202,30 @@ def unknown_search(folder, roots):
     return [folder / 'predictions.npz', '--dataset', 'cuhk-sysu', '--data-root', roots['cuhk-sysu'], '--searches', 'gallery 7']
 
 
+def training_config(folder, roots):
+    Config({'train_dataloader': {}}).dump(str(folder / 'config.py'))
+    return [folder / 'predictions.npz', '--config', folder / 'config.py']
+
+
+def two_answers(folder, roots):
+    return [*no_folder(folder, roots), '--config', folder / 'config.py']
+
+
+def wrong_overlap(folder, roots):
+    return [folder / 'predictions.npz', '--dataset', 'cuhk-sysu', '--data-root', roots['cuhk-sysu'], '--detection-ious', '2']
+
+
+def other_file(folder, roots):
+    (folder / 'text.npz').write_text('text')
+    return [folder / 'text.npz', '--dataset', 'cuhk-sysu', '--data-root', roots['cuhk-sysu']]
+
+
+def training_split(folder, roots):
+    Config({'test_dataloader': {'dataset': {'type': 'mmps.CUHKSYSU', 'data_root': str(roots['cuhk-sysu'])}}}).dump(
+        str(folder / 'config.py'))
+    return [folder / 'predictions.npz', '--config', folder / 'config.py']
+
+
 def falling_heights(folder, roots):
     return [folder / 'predictions.npz', '--dataset', 'cuhk-sysu', '--data-root', roots['cuhk-sysu'], '--heights', '9', '5']
 
@@ -212,6 +236,11 @@ def falling_heights(folder, roots):
     (no_folder, 'nowhere: no such folder'),
     (other_dataset, "of the protocol's .* images are not among the"),
     (unknown_search, "'gallery 7' is not one of .*'gallery 50'"),
+    (training_config, r'config\.py: expected a config with a test_dataloader'),
+    (training_split, 'searches are those of the test split; expected test_mode=True'),
+    (two_answers, 'expected --dataset or --config, got both'),
+    (wrong_overlap, r'detection_ious: expected numbers from 0 to 1, got \[2.0\]'),
+    (other_file, r'^error: [^:]+text\.npz is not a predictions file'),
     (falling_heights, r'heights: expected rising numbers above 0, got \[9.0, 5.0\]'),
 ])
 def test_what_does_not_fit_is_one_line(roots, tmp_path, capsys, monkeypatch, arguments, message):

@@ -138,6 +138,20 @@ def test_two_processes_score_what_one_does(scene, samples, tmp_path, parts):
     assert torch.load(tmp_path / '0.pt') == torch.load(tmp_path / '1.pt') == expected
 
 
+def test_a_failed_evaluation_leaves_the_metric_ready_for_the_next(scene, samples):
+    metric = PersonSearchMetric()
+    metric.dataset_meta = {'protocol': scene['protocol']}
+    with pytest.raises(ValueError, match='was not predicted'):
+        metric.evaluate(0)
+    metric.process(None, samples)
+    assert metric.evaluate(3) == evaluate(scene, samples)[0]
+
+
+def test_a_misspelt_choice_of_cameras_is_refused_before_the_test():
+    with pytest.raises(ValueError, match="cameras: expected 'all', 'other' or a camera's number, got 'Other'"):
+        PersonSearchMetric(cameras='Other')
+
+
 def test_a_missing_protocol_says_where_to_put_it(scene, samples):
     metric = PersonSearchMetric()
     metric.process(None, samples)

@@ -1,7 +1,9 @@
 import dataclasses
+import zipfile
 
 import numpy as np
 import pytest
+import torch
 
 from mmps.evaluation.predictions import Predictions, load_predictions, save_predictions
 from mmps.evaluation.protocol import SearchProtocol
@@ -95,6 +97,7 @@ NAN = np.array([0, 1, np.nan, 0, 0], np.float32)
     ({'offsets': np.zeros(3, int)}, r"array 'offsets': expected shape \(5,\) of whole numbers, got \(3,\)"),
     ({'offsets': np.array([0, 2, 3, 5, 9])}, r"'offsets': expected numbers that rise from 0 to 5, the length of 'boxes'"),
     ({'gt_offsets': np.array([0, 3, 2, 5, 5], np.uint8)}, r"'gt_offsets': expected numbers that rise from 0 to 5"),
+    ({'offsets': np.array([0, 2 ** 63 - 1, -5, 5, 5])}, r"'offsets': expected numbers that rise from 0 to 5"),
     ({'gt_offsets': np.array([1, 3, 3, 5, 5])}, r"'gt_offsets': expected numbers that rise from 0 to 5"),
     ({'context_offsets': np.array([0, 2])}, r"array 'context_offsets': expected shape \(3,\)"),
     ({'context_offsets': None}, r"array 'context_offsets' of shape \(3,\) is missing"),
@@ -128,6 +131,27 @@ def test_what_would_be_refused_is_not_written(predictions, tmp_path, changes, me
     with pytest.raises(ValueError, match=message):
         save_predictions(tmp_path / 'predictions.npz', dataclasses.replace(predictions, **changes))
     assert not list(tmp_path.iterdir())
+
+
+HUGE = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000, 4), }".ljust(127) + b'\n'
+
+
+@pytest.mark.parametrize(('name', 'content'), [('boxes', b''), ('boxes', b'not an array'), ('format', b'raw'), ('boxes', HUGE),
+                                              ('images', HUGE.replace(b'<f4', b'<U9'))])
+def test_an_array_that_cannot_be_read_is_named_whatever_is_wrong_with_it(predictions, tmp_path, name, content):
+    save_predictions(tmp_path / 'whole.npz', predictions)
+    with zipfile.ZipFile(tmp_path / 'whole.npz') as whole, zipfile.ZipFile(tmp_path / 'broken.npz', 'w') as broken:
+        for member in whole.namelist():
+            broken.writestr(member, content if member == f'{name}.npy' else whole.read(member))
+    with pytest.raises(ValueError, match=rf"broken\.npz: array '{name}' cannot be read: .+") as caught:
+        load_predictions(tmp_path / 'broken.npz')
+    assert '\n' not in str(caught.value)
+
+
+def test_a_cache_of_torch_is_told_from_predictions(tmp_path):
+    torch.save({'gallery_dets': []}, tmp_path / 'eval_cache.pth')
+    with pytest.raises(ValueError, match=r"eval_cache\.pth is a file of torch\.save.* SeqNet's cache needs --seqnet"):
+        load_predictions(tmp_path / 'eval_cache.pth')
 
 
 @pytest.mark.parametrize('content', [b'', b'PK\x03\x04', b'not an npz'])

@@ -133,6 +133,7 @@ def test_blocks_of_queries_and_chunks_of_images_do_not_change_the_result(scene, 
     monkeypatch.setattr(similarity, 'BLOCK_BYTES', 1)
     monkeypatch.setattr(candidates, 'HELD_BYTES', 0)
     monkeypatch.setattr(candidates, 'CHUNK_BYTES', 1)
+    monkeypatch.setattr(candidates, 'PAIRS', 1)
     small = search(scene, cbgm=cbgm)
     for name in ('ap', 'target_ranks', 'target_detections', 'target_similarities'):
         np.testing.assert_array_equal(getattr(small, name), getattr(whole, name))
@@ -162,6 +163,12 @@ def test_torch_computes_the_same_similarities(scene):
     results = [score_searches({'': Search(scene['protocol'])}, pool, scene['query_embeddings'], product=product)['']
                for product in (NumPyProduct(), TorchProduct('cpu'))]
     np.testing.assert_array_equal(results[0].target_ranks, results[1].target_ranks)
+
+
+@pytest.mark.parametrize('device', ['cuda:99', 'nonsense'])
+def test_a_device_that_is_not_there_is_named(device):
+    with pytest.raises(ValueError, match=f"device: PyTorch cannot use '{device}' here"):
+        TorchProduct(device)
 
 
 def test_histograms_count_every_searched_detection_once(scene):
@@ -207,6 +214,7 @@ def test_top_detections_are_the_most_similar_and_say_which_are_right(scene):
 @pytest.mark.parametrize(('name', 'value', 'message'), [
     ('query_embeddings', np.zeros((3, 3)), r'query_embeddings: expected shape \(2, D\), got \(3, 3\)'),
     ('query_embeddings', np.full((2, 3), np.nan), r"query 0 \(image 'a'\): its embedding is not finite"),
+    ('query_embeddings', np.full((2, 3), 1e20), r"query 0 \(image 'a'\): its embedding is not finite, or too large"),
     ('scores', [np.ones(2)], 'scores: expected one array for each of the 3 images, got 1'),
     ('scores', [np.ones(2), np.ones(2), np.ones(2)], r"boxes of image 'b': expected shape \(2, 4\), got \(1, 4\)"),
     ('embeddings', [np.ones((2, 3)), np.ones((1, 5)), np.ones((2, 3))],

@@ -169,8 +169,38 @@ def test_a_tensor_beyond_its_storage_is_refused(path):
     with zipfile.ZipFile(path, 'w') as archive:
         for name, content in files.items():
             archive.writestr(name, content.replace(b'K\x04\x85', b'K\x05\x85'))  # the shape (4,) -> (5,)
-    with pytest.raises(ValueError, match='a tensor that reaches beyond its storage'):
+    with pytest.raises(ValueError, match='a tensor that is larger than its storage'):
         load_arrays(path)
+
+
+def nested(levels):
+    inner = [0.] * 5
+    for _ in range(levels):
+        inner = [inner] * 12
+    return inner
+
+
+def in_itself():
+    endless = []
+    endless.append(endless)
+    return endless
+
+
+@pytest.mark.parametrize('value', [nested(9), in_itself()], ids=['unfolds to gigabytes', 'endless'])
+def test_a_few_bytes_that_unfold_without_end_are_refused_at_once(scene, path, value):
+    path.write_bytes(pickle.dumps({'query_box_feats': value}))
+    assert path.stat().st_size < 1000
+    with pytest.raises(ValueError, match=r'eval_cache\.pth cannot be read .*nested more than 4 deep'):
+        load_seqnet_cache(path, scene['protocol'])
+
+
+def test_a_checkpoint_given_by_mistake_is_told_by_what_it_holds(scene, path):
+    layers = torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(9)))
+    for content, found in (({'model': layers.state_dict(), 'epoch': 3}, 'model, epoch$'),
+                           (layers.state_dict(), r'0\.weight, 0\.bias, 1\.weight, 1\.bias, 2\.weight and others$')):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match=f'query_box_feats is missing: expected the dict .*, got one with {found}'):
+            load_seqnet_cache(path, scene['protocol'])
 
 
 def zip_of(name):
@@ -200,6 +230,8 @@ def changed(cache, name, index, value):
     (lambda cache: {**cache, 'query_box_feats': cache['query_box_feats'] * 2},
      'query_box_feats: expected one entry for each of the 2 queries of the protocol, got 4'),
     (lambda cache: {**cache, 'gallery_feats': 7}, 'gallery_feats: expected a list, got int'),
+    (lambda cache: {**cache, 'gallery_feats': np.array(5)}, 'gallery_feats: expected a list, got ndarray'),
+    (lambda cache: changed(cache, 'gallery_dets', 0, [[10 ** 400] * 5]), r'gallery_dets\[0\]: expected an array of numbers'),
     (lambda cache: changed(cache, 'gallery_dets', 1, np.zeros((1, 4))),
      r'gallery_dets\[1\]: expected shape \(n, 5\), got \(1, 4\)'),
     (lambda cache: changed(cache, 'gallery_dets', 1, 'text'), r'gallery_dets\[1\]: expected an array of numbers, got str'),

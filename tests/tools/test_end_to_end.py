@@ -199,6 +199,12 @@ def test_a_report_of_a_finished_test_holds_its_scores_searches_and_failures(trai
         score(tested, 'upper_bound_mAP'), abs=1e-4)
     page = (tmp_path / 'report/report.html').read_text()
     assert page.count('<img') == len(list((tmp_path / 'report').glob('*.png'))) >= 5
+    (tmp_path / 'without').mkdir()
+    (tmp_path / 'without/annotation').symlink_to(data / 'annotation')
+    done = call('analysis/search_report.py', tmp_path / 'out.npz', '--config', STUDENT, '--data-root', tmp_path / 'without',
+                '--out', tmp_path / 'none')
+    assert done.returncode == 1 and 'expected the images of the data set, of which 16 are missing' in done.stderr
+    assert not (tmp_path / 'none').exists()
     assert {'searches.png', 'failures.png'} <= {path.name for path in (tmp_path / 'report').iterdir()}
 
 

@@ -1,9 +1,11 @@
 """What a tool says about wrong input."""
+import argparse
+
 import pytest
 from mmengine.registry import Registry
 from torch._utils import ExceptionWrapper
 
-from mmps.apis import run_tool
+from mmps.apis import few, run_tool
 from mmps.apis.run import one_line
 from mmps.datasets.reading import AnnotationError
 
@@ -15,6 +17,13 @@ def message_of(error):
     with pytest.raises(SystemExit) as stop:
         run_tool(main)
     return stop.value.code
+
+
+@pytest.mark.parametrize('text', ['-1', '101', 'many'])
+def test_a_picture_shows_up_to_a_hundred(text):
+    assert few('0') == 0 and few('100') == 100
+    with pytest.raises(argparse.ArgumentTypeError, match=f"expected a number from 0 to 100, got '{text}'"):
+        few(text)
 
 
 @pytest.mark.parametrize('error', [FileNotFoundError('a.mat: no such file'), ValueError('a.mat: no such file'),
