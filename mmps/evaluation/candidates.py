@@ -24,6 +24,7 @@ class Candidates:
         scores (N,): Confidences.
         positions (N,): Index of each detection in its image's list, as it was given.
         offsets (G + 1,): Image g's detections are rows ``offsets[g]`` to ``offsets[g + 1]``.
+        counts (G,): How many detections each image has, confident or not.
         given: For each image the embeddings of all its detections, as they were given: a gallery may be larger than
             the memory that a copy would take.
         held (N, D): A copy of the confident ones, float32, or ``None`` where that is too large.
@@ -34,6 +35,7 @@ class Candidates:
     scores: np.ndarray
     positions: np.ndarray
     offsets: np.ndarray
+    counts: np.ndarray
     given: Sequence[np.ndarray]
     held: np.ndarray | None
     dim: int
@@ -66,8 +68,8 @@ class Candidates:
         confident = np.flatnonzero(scores >= score_thr)
         owners = np.repeat(np.arange(len(counts)), counts)[confident]
         offsets = np.searchsorted(owners, np.arange(len(counts) + 1))
-        whole = cls(end_to_end(boxes, 4)[confident], scores[confident], confident - starts[owners], offsets, embeddings, None,
-                    dim)
+        whole = cls(end_to_end(boxes, 4)[confident], scores[confident], confident - starts[owners], offsets, counts, embeddings,
+                    None, dim)
         if len(confident) * dim * 4 <= HELD_BYTES:
             whole = replace(whole, held=np.empty((len(confident), dim), np.float32))
         for rows, chunk in whole.chunks(whole.held):
@@ -102,30 +104,34 @@ class Candidates:
         Yields:
             Which rows of the N these are, and their embeddings (n, D), float32.
         """
-        sizes = np.array([len(array) for array in self.given]) * self.dim * 4
-        ends, first, memory = np.cumsum(sizes), 0, None
-        while first < len(sizes):
-            last = max(first + 1, int(np.searchsorted(ends, ends[first] - sizes[first] + CHUNK_BYTES, 'right')))
+        ends, first = np.cumsum(self.counts * (self.dim * 4)), 0
+        # Fresh memory would cost as much as the copies themselves.
+        memory = np.empty((2 if out is None else 1, 0, self.dim), np.float32)
+        while first < len(ends):
+            start = ends[first - 1] if first else 0
+            last = max(first + 1, int(np.searchsorted(ends, start + CHUNK_BYTES, 'right')))
             rows = slice(int(self.offsets[first]), int(self.offsets[last]))
-            if out is None and (memory is None or len(memory) < rows.stop - rows.start):
-                memory = np.empty((rows.stop - rows.start, self.dim), np.float32)
-            piece = memory[:rows.stop - rows.start] if out is None else out[rows]
-            yield rows, self._copy(first, last, piece)
+            if memory.shape[1] < (longest := int(self.counts[first:last].sum())):
+                memory = np.empty((len(memory), longest, self.dim), np.float32)
+            piece = memory[1, :rows.stop - rows.start] if out is None else out[rows]
+            yield rows, self._copy(first, last, memory[0], piece)
             first = last
 
-    def _copy(self, first: int, last: int, out: np.ndarray | None = None) -> np.ndarray:
-        """The embeddings (n, D) of the detections of images ``first`` to ``last - 1``."""
-        rows = slice(self.offsets[first], self.offsets[last])
-        counts = np.array([len(array) for array in self.given[first:last]])
+    def _copy(self, first: int, last: int, memory: np.ndarray | None = None, out: np.ndarray | None = None) -> np.ndarray:
+        """The embeddings (n, D) of the detections of images ``first`` to ``last - 1``; all of them pass through memory."""
+        counts, rows = self.counts[first:last], slice(self.offsets[first], self.offsets[last])
         kept = self.positions[rows] + np.repeat(np.cumsum(counts) - counts, np.diff(self.offsets[first:last + 1]))
-        joined = end_to_end(self.given[first:last], self.dim)
+        joined = end_to_end(self.given[first:last], self.dim, out=None if memory is None else memory[:counts.sum()])
         return np.take(joined, kept, axis=0, out=out, mode='clip')  # other modes would fill a buffer first
 
 
-def end_to_end(arrays: Sequence[np.ndarray], *width: int) -> np.ndarray:
+def end_to_end(arrays: Sequence[np.ndarray], *width: int, out: np.ndarray | None = None) -> np.ndarray:
     """Arrays of shape (n_i, *width) as one, float32; empty ones may have any shape."""
     kept = [array for array in arrays if len(array)]
-    return np.concatenate(kept, dtype=np.float32, casting='same_kind') if kept else np.zeros((0, *width), np.float32)
+    if not kept:
+        return np.zeros((0, *width), np.float32)
+    options = {'dtype': np.float32} if out is None else {'out': out}
+    return np.concatenate(kept, casting='same_kind', **options)
 
 
 def multipliable(embeddings: np.ndarray) -> np.ndarray:

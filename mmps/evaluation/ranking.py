@@ -14,6 +14,7 @@ from .predictions import Predictions
 from .protocol import SearchProtocol
 from .similarity import NumPyProduct, SimilarityBlocks
 
+REVISED_BYTES = 32 << 20  # of similarities copied to be re-ranked
 COUNTED = 8  # up to so many ranks are counted one by one
 
 
@@ -102,7 +103,7 @@ def search_scores(protocol: SearchProtocol, boxes: Sequence[np.ndarray], scores:
             the detections of its image.
 
     Returns:
-        Fractions in 0..1. Memory beyond the inputs: two ``BLOCK_BYTES`` and ``CHUNK_BYTES``, whatever the gallery.
+        Fractions in 0..1. Memory beyond the inputs: less than 1 GiB, whatever the gallery.
 
     Raises:
         ValueError: Arrays that do not fit the protocol, or embeddings that are not finite.
@@ -229,8 +230,17 @@ class _Ranking:
         first, last = np.searchsorted(self.rows[self.by_row], [rows[0], rows[-1] + 1])
         queries = np.sort(self.by_row[first:last])
         lines = np.searchsorted(rows, self.rows[queries])
-        if self.search.cbgm is not None:
-            similarities, lines = self._revised(queries, similarities[lines]), np.arange(len(queries))
+        if self.search.cbgm is None:
+            self._rank(queries, lines, similarities)
+            return
+        size = max(1, REVISED_BYTES // (4 * max(1, similarities.shape[1])))
+        for start in range(0, len(queries), size):
+            part = slice(start, start + size)
+            revised = self._revised(queries[part], similarities[lines[part]])
+            self._rank(queries[part], np.arange(len(revised)), revised)
+
+    def _rank(self, queries: np.ndarray, lines: np.ndarray, similarities: np.ndarray) -> None:
+        """Ranks the targets of queries (b,), whose similarities are in the given lines (b,)."""
         self.match(queries, lines, similarities)
         # Galleries differ, so each query is ranked by itself; its detections are not looped over.
         for query, line in zip(queries.tolist(), lines.tolist(), strict=True):

@@ -8,7 +8,7 @@ import numpy as np
 
 from .candidates import Candidates
 
-BLOCK_BYTES = 128 << 20  # of the similarities (B, N) held at once
+BLOCK_BYTES = 256 << 20  # of the similarities (B, N) held at once
 
 
 class NumPyProduct:

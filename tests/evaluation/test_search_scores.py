@@ -11,6 +11,7 @@ from mmps.evaluation import (
     SearchProtocol,
     TorchProduct,
     candidates,
+    ranking,
     score_searches,
     search_scores,
     similarity,
@@ -134,6 +135,7 @@ def test_blocks_of_queries_and_chunks_of_images_do_not_change_the_result(scene, 
     monkeypatch.setattr(candidates, 'HELD_BYTES', 0)
     monkeypatch.setattr(candidates, 'CHUNK_BYTES', 1)
     monkeypatch.setattr(candidates, 'PAIRS', 1)
+    monkeypatch.setattr(ranking, 'REVISED_BYTES', 1)
     small = search(scene, cbgm=cbgm)
     for name in ('ap', 'target_ranks', 'target_detections', 'target_similarities'):
         np.testing.assert_array_equal(getattr(small, name), getattr(whole, name))
