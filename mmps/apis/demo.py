@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mmps.evaluation import SearchProtocol, colour_histogram, load_predictions, search_scores
+from mmps.evaluation.tables import markdown_table
 from mmps.registry import DATASETS, MODELS
 from mmps.synthetic import generate
 from mmps.visualization import search_rows
@@ -251,12 +252,7 @@ def num_parameters(config: Path) -> int:
 def table(rows: Sequence[Row], seeds: int) -> str:
     """The rows as a Markdown table; more than one seed as mean and spread."""
     columns = ['mAP', 'top-1', 'det AP', 'parameters', 'ms / image']
-    cells = [[row.name, *row.cells(columns)] for row in rows]
-    widths = [max(len(line[i]) for line in [['', *columns], *cells]) for i in range(len(columns) + 1)]
-    lines = [['', *columns], ['-' * width for width in widths], *cells]
-    text = '\n'.join('| ' + ' | '.join(cell.ljust(width) if i == 0 else cell.rjust(width)
-                                       for i, (cell, width) in enumerate(zip(line, widths, strict=True))) + ' |'
-                     for line in lines)
+    text = markdown_table(['', *columns], [[row.name, *row.cells(columns)] for row in rows])
     spread = f'; students: mean and standard deviation of {seeds} seeds' if seeds > 1 else ''
     return f'{text}\n\nSynthPS mini, per cent{spread}'
 

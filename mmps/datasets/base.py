@@ -13,7 +13,7 @@ import numpy as np
 from mmdet.datasets import BaseDetDataset
 
 from mmps.evaluation.protocol import SearchProtocol
-from mmps.evaluation.ranking import Search
+from mmps.evaluation.search import Search
 
 from .cache import cached, content_key
 

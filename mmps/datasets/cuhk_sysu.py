@@ -12,7 +12,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mmps.evaluation.protocol import SearchProtocol
-from mmps.evaluation.ranking import Search
+from mmps.evaluation.search import Search
 from mmps.registry import DATASETS
 
 from .base import Annotations, PersonSearchDataset, no_queries

@@ -9,9 +9,6 @@ from .metric import PersonSearchMetric
 from .predictions import Predictions, load_predictions, save_predictions
 from .protocol import SearchProtocol
 from .ranking import (
-    RankedDetections,
-    Search,
-    SearchResult,
     score_searches,
     search_scores,
     similarity_histograms,
@@ -19,6 +16,7 @@ from .ranking import (
     top_detections,
     upper_bound,
 )
+from .search import RankedDetections, Search, SearchResult
 from .seqnet_cache import load_seqnet_cache
 from .similarity import NumPyProduct, TorchProduct
 

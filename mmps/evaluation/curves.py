@@ -5,7 +5,7 @@ Q queries, T targets, F the most targets that any query finds.
 import numpy as np
 
 from .protocol import SearchProtocol
-from .ranking import SearchResult
+from .search import SearchResult
 
 
 def precision_recall(protocol: SearchProtocol, result: SearchResult, points: int = 101) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,8 @@ import numpy as np
 from .boxes import box_iou
 from .predictions import Predictions
 from .protocol import SearchProtocol
-from .ranking import SearchResult, top_detections
+from .ranking import top_detections
+from .search import SearchResult
 
 SAME_PERSON = 0.5  # IoU from which a detection shows an annotated person
 

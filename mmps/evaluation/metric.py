@@ -15,7 +15,8 @@ from .context import CBGM
 from .detection import match_detections
 from .predictions import Predictions, save_predictions
 from .protocol import SearchProtocol
-from .ranking import Search, SearchResult, score_searches, upper_bound
+from .ranking import score_searches, upper_bound
+from .search import Search, SearchResult
 from .tables import detection_table, search_table
 
 PREFIXES = {'search': '', 'with CBGM': 'cbgm_', 'ground-truth boxes': 'upper_bound_'}

@@ -8,7 +8,8 @@ import numpy as np
 from mmps.evaluation.failures import Explanation, TargetFate, explain, target_fates
 from mmps.evaluation.predictions import Predictions
 from mmps.evaluation.protocol import SearchProtocol
-from mmps.evaluation.ranking import RankedDetections, SearchResult, top_detections
+from mmps.evaluation.ranking import top_detections
+from mmps.evaluation.search import RankedDetections, SearchResult
 
 from .sheet import Sheet, read_picture
 

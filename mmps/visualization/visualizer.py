@@ -9,7 +9,7 @@ from mmps.evaluation.curves import precision_recall
 from mmps.evaluation.failures import worst_queries
 from mmps.evaluation.predictions import Predictions
 from mmps.evaluation.protocol import SearchProtocol
-from mmps.evaluation.ranking import SearchResult
+from mmps.evaluation.search import SearchResult
 from mmps.registry import VISUALIZERS
 
 from .charts import draw_precision_recall, draw_similarities

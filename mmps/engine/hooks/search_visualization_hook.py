@@ -4,7 +4,8 @@ from mmengine.runner import BaseLoop, Runner
 
 from mmps.evaluation.candidates import Candidates
 from mmps.evaluation.metric import PersonSearchMetric
-from mmps.evaluation.ranking import Search, similarity_histograms
+from mmps.evaluation.ranking import similarity_histograms
+from mmps.evaluation.search import Search
 from mmps.registry import HOOKS
 from mmps.visualization import SearchVisualizer
 
