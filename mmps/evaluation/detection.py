@@ -25,21 +25,24 @@ class DetectionMatches:
     overlaps: np.ndarray
     person_heights: np.ndarray
 
-    def at(self, iou_thr: float = 0.5, heights: tuple[float, float] = (0, np.inf)) -> dict[str, float]:
+    def at(self, iou_thr: float = 0.5, heights: tuple[float, float] | None = None) -> dict[str, float]:
         """AP and recall, where a match counts from an overlap of iou_thr.
 
         Args:
-            heights: Persons from this to below that height, in pixels. Detections of other persons do not count at all,
+            heights: Only persons from this to below that height, in pixels. Detections of other persons do not count at all,
                 and false ones where their own height is in this range (as COCO has it for areas).
 
         Returns:
             ``ap`` and ``recall``, fractions in 0..1, both 0 where there is nothing to find; ``persons``, their number.
         """
-        low, high = heights
-        wanted = (self.person_heights >= low) & (self.person_heights < high)
         correct = (self.persons >= 0) & (self.overlaps >= iou_thr) & (self.overlaps > 0)
-        counts = (self.heights >= low) & (self.heights < high)
-        counts[correct] = wanted[self.persons[correct]]
+        # Without a range everything counts, a false detection of no height too.
+        wanted, counts = np.ones(len(self.person_heights), bool), np.ones(len(self.heights), bool)
+        if heights is not None:
+            low, high = heights
+            wanted = (self.person_heights >= low) & (self.person_heights < high)
+            counts = (self.heights >= low) & (self.heights < high)
+            counts[correct] = wanted[self.persons[correct]]
         recall = float(np.count_nonzero(correct & counts) / max(np.count_nonzero(wanted), 1))
         return {'ap': average_precision(correct[counts], self.scores[counts]) * recall, 'recall': recall,
                 'persons': int(np.count_nonzero(wanted))}

@@ -37,10 +37,11 @@ class TorchProduct(NumPyProduct):
         import torch  # scoring needs NumPy alone, unless it is asked for this
 
         try:
-            self.torch, self.device = torch, torch.zeros(1, device=device).device
-            torch.zeros(1, device=device).cpu()
+            probe = torch.zeros(1, device=device)
+            probe.cpu()
         except (AssertionError, RuntimeError) as error:  # a build without CUDA asserts
             raise ValueError(f'device: PyTorch cannot use {device!r} here ({str(error).splitlines()[0]})') from error
+        self.torch, self.device = torch, probe.device
 
     def load(self, embeddings: np.ndarray):
         return self.torch.from_numpy(embeddings).to(self.device)

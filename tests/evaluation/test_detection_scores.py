@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmps.evaluation import average_precision, detection_scores
+from mmps.evaluation import average_precision, detection_scores, match_detections
 
 PERSONS = np.array([[0, 0, 40, 80], [100, 0, 140, 80]], np.float32)
 
@@ -25,6 +25,22 @@ def test_only_labelled_persons_count_and_images_without_one_are_left_out():
     boxes, scores = [PERSONS[:1], PERSONS], [np.array([0.6]), np.array([0.9, 0.9])]
     result = detection_scores(boxes, scores, [PERSONS, PERSONS], labelled)
     assert result == {'ap': 1, 'recall': 1}
+
+
+@pytest.mark.parametrize('height', [-20, 0, np.inf])
+def test_a_false_detection_counts_whatever_its_height(height):
+    boxes = np.concatenate([np.array([[300, 50, 340, 50 + height]], np.float32), PERSONS])
+    result = detection_scores([boxes], [np.array([0.9, 0.8, 0.7])], [PERSONS])
+    assert result == pytest.approx({'ap': 0.5 / 2 + 0.5 * 2 / 3, 'recall': 1})
+
+
+def test_detections_of_persons_of_other_heights_neither_help_nor_harm():
+    persons = np.array([[0, 0, 40, 50], [100, 0, 140, 80]], np.float32)
+    boxes = np.concatenate([persons, [[300, 0, 340, 60], [400, 0, 440, 90]]])
+    matches = match_detections([boxes], [np.array([0.6, 0.9, 0.8, 0.7])], [persons])
+    assert matches.at(heights=(0, 70)) == {'ap': 0.5, 'recall': 1, 'persons': 1}  # after the false one of 60 pixels
+    assert matches.at(heights=(70, 100)) == {'ap': 1, 'recall': 1, 'persons': 1}
+    assert matches.at()['ap'] == pytest.approx(0.5 + 0.5 * 2 / 4)
 
 
 @pytest.mark.filterwarnings('error')
