@@ -174,7 +174,7 @@ def test_a_sample_without_annotations_is_predicted_alike(detector, make_batch, a
 
 @torch.no_grad()
 def test_a_whole_test_runs_the_network_once_an_image(repository, mmps_scope, tmp_path, monkeypatch):
-    """Detections, queries and annotated persons share one pass and one ``embed``; query images are in the gallery."""
+    """Detections, queries and annotated persons share one pass and one embedding; query images are in the gallery."""
     monkeypatch.setenv('MMPS_CACHE', str(tmp_path / 'cache'))
     generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
     cfg = Config.fromfile(repository / 'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py')
@@ -182,20 +182,20 @@ def test_a_whole_test_runs_the_network_once_an_image(repository, mmps_scope, tmp
                          'test_dataloader.dataset.pipeline.1.scale': (224, 128)})
     loader = Runner.build_dataloader(cfg.test_dataloader)
     detector = MODELS.build(cfg.model).eval()
-    images = {'extract_feat': 0, 'embed': 0}
+    images = {'extract_feat': 0, 'embed_boxes': 0}
 
     def counted(name):
         method = getattr(detector, name)
 
         def call(*args):
-            images[name] += len(args[-1])  # of extract_feat the images, of embed the lists of boxes
+            images[name] += len(args[-1])  # of extract_feat the images, of embed_boxes the lists of boxes
             return method(*args)
         return call
     for name in images:
         monkeypatch.setattr(detector, name, counted(name))
     samples = [sample for batch in loader for sample in detector.test_step(batch)]
     protocol = loader.dataset.metainfo['protocol']
-    assert images == {'extract_feat': len(protocol.images), 'embed': len(protocol.images)}
+    assert images == {'extract_feat': len(protocol.images), 'embed_boxes': len(protocol.images)}
     queries = [sample.query_instances for sample in samples if 'query_instances' in sample]
     assert sorted(torch.cat([each.query_ids for each in queries]).tolist()) == list(range(protocol.num_queries))
     assert all(len(each.embeddings) == len(each) for each in (*queries, *(sample.gt_instances for sample in samples)))
