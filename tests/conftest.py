@@ -1,4 +1,5 @@
 """What tests of several folders share: reference values, small detectors and batches of persons."""
+import importlib.util
 import os
 from pathlib import Path
 
@@ -26,6 +27,18 @@ def golden() -> Path:
     if not (folder / 'expected').is_dir():
         pytest.skip(f'reference values are not there: {folder} (set MMPS_GOLDEN to the folder of expected/)')
     return folder
+
+
+@pytest.fixture(scope='session')
+def load_script():
+    """load_script(path) -> a Python file as a module."""
+
+    def load(path: Path):
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    return load
 
 
 @pytest.fixture
@@ -57,14 +70,22 @@ def fpn_config(width: int = 8, num_persons: int = 6) -> dict:
     })
 
 
+C4_RESNET18 = {
+    'backbone.depth': 18,
+    'backbone.frozen_stages': -1,
+    'backbone.init_cfg': None,
+    'rpn_head.in_channels': 256,
+    'rpn_head.feat_channels': 16,
+    'train_cfg.rpn_proposal.max_per_img': 30,
+    'train_cfg.rcnn.sampler.num': 32,
+    'test_cfg.rpn.max_per_img': 10,
+}
+
+
 def c4_config(num_persons: int = 6) -> dict:
     """OIM's C4 form on a ResNet-18; MMDetection's shared head knows no other width than the full one."""
     return changed('oim_r50_c4.py', {
-        'backbone.depth': 18,
-        'backbone.frozen_stages': -1,
-        'backbone.init_cfg': None,
-        'rpn_head.in_channels': 256,
-        'rpn_head.feat_channels': 16,
+        **C4_RESNET18,
         'roi_head.shared_head.depth': 18,
         'roi_head.shared_head.init_cfg': None,
         'roi_head.bbox_roi_extractor.out_channels': 256,
@@ -76,11 +97,56 @@ def c4_config(num_persons: int = 6) -> dict:
         'roi_head.reid_loss.embed_dims': 16,
         'roi_head.reid_loss.queue_size': 10,
         'roi_head.reid_loss.num_persons': num_persons,
-        'train_cfg.rpn_proposal.max_per_img': 30,
-        'train_cfg.rcnn.sampler.num': 32,
-        'test_cfg.rpn.max_per_img': 10,
         'test_cfg.rcnn.max_per_img': 5,
     })
+
+
+def nae_config(num_persons: int = 6) -> dict:
+    """NAE on the same small C4 ResNet-18."""
+    return changed('nae_r50_c4.py', {
+        **C4_RESNET18,
+        'roi_head.shared_head.depth': 18,
+        'roi_head.shared_head.init_cfg': None,
+        'roi_head.bbox_roi_extractor.out_channels': 256,
+        'roi_head.bbox_roi_extractor.roi_layer.output_size': 4,
+        'roi_head.bbox_head.in_channels': 512,
+        'roi_head.embedding_head.in_channels': [256, 512],
+        'roi_head.embedding_head.embed_dims': 16,
+        'roi_head.reid_loss.embed_dims': 16,
+        'roi_head.reid_loss.queue_size': 10,
+        'roi_head.reid_loss.num_persons': num_persons,
+        'test_cfg.rcnn.score_thr': 0.05,
+        'test_cfg.rcnn.max_per_img': 5,
+    })
+
+
+def seqnet_config(num_persons: int = 6) -> dict:
+    """SeqNet over a small FPN."""
+    return changed('seqnet_r18-w8_fpn.py', {
+        'neck.out_channels': 16,
+        'rpn_head.in_channels': 16,
+        'rpn_head.feat_channels': 16,
+        'roi_head.first.bbox_roi_extractor.out_channels': 16,
+        'roi_head.first.bbox_head.in_channels': 16,
+        'roi_head.first.bbox_head.fc_out_channels': 16,
+        'roi_head.second.bbox_roi_extractor.out_channels': 16,
+        'roi_head.second.shared_head.in_channels': 16,
+        'roi_head.second.shared_head.fc_dims': 16,
+        'roi_head.second.bbox_head.in_channels': 16,
+        'roi_head.second.embedding_head.in_channels': [16 * 7 * 7, 16],
+        'roi_head.second.embedding_head.embed_dims': 16,
+        'roi_head.second.reid_loss.embed_dims': 16,
+        'roi_head.second.reid_loss.queue_size': 10,
+        'roi_head.second.reid_loss.num_persons': num_persons,
+        'train_cfg.rpn_proposal.max_per_img': 30,
+        'test_cfg.rpn.max_per_img': 20,
+        'test_cfg.rcnn.first.score_thr': 0.05,
+        'test_cfg.rcnn.second.score_thr': 0.05,
+        'test_cfg.rcnn.second.max_per_img': 5,
+    })
+
+
+SMALL = {'fpn': fpn_config, 'c4': c4_config, 'nae': nae_config, 'seqnet': seqnet_config}
 
 
 def changed(base: str, changes: dict) -> dict:
@@ -91,10 +157,10 @@ def changed(base: str, changes: dict) -> dict:
 
 @pytest.fixture
 def detector_config():
-    """detector_config('fpn' or 'c4', width, num_persons) -> config of a small detector."""
+    """detector_config(a key of SMALL, num_persons, ...) -> config of a small detector."""
 
     def make(kind: str = 'fpn', **kwargs) -> dict:
-        return {'fpn': fpn_config, 'c4': c4_config}[kind](**kwargs)
+        return SMALL[kind](**kwargs)
     return make
 
 
@@ -104,7 +170,7 @@ def build_detector(mmps_scope):
 
     def make(kind: str = 'fpn', seed: int = 0, **kwargs):
         torch.manual_seed(seed)
-        detector = MODELS.build({'fpn': fpn_config, 'c4': c4_config}[kind](**kwargs))
+        detector = MODELS.build(SMALL[kind](**kwargs))
         detector.init_weights()
         return detector
     return make

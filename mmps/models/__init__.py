@@ -1,5 +1,6 @@
-from . import detectors, losses, roi_heads
-from .embedding import EmbeddingHead
+from . import anchors, dense_heads, detectors, losses, necks, roi_heads
+from .embedding import EmbeddingHead, NormAwareEmbedding
 from .memory import IdentityMemory
 
-__all__ = ['EmbeddingHead', 'IdentityMemory', 'detectors', 'losses', 'roi_heads']
+__all__ = ['EmbeddingHead', 'IdentityMemory', 'NormAwareEmbedding', 'anchors', 'dense_heads', 'detectors',
+           'losses', 'necks', 'roi_heads']

@@ -39,11 +39,26 @@ class IdentityMemory(nn.Module):
         queue_size: Q.
         embed_dims: D.
         momentum: The part of the old row that an update keeps.
+        normalise: Give a row unit length after each update; AlignPS (Yan et al., CVPR 2021) in its published code does not.
+        queue_dims: How many channels of an embedding, from the first, a queue slot takes; the others keep what they had, at
+            the start zero. None = all. AlignPS's code writes 64 of its 256.
+
+    Raises:
+        ValueError: On loading, if the checkpoint's embeddings are of another size.
     """
 
-    def __init__(self, num_persons: int = 0, queue_size: int = 5000, embed_dims: int = 256, momentum: float = 0.5):
+    def __init__(self,
+                 num_persons: int = 0,
+                 queue_size: int = 5000,
+                 embed_dims: int = 256,
+                 momentum: float = 0.5,
+                 normalise: bool = True,
+                 queue_dims: int | None = None):
         super().__init__()
         self.momentum = momentum
+        self.normalise = normalise
+        self.queue_dims = queue_dims
+        self.companions: list[IdentityMemory] = []  # further memories of the same identities: they open with this one
         self.register_buffer('lut', torch.zeros(num_persons, embed_dims))
         self.register_buffer('queue', torch.zeros(queue_size, embed_dims))
         self.register_buffer('queue_position', torch.zeros((), dtype=torch.long))
@@ -52,9 +67,16 @@ class IdentityMemory(nn.Module):
     def num_persons(self) -> int:
         return len(self.lut)
 
+    @property
+    def embed_dims(self) -> int:
+        return self.lut.shape[1]
+
     def resize(self, num_persons: int) -> None:
         """Gives the LUT ``num_persons`` empty rows. The buffer stays the same tensor object: wrappers may hold it."""
-        self.lut.data = self.lut.new_zeros(num_persons, self.lut.shape[1])
+        self.lut.data = self.lut.new_zeros(num_persons, self.embed_dims)
+        for companion in self.companions:
+            if companion.num_persons == 0:
+                companion.resize(num_persons)
 
     def rows(self) -> Tensor:
         """(I + Q, D): what an embedding is compared with, as it is now; later updates do not change it."""
@@ -65,6 +87,7 @@ class IdentityMemory(nn.Module):
         """Takes in a batch, in its order, ranks one after the other; all ranks end with the same memory.
 
         LUT[id] <- normalise(m * LUT[id] + (1 - m) * e) for a labelled person; an unlabelled one is written to the queue.
+        ``normalise=False`` leaves the row as the mean makes it, ``queue_dims`` writes the first channels only.
 
         Args:
             embeddings: (N, D), L2-normalised. May be empty. Every rank must call it.
@@ -90,7 +113,10 @@ class IdentityMemory(nn.Module):
         for persons in labelled[by_round].split(sighting.bincount().tolist()):
             before, after = rows[:len(persons)], seen[:len(persons)]
             torch.index_select(embeddings, 0, persons, out=after).lerp_(before, self.momentum)
-            torch.div(after, torch.linalg.vector_norm(after, dim=1, keepdim=True).clamp_min_(1e-12), out=before)
+            if self.normalise:
+                torch.div(after, torch.linalg.vector_norm(after, dim=1, keepdim=True).clamp_min_(1e-12), out=before)
+            else:
+                before.copy_(after)
         self.lut.index_copy_(0, identities, rows)
 
     def _update_queue(self, embeddings: Tensor, unlabelled: Tensor) -> None:
@@ -99,10 +125,17 @@ class IdentityMemory(nn.Module):
             return
         slots = (self.queue_position + torch.arange(len(unlabelled), device=unlabelled.device)) % size
         # Of more than Q persons the last Q stay: no slot is written twice in one go.
-        self.queue.index_copy_(0, slots[-size:], embeddings.index_select(0, unlabelled[-size:]))
+        latest = embeddings.index_select(0, unlabelled[-size:])
+        self.queue[:, :self.queue_dims].index_copy_(0, slots[-size:], latest[:, :self.queue_dims])
         self.queue_position.add_(len(unlabelled)).remainder_(size)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        for name, what in (('lut', 'lookup table'), ('queue', 'queue')):
+            rows = state_dict.get(f'{prefix}{name}')
+            # A shape that does not fit is passed over by loaders that are not strict; this one would train on nothing.
+            if rows is not None and rows.shape[1] != self.embed_dims:
+                raise ValueError(f'the {what} of the checkpoint holds embeddings of {rows.shape[1]} values, the model makes '
+                                 f'{self.embed_dims}: set embed_dims')
         lut = state_dict.get(f'{prefix}lut')
         if lut is not None and self.num_persons == 0:
             self.resize(len(lut))

@@ -1,29 +1,12 @@
-import importlib.util
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from mmps.evaluation import SearchProtocol
 
-GOLDEN = Path(__file__).parents[2] / os.environ.get('MMPS_GOLDEN', '../shared/golden')
-
 
 @pytest.fixture(scope='session')
-def golden():
-    """Folder of recorded reference values."""
-    if not (GOLDEN / 'search_cases.py').is_file():
-        pytest.skip(f'reference values are not there: {GOLDEN} (set MMPS_GOLDEN to the folder of search_cases.py)')
-    return GOLDEN
-
-
-@pytest.fixture(scope='session')
-def search_cases(golden):
-    spec = importlib.util.spec_from_file_location('search_cases', golden / 'search_cases.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def search_cases(golden, load_script):
+    return load_script(golden / 'search_cases.py')
 
 
 @pytest.fixture

@@ -8,14 +8,15 @@ import torch.nn.functional as F
 from mmps.models import IdentityMemory
 
 
-def one_by_one(lut, queue, position, embeddings, person_ids, momentum):
+def one_by_one(lut, queue, position, embeddings, person_ids, momentum, normalise=True, queue_dims=None):
     """The field's update: one person after the other."""
     for embedding, person_id in zip(embeddings, person_ids.tolist(), strict=True):
         if person_id >= 0:
             lut[person_id] = momentum * lut[person_id] + (1 - momentum) * embedding
-            lut[person_id] /= lut[person_id].norm()
+            if normalise:
+                lut[person_id] /= lut[person_id].norm()
         else:
-            queue[position] = embedding
+            queue[position, :queue_dims] = embedding[:queue_dims]
             position = (position + 1) % len(queue)
     return lut, queue, position
 
@@ -28,8 +29,8 @@ def persons(count, num_persons, seed=0, dims=8, unlabelled=0.3):
     return embeddings, person_ids
 
 
-def memory_with(num_persons=5, queue_size=7, dims=8, momentum=0.5):
-    memory = IdentityMemory(num_persons, queue_size, dims, momentum)
+def memory_with(num_persons=5, queue_size=7, dims=8, momentum=0.5, **options):
+    memory = IdentityMemory(num_persons, queue_size, dims, momentum, **options)
     memory.lut.copy_(F.normalize(torch.randn(num_persons, dims, generator=torch.Generator().manual_seed(9))))
     return memory
 
@@ -47,6 +48,27 @@ def test_batch_update_equals_one_step_a_person_in_order(count, num_persons, unla
         torch.testing.assert_close(memory.lut.double(), expected[0], atol=1e-6, rtol=0)
         torch.testing.assert_close(memory.queue.double(), expected[1], atol=0, rtol=0)
         assert memory.queue_position == expected[2]
+
+
+@pytest.mark.parametrize('options', [dict(normalise=False), dict(queue_dims=3), dict(normalise=False, queue_dims=3)])
+@pytest.mark.parametrize('count, num_persons', [(200, 3), (30, 5), (1, 5)])
+def test_options_of_the_update_equal_one_step_a_person_in_order(count, num_persons, options):
+    memory = memory_with(num_persons, **options)
+    expected = memory.lut.double(), memory.queue.double(), 0
+    for step in range(4):
+        embeddings, person_ids = persons(count, num_persons, step)
+        memory.update(embeddings, person_ids)
+        expected = one_by_one(*expected, embeddings.double(), person_ids, 0.5, **options)
+        torch.testing.assert_close(memory.lut.double(), expected[0], atol=1e-6, rtol=0)
+        torch.testing.assert_close(memory.queue.double(), expected[1], atol=0, rtol=0)
+        assert memory.queue_position == expected[2]
+
+
+def test_a_slots_other_channels_stay():
+    memory = memory_with(queue_size=2, queue_dims=3)
+    memory.queue.fill_(9)
+    memory.update(*persons(4, 5, unlabelled=1.0))
+    assert (memory.queue[:, 3:] == 9).all() and (memory.queue[:, :3] != 9).all()
 
 
 def test_order_of_an_identitys_sightings_matters():
@@ -126,6 +148,28 @@ def test_an_open_memory_takes_the_size_of_its_checkpoint():
 def test_a_memory_of_another_size_refuses_a_checkpoint():
     with pytest.raises(RuntimeError, match='lut'):
         IdentityMemory(4, 7, 8).load_state_dict(memory_with(5).state_dict())
+
+
+@pytest.mark.parametrize('strict', [True, False])
+@pytest.mark.parametrize('num_persons', [0, 5])
+@pytest.mark.parametrize('name, what', [('lut', 'lookup table'), ('queue', 'queue')])
+def test_embeddings_of_another_size_are_refused_in_one_line(strict, num_persons, name, what):
+    state = memory_with(5, dims=6).state_dict()
+    memory = IdentityMemory(num_persons, 7, 8)
+    with pytest.raises(ValueError, match=f'the {what} of the checkpoint holds embeddings of 6 values, the model makes 8: set '
+                                         'embed_dims') as error:
+        memory.load_state_dict({name: state[name]}, strict=strict)
+    assert '\n' not in str(error.value)
+    assert memory.num_persons == num_persons
+
+
+def test_a_companion_opens_with_the_memory_and_keeps_what_it_has():
+    memory, open_one, filled = IdentityMemory(0, 7, 8), IdentityMemory(0, 7, 4), memory_with(5)
+    memory.companions.extend([open_one, filled])
+    before = filled.lut.clone()
+    memory.resize(5)
+    assert open_one.lut.shape == (5, 4) and torch.equal(filled.lut, before)
+    assert not any('companions' in name for name in memory.state_dict())
 
 
 def test_resize_keeps_the_buffer_object():

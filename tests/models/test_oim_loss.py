@@ -105,6 +105,55 @@ def test_mixed_precision_keeps_loss_and_memory_in_float32(dtype):
     assert embeddings.grad.isfinite().all() and embeddings.grad.any()
 
 
+@pytest.mark.parametrize('gamma', [0.5, 1.0, 2.0])
+@pytest.mark.parametrize('queue_scale', [None, 4.0])
+def test_the_focal_factor_and_the_queues_scale_are_the_formulas(gamma, queue_scale):
+    loss = oim(scale=10.0, gamma=gamma, queue_scale=queue_scale).eval()
+    embeddings, ids = persons([0, -1, 5, 5])
+    rows = torch.cat([10.0 * loss.memory.lut, (queue_scale or 10.0) * loss.memory.queue]).double()
+    log_p = torch.log_softmax(embeddings.double() @ rows.T, 1)[[0, 2, 3], [0, 5, 5]]
+    expected = -((1 - log_p.exp()) ** gamma * log_p).mean()
+    value = loss(embeddings, ids)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+    found, wanted = (torch.autograd.grad(each, embeddings, retain_graph=True)[0] for each in (value, expected))
+    torch.testing.assert_close(found, wanted)
+    assert not found[1].any()  # the unlabelled one
+
+
+def test_the_queues_scale_changes_no_memory():
+    loss = oim(scale=10.0, queue_scale=4.0).eval()
+    before = state(loss)
+    loss(*persons([0, -1, 5]))
+    assert same(state(loss), before)
+
+
+@pytest.mark.parametrize('gamma', [0.5, 2.0])
+def test_a_certain_match_has_a_finite_gradient(gamma):
+    loss = oim(scale=1e3, gamma=gamma).eval()
+    embeddings = loss.memory.lut[[2, 3]].clone().requires_grad_()
+    value = loss(embeddings, torch.tensor([2, -1]))
+    value.backward()
+    assert value == 0 and embeddings.grad.isfinite().all()
+
+
+@pytest.mark.parametrize('ids', [[-1, -1], []], ids=['all unlabelled', 'nobody'])
+def test_without_labelled_persons_the_focal_loss_is_zero_and_has_a_gradient(ids):
+    embeddings, ids = persons(ids)
+    value = oim(gamma=2.0)(embeddings, ids)
+    value.backward()
+    assert value.item() == 0 and not embeddings.grad.any()
+
+
+def test_options_of_the_memory_reach_it():
+    loss = oim(normalise=False, queue_dims=3)
+    before = state(loss)
+    embeddings, ids = persons([2, -1])
+    loss(embeddings, ids)
+    torch.testing.assert_close(loss.memory.lut[2], (before['lut'][2] + embeddings[0].detach()) / 2)
+    torch.testing.assert_close(loss.memory.queue[0, :3], embeddings[1, :3].detach())
+    assert torch.equal(loss.memory.queue[0, 3:], before['queue'][0, 3:])
+
+
 def test_its_state_is_the_memory():
     assert set(oim().state_dict()) == {'memory.lut', 'memory.queue', 'memory.queue_position'}
     assert not list(oim().parameters())

@@ -1,3 +1,4 @@
+from .alignps import AlignPS
 from .two_stage import TwoStagePersonSearch
 
-__all__ = ['TwoStagePersonSearch']
+__all__ = ['AlignPS', 'TwoStagePersonSearch']

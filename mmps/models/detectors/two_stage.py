@@ -28,7 +28,7 @@ class TwoStagePersonSearch(PersonSearchDetector, TwoStageDetector):
 
     def detect(self, feats: tuple[Tensor, ...], batch_data_samples: SampleList) -> InstanceList:
         proposals = self.rpn_head.predict(feats, batch_data_samples, rescale=False)
-        return self.roi_head.predict(feats, proposals, batch_data_samples, rescale=False)
+        return self.roi_head.predict(feats, proposals, batch_data_samples)
 
     def embed_boxes(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
         return self.roi_head.embed(feats, boxes)

@@ -1,3 +1,4 @@
 from .oim import OIMLoss
+from .triplet import TripletLoss
 
-__all__ = ['OIMLoss']
+__all__ = ['OIMLoss', 'TripletLoss']

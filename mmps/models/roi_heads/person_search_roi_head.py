@@ -2,12 +2,12 @@
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.models.task_modules.samplers import SamplingResult
-from mmdet.models.utils import unpack_gt_instances
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import InstanceList
 from torch import Tensor
 
+from mmps.models.roi_heads.sampling import positive_ids, positives, sample_rois
 from mmps.registry import MODELS
 
 
@@ -22,6 +22,9 @@ class PersonSearchRoIHead(StandardRoIHead):
         embedding_head: Turns pooled features into embeddings.
         reid_loss: Called with embeddings (N, D) and person_ids (N,); owns the identity memory as ``memory``.
         reid_roi_extractor: Pools the features of the re-id branch; None = the box branch's pooled features are shared.
+
+    Raises:
+        ValueError: The embedding head and the identity memory are of different embedding sizes.
     """
 
     def __init__(self, *args, embedding_head: dict, reid_loss: dict, reid_roi_extractor: dict | None = None, **kwargs):
@@ -29,37 +32,26 @@ class PersonSearchRoIHead(StandardRoIHead):
         self.embedding_head = MODELS.build(embedding_head)
         self.reid_loss = MODELS.build(reid_loss)
         self.reid_roi_extractor = MODELS.build(reid_roi_extractor) if reid_roi_extractor else None
+        ours, theirs = self.embedding_head.embed_dims, self.reid_loss.memory.lut.shape[1]
+        if ours != theirs:
+            raise ValueError(f'{type(self).__name__}: embedding_head has embed_dims={ours}, reid_loss embed_dims={theirs}: '
+                             'they must agree')
 
     def loss(self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
         """Box losses and ``loss_reid``."""
-        gt_instances, ignored, _ = unpack_gt_instances(batch_data_samples)
-        samples = [
-            self._sample(proposals, gt, ignore)
-            for proposals, gt, ignore in zip(rpn_results_list, gt_instances, ignored, strict=True)
-        ]
+        samples = sample_rois(self, rpn_results_list, batch_data_samples)
         bbox_results = self.bbox_loss(x, samples)
-        person_ids = torch.cat([
-            gt.person_ids[sample.pos_assigned_gt_inds] for sample, gt in zip(samples, gt_instances, strict=True)
-        ])
         embeddings = self._embed_positives(x, samples, bbox_results['bbox_feats'])
-        return dict(bbox_results['loss_bbox'], loss_reid=self.reid_loss(embeddings, person_ids))
-
-    def _sample(self, proposals, gt_instances, ignored) -> SamplingResult:
-        proposals.priors = proposals.pop('bboxes')
-        assigned = self.bbox_assigner.assign(proposals, gt_instances, ignored)
-        return self.bbox_sampler.sample(assigned, proposals, gt_instances)
+        loss_reid = self.reid_loss(embeddings, positive_ids(samples, batch_data_samples))
+        return dict(bbox_results['loss_bbox'], loss_reid=loss_reid)
 
     def _embed_positives(self, x: tuple[Tensor, ...], samples: list[SamplingResult], bbox_feats: Tensor) -> Tensor:
         if self.reid_roi_extractor is not None:
             return torch.cat(self.embed(x, [sample.pos_priors for sample in samples]))
-        # An image's RoIs are its positives, then its negatives.
-        positive = torch.cat([
-            torch.arange(len(sample.priors), device=bbox_feats.device) < len(sample.pos_priors) for sample in samples
-        ])
-        return self.embedding_head(bbox_feats[positive])
+        return self.embedding_head(bbox_feats[positives(samples)])
 
     def embed(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
-        """The embeddings of given boxes: list of (N_i, D). Boxes are refused nowhere: an image may have none."""
+        """The embeddings of given boxes: list of (N_i, D). An image may have none."""
         extractor = self.reid_roi_extractor or self.bbox_roi_extractor
         roi_feats = extractor(x[:extractor.num_inputs], bbox2roi(boxes))
         if self.with_shared_head:

@@ -1,0 +1,115 @@
+"""Names and layouts of released checkpoints, as mmps has them."""
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Rule(NamedTuple):
+    """Tensors whose whole name matches ``pattern`` (a regular expression) are called ``name`` in mmps."""
+    pattern: str
+    name: str
+    change: Callable[[Tensor], Tensor] = lambda tensor: tensor
+
+
+def person_first(scores: Tensor) -> Tensor:
+    """(2, ...), background first, -> (2, ...): MMDetection has the background last."""
+    return scores.flip(0)
+
+
+def person_only(deltas: Tensor) -> Tensor:
+    """(8, ...), the background's four first, -> (4, ...): nobody reads a background's box. Counters stay."""
+    return deltas[4:] if deltas.ndim else deltas
+
+
+_BN_LINEAR = {'0': 'linear', '1': 'norm'}
+
+# Released by github.com/serend1p1ty/SeqNet; torchvision's names. Its queue's write position is not stored: it starts at 0.
+SEQNET = [
+    Rule(r'backbone\.(.+)', r'backbone.\1'),
+    Rule(r'rpn\.head\.conv\.(?:0\.0\.)?(weight|bias)', r'rpn_head.rpn_conv.\1'),  # the digits: newer torchvision
+    Rule(r'rpn\.head\.cls_logits\.(.+)', r'rpn_head.rpn_cls.\1'),
+    Rule(r'rpn\.head\.bbox_pred\.(.+)', r'rpn_head.rpn_reg.\1'),
+    Rule(r'roi_heads\.box_head\.(.+)', r'roi_head.first.shared_head.\1'),
+    Rule(r'roi_heads\.reid_head\.(.+)', r'roi_head.second.shared_head.\1'),
+    Rule(r'roi_heads\.faster_rcnn_predictor\.cls_score\.(.+)', r'roi_head.first.bbox_head.fc_cls.\1', person_first),
+    Rule(r'roi_heads\.faster_rcnn_predictor\.bbox_pred\.(.+)', r'roi_head.first.bbox_head.fc_reg.\1', person_only),
+    *(Rule(rf'roi_heads\.box_predictor\.bbox_pred\.{index}\.(.+)', rf'roi_head.second.bbox_head.fc_reg.{layer}.\1', person_only)
+      for index, layer in _BN_LINEAR.items()),
+    *(Rule(rf'roi_heads\.embedding_head\.projectors\.{feat}\.{index}\.(.+)',
+           rf'roi_head.second.embedding_head.projectors.{kind}.{layer}.\1')
+      for kind, feat in enumerate(('feat_res4', 'feat_res5')) for index, layer in _BN_LINEAR.items()),
+    Rule(r'roi_heads\.embedding_head\.rescaler\.(.+)', r'roi_head.second.embedding_head.rescaler.\1'),
+    Rule(r'roi_heads\.reid_loss\.lut', 'roi_head.second.reid_loss.memory.lut'),
+    Rule(r'roi_heads\.reid_loss\.cq', 'roi_head.second.reid_loss.memory.queue'),
+]
+
+# Released by github.com/daodaofr/AlignPS, a fork of MMDetection 2: its names.
+ALIGNPS = [
+    Rule(r'bbox_head\.labeled_matching_layer\.lookup_table', 'bbox_head.reid_loss.memory.lut'),
+    Rule(r'bbox_head\.unlabeled_matching_layer\.queue', 'bbox_head.reid_loss.memory.queue'),
+    Rule(r'bbox_head\.unlabeled_matching_layer\.tail', 'bbox_head.reid_loss.memory.queue_position'),
+    Rule(r'((?:backbone|neck)\..+|bbox_head\.(?:cls_convs|reg_convs|conv_cls|conv_reg|conv_centerness|scales)\..+)', r'\1'),
+]
+
+_MEMORY = re.compile(r'.*\.memory\.(lut|queue|queue_position)')
+
+
+def convert(weights: Mapping[str, Tensor], rules: list[Rule]) -> dict[str, Tensor]:
+    """Released tensors under mmps's names and in its layout.
+
+    Raises:
+        ValueError: Tensors that no rule knows, all of them listed.
+    """
+    converted, unknown = {}, []
+    for name, tensor in weights.items():
+        rule = next((rule for rule in rules if re.fullmatch(rule.pattern, name)), None)
+        if rule is None:
+            unknown.append(name)
+        else:
+            converted[re.sub(rule.pattern, rule.name, name)] = rule.change(tensor).contiguous()
+    if unknown:
+        raise ValueError(f'{len(unknown)} of {len(weights)} tensors belong to no part of this network: {", ".join(unknown)}')
+    return converted
+
+
+def fit(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The converted weights, complete: with the memory that a checkpoint without one leaves as the model has it.
+
+    Raises:
+        ValueError: Tensors that only one side has, or that differ in shape, all of them listed.
+    """
+    own = model.state_dict()
+    complete = {name: tensor for name, tensor in own.items() if _MEMORY.fullmatch(name)} | dict(weights)
+    missing = [name for name in own if name not in complete]
+    extra = [name for name in complete if name not in own]
+    differing = [f'{name} ({tuple(complete[name].shape)}, the model has {tuple(tensor.shape)})' for name, tensor in own.items()
+                 if name in complete and not _fits(name, complete[name], tensor)]
+    problems = {'missing': missing, 'left over': extra, 'of another shape': differing}
+    if any(problems.values()):
+        raise ValueError('the checkpoint does not fit the model: ' + '; '.join(
+            f'{len(names)} {what}: {", ".join(names)}' for what, names in problems.items() if names))
+    return complete
+
+
+def _fits(name: str, given: Tensor, own: Tensor) -> bool:
+    # A data set's identities and a queue of any length, but embeddings of the same size.
+    return given.shape[1:] == own.shape[1:] if name.endswith('memory.lut') else given.shape == own.shape
+
+
+def load_released(path: str) -> dict[str, Tensor]:
+    """The tensors of a released checkpoint, nested under ``model``, ``state_dict`` or nothing.
+
+    Raises:
+        ValueError: No file of named tensors.
+    """
+    checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    for key in ('state_dict', 'model'):
+        if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
+            checkpoint = checkpoint[key]
+            break
+    if not isinstance(checkpoint, dict) or not checkpoint or not all(isinstance(each, Tensor) for each in checkpoint.values()):
+        raise ValueError(f'{path} is no checkpoint: expected named tensors, or them as model or state_dict')
+    return checkpoint

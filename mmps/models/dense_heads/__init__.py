@@ -1,0 +1,3 @@
+from .alignps_head import AlignPSHead
+
+__all__ = ['AlignPSHead']

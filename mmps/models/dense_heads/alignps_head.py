@@ -1,0 +1,235 @@
+"""Shapes: B images, P = H x W points of the finest level, G persons that an image has at most, N_i boxes of image i, K positive
+points of a batch, D channels of the finest level, which are the embedding's. Boxes are in input-image pixels."""
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmcv.ops import batched_nms
+from mmdet.models.dense_heads import FCOSHead
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox_overlaps
+from mmdet.utils import InstanceList
+from mmengine.structures import InstanceData
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from mmps.registry import MODELS
+from mmps.structures import person_boxes
+
+
+@MODELS.register_module()
+class AlignPSHead(FCOSHead):
+    """The head of AlignPS (Yan et al., CVPR 2021): FCOS whose input is the re-id map.
+
+    The finest level minus its mean over the image feeds the towers and holds, at every point, the embedding of the person
+    whose box that point regresses. All persons, whatever their size, belong to the finest level; the points of the others,
+    which there are in training only, are background.
+
+    Args:
+        in_channels: D.
+        reid_loss: Called with the positive points' embeddings (K, D) and person_ids (K,); owns the identity memory as
+            ``memory``.
+        triplet_loss: Called with the same and the lookup table as it was before the batch; None = without.
+        embed_from: Where a given box's embedding is read. 'centre': at its centre, between four points. 'best_detection': as
+            published, at the point of the detection that overlaps it most, or at its centre where none does.
+        **kwargs: As ``FCOSHead`` has them, but for ``num_classes``, which is 1, and ``regress_ranges``, which are not used.
+
+    Raises:
+        ValueError: ``embed_from`` is neither; or the identity memory's embedding size is not ``in_channels``.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 *,
+                 reid_loss: dict,
+                 triplet_loss: dict | None = None,
+                 embed_from: str = 'centre',
+                 **kwargs):
+        super().__init__(num_classes=1, in_channels=in_channels, **kwargs)
+        if embed_from not in ('centre', 'best_detection'):
+            raise ValueError(f"AlignPSHead: embed_from is {embed_from!r}: expected 'centre' or 'best_detection'")
+        self.embed_from = embed_from
+        self.reid_loss = MODELS.build(reid_loss)
+        self.triplet_loss = MODELS.build(triplet_loss) if triplet_loss else None
+        if self.reid_loss.memory.embed_dims != in_channels:
+            raise ValueError(f'AlignPSHead: in_channels is {in_channels}, embed_dims of reid_loss '
+                             f'{self.reid_loss.memory.embed_dims}: the map is the embedding, they must agree')
+        # No box is regressed there, so nothing is to be learnt; distributed training would wait for their gradients.
+        self.scales[1:].requires_grad_(False)
+
+    def reid_map(self, feats: Sequence[Tensor]) -> Tensor:
+        """(B, D, H, W): the embeddings of all points, not normalised."""
+        return feats[0] - feats[0].mean((2, 3), keepdim=True)
+
+    def forward(self, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
+        """Levels (B, D, H_i, W_i), the finest first -> a list each, over levels, of person logits (B, 1, H_i, W_i), distances
+        to the box's edges (B, 4, H_i, W_i) and centerness logits (B, 1, H_i, W_i); and the re-id map."""
+        reid_map = self.reid_map(feats)
+        return (*super().forward((reid_map, *feats[1:])), reid_map)
+
+    def loss(self, feats: Sequence[Tensor], batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """``loss_cls``, ``loss_bbox``, ``loss_centerness``, ``loss_reid`` and ``loss_triplet``."""
+        return self.loss_by_feat(*self(feats), batch_data_samples)
+
+    def loss_and_predict(self, feats: Sequence[Tensor], batch_data_samples: SampleList,
+                         proposal_cfg: dict | None = None) -> tuple[dict[str, Tensor], InstanceList]:
+        """The losses and, detached, the detections that ``proposal_cfg`` (default: ``test_cfg``) lets through."""
+        outputs = self(feats)
+        losses = self.loss_by_feat(*outputs, batch_data_samples)
+        with torch.no_grad():
+            shapes = [sample.img_shape for sample in batch_data_samples]
+            return losses, self.predict_by_feat(*outputs, shapes, proposal_cfg)
+
+    def loss_by_feat(self, cls_scores: list[Tensor], bbox_preds: list[Tensor], centernesses: list[Tensor], reid_map: Tensor,
+                     batch_data_samples: SampleList) -> dict[str, Tensor]:
+        boxes = pad_rows(person_boxes(batch_data_samples))
+        person_ids = pad_rows([sample.gt_instances.person_ids for sample in batch_data_samples])
+        points = self._points(reid_map)
+        person = assign_points(points.flatten(0, 1), boxes, self._radius).unflatten(1, points.shape[:2])
+        image, y, x = (person >= 0).nonzero(as_tuple=True)  # from the device: how many they are
+        person_at, point = person[image, y, x], points[y, x]
+
+        # Of a level: every point (B, H_i * W_i). The further levels' points are no person's.
+        scores = torch.cat([level.flatten(1) for level in cls_scores], dim=1)
+        labels = (person < 0).long().flatten(1)
+        labels = F.pad(labels, (0, scores.shape[1] - labels.shape[1]), value=1)
+        losses = dict(loss_cls=self.loss_cls(
+            scores.reshape(-1, 1).float(), labels.flatten(), avg_factor=len(image) + len(person)))
+
+        target = boxes[image, person_at]
+        found = self.bbox_coder.decode(point, self._in_pixels(bbox_preds[0][image, :, y, x]))
+        centerness = self.centerness_target(torch.cat([point - target[:, :2], target[:, 2:] - point], dim=1))
+        losses['loss_bbox'] = self.loss_bbox(
+            found, target, weight=centerness, avg_factor=centerness.sum().clamp(min=1e-6))
+        losses['loss_centerness'] = self.loss_centerness(
+            centernesses[0][image, 0, y, x].float(), centerness, avg_factor=max(len(image), 1))
+
+        embeddings = F.normalize(reid_map[image, :, y, x].float())
+        ids = person_ids[image, person_at]
+        if self.triplet_loss is not None:  # before the memory takes in the batch
+            losses['loss_triplet'] = self.triplet_loss(embeddings, ids, self.reid_loss.memory.lut)
+        losses['loss_reid'] = self.reid_loss(embeddings, ids)
+        return losses
+
+    def predict(self, feats: Sequence[Tensor], batch_data_samples: SampleList, rescale: bool = False) -> InstanceList:
+        """Detections of each image, from the finest level: bboxes (N, 4), scores and labels (N,), embeddings (N, D).
+
+        Boxes, scores and labels have no gradient, embeddings have one to the re-id map.
+        """
+        results = self.predict_by_feat(*self(feats[:1]), [sample.img_shape for sample in batch_data_samples])
+        if rescale:
+            for result, sample in zip(results, batch_data_samples, strict=True):
+                result.bboxes = result.bboxes / result.bboxes.new_tensor(sample.scale_factor).repeat(2)
+        return results
+
+    def predict_by_feat(self, cls_scores: list[Tensor], bbox_preds: list[Tensor], centernesses: list[Tensor],
+                        reid_map: Tensor, img_shapes: Sequence[Sequence[int]], cfg: dict | None = None) -> InstanceList:
+        """What :meth:`predict` returns. A detection's score is its probability times its centerness: by that they are ranked
+        and suppressed, but the threshold is on the probability alone."""
+        cfg = self.test_cfg if cfg is None else cfg
+        with torch.no_grad():
+            probabilities = cls_scores[0].flatten(1).float().sigmoid()
+            scores = probabilities * centernesses[0].flatten(1).float().sigmoid()
+            distances = self._in_pixels(bbox_preds[0]).flatten(2).transpose(1, 2)
+            points = self._points(reid_map).flatten(0, 1).expand(len(scores), -1, -1)
+            boxes = self.bbox_coder.decode(points, distances, [shape[:2] for shape in img_shapes])
+            limit = cfg.get('nms_pre', -1)
+            scores, top = scores.topk(min(limit, scores.shape[1]) if limit > 0 else scores.shape[1])
+            boxes = boxes.gather(1, top[..., None].expand(-1, -1, 4))
+            passed = probabilities.gather(1, top) > cfg['score_thr']
+        # Image by image, for each keeps another number of boxes.
+        return [
+            self._suppress(*(each[kept] for each in of_image), embeddings, cfg)
+            for kept, *of_image, embeddings in zip(passed, boxes, scores, top, reid_map.flatten(2), strict=True)
+        ]
+
+    def _suppress(self, boxes: Tensor, scores: Tensor, points: Tensor, embeddings: Tensor, cfg: dict) -> InstanceData:
+        labels = torch.zeros_like(points)
+        found, kept = batched_nms(boxes, scores, labels, cfg['nms'], class_agnostic=True)
+        count = cfg.get('max_per_img', -1)
+        found, kept = (rows[:count if count > 0 else None] for rows in (found, kept))
+        return InstanceData(bboxes=found[:, :4], scores=found[:, 4], labels=labels[kept],
+                            embeddings=F.normalize(embeddings[:, points[kept]].T.float()))
+
+    def embed(self, feats: Sequence[Tensor], boxes: list[Tensor], detections: InstanceList | None = None) -> list[Tensor]:
+        """The embeddings of given boxes, from where ``embed_from`` says.
+
+        Args:
+            boxes: One (N_i, 4) tensor an image; N_i may be 0.
+            detections: What :meth:`predict` found in these images, if it was called; only 'best_detection' looks at them.
+
+        Returns:
+            list of (N_i, D), L2-normalised, float32, with a gradient to the re-id map.
+        """
+        reid_map = self.reid_map(feats)
+        at_centres = sample_at_centres(reid_map, boxes, self.strides[0])
+        if self.embed_from == 'centre':
+            return at_centres
+        if detections is None:
+            with torch.no_grad():
+                *outputs, _ = self(feats[:1])
+            whole = [side * self.strides[0] for side in reid_map.shape[2:]]
+            detections = self.predict_by_feat(*outputs, reid_map, [whole] * len(reid_map))
+        return [embeddings_of_best(*of_image) for of_image in zip(boxes, detections, at_centres, strict=True)]
+
+    @property
+    def _radius(self) -> float:
+        """How far from a person's centre, in pixels and along each axis, its points lie at most."""
+        return self.center_sample_radius * self.strides[0] if self.center_sampling else torch.inf
+
+    def _points(self, reid_map: Tensor) -> Tensor:
+        """(H, W, 2): where in the image the finest level's points are."""
+        size = reid_map.shape[2:]
+        points = self.prior_generator.single_level_grid_priors(size, 0, torch.float32, reid_map.device)
+        return points.unflatten(0, size)
+
+    def _in_pixels(self, distances: Tensor) -> Tensor:
+        """FCOSHead's distances are in strides while it trains, in pixels while it does not."""
+        return distances * self.strides[0] if self.norm_on_bbox and self.training else distances
+
+
+def pad_rows(rows: list[Tensor]) -> Tensor:
+    """One (N_i, ...) tensor an image -> (B, G + 1, ...), filled up with zeros: at least one row an image."""
+    return pad_sequence([torch.cat([of_image, of_image.new_zeros(1, *of_image.shape[1:])]) for of_image in rows],
+                        batch_first=True)
+
+
+def assign_points(points: Tensor, boxes: Tensor, radius: float) -> Tensor:
+    """FCOS's assignment with centre sampling (Tian et al., arXiv 2006.09214), for boxes of all sizes at once.
+
+    Args:
+        points: (P, 2).
+        boxes: (B, G, 4), G > 0; boxes without an area get no point.
+        radius: Pixels.
+
+    Returns:
+        (B, P): the index of the smallest box that holds the point and whose centre is nearer than the radius along both
+        axes, or -1.
+    """
+    centres = (boxes[..., :2] + boxes[..., 2:]) / 2
+    low = torch.maximum(boxes[..., :2], centres - radius)[:, None]
+    high = torch.minimum(boxes[..., 2:], centres + radius)[:, None]
+    inside = ((points[:, None] > low) & (points[:, None] < high)).all(-1)
+    areas = (boxes[..., 2:] - boxes[..., :2]).prod(-1)[:, None]
+    area, person = areas.where(inside, torch.inf).min(-1)
+    return person.masked_fill(area.isinf(), -1)
+
+
+def sample_at_centres(reid_map: Tensor, boxes: list[Tensor], stride: int) -> list[Tensor]:
+    """(B, D, H, W) and one (N_i, 4) tensor an image -> list of (N_i, D), normalised: bilinear between the points, of which
+    point i is at pixel (i + 0.5) * stride; beyond the outermost ones these."""
+    padded = pad_rows(boxes)
+    centres = (padded[..., :2] + padded[..., 2:]) / 2
+    size = centres.new_tensor([reid_map.shape[3], reid_map.shape[2]]) * stride
+    grid = 2 * centres / size - 1  # with align_corners=False -1 and 1 are the map's outer edges, half a stride from a point
+    sampled = F.grid_sample(reid_map.float(), grid[:, None].float(), padding_mode='border', align_corners=False)
+    embeddings = F.normalize(sampled.squeeze(2).transpose(1, 2), dim=2)
+    return [rows[:len(of_image)] for rows, of_image in zip(embeddings, boxes, strict=True)]
+
+
+def embeddings_of_best(boxes: Tensor, detections: InstanceData, otherwise: Tensor) -> Tensor:
+    """(N, D): for each of N boxes the embedding of the detection with the highest IoU, or, with none above 0, ``otherwise``."""
+    if len(detections) == 0:
+        return otherwise
+    overlap, best = bbox_overlaps(boxes, detections.bboxes).max(1)
+    return torch.where(overlap[:, None] > 0, detections.embeddings[best], otherwise)

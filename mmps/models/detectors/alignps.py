@@ -1,0 +1,106 @@
+import torch
+from mmdet.models.detectors import SingleStageDetector
+from mmdet.structures import SampleList
+from mmdet.utils import InstanceList
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmps.models.detectors.base import PersonSearchDetector
+from mmps.models.memory import IdentityMemory
+from mmps.registry import MODELS
+
+
+@MODELS.register_module()
+class AlignPS(PersonSearchDetector, SingleStageDetector):
+    """AlignPS (Yan et al., CVPR 2021): a one-stage, anchor-free person-search detector.
+
+    With a RoI head it is RoI-AlignPS (Yan et al., arXiv 2109.00211): the RoI head trains on what the dense head detects, and
+    embeddings come from it, detections still from the dense head. Its losses are prefixed ``roi_``. The features
+    (:meth:`extract_feat`) then are the neck's levels and, last, the level of the backbone that it pools from.
+
+    Args:
+        bbox_head: An :class:`~mmps.models.dense_heads.AlignPSHead`. Its test_cfg is ``test_cfg``.
+        roi_head: A RoI head with ``loss``, ``embed`` and a ``reid_loss`` that owns the identity memory. Its train_cfg and
+            test_cfg are ``rcnn`` in these; which detections it trains on ``train_cfg.rpn_proposal`` says, else ``test_cfg``.
+        roi_level: Index of the backbone's level that it pools from.
+
+    Raises:
+        ValueError: Neck and head disagree on the number of levels or channels; or there is no such ``roi_level``.
+    """
+
+    def __init__(self,
+                 backbone: dict,
+                 neck: dict,
+                 bbox_head: dict,
+                 roi_head: dict | None = None,
+                 roi_level: int = 2,
+                 train_cfg: dict | None = None,
+                 test_cfg: dict | None = None,
+                 data_preprocessor: dict | None = None,
+                 init_cfg: dict | None = None):
+        super().__init__(backbone, neck, bbox_head, train_cfg, test_cfg, data_preprocessor, init_cfg)
+        check_levels(self.neck, self.bbox_head)
+        if roi_head is None:
+            return
+        if not 0 <= roi_level < len(self.neck.in_channels):
+            raise ValueError(f'AlignPS: roi_level is {roi_level}, the backbone has the {len(self.neck.in_channels)} levels '
+                             f'that in_channels of the neck names: expected 0 to {len(self.neck.in_channels) - 1}')
+        self.roi_level = roi_level
+        self.roi_head = MODELS.build({**roi_head, 'train_cfg': train_cfg and train_cfg['rcnn'], 'test_cfg': test_cfg['rcnn']})
+        self.memory.companions.append(self.bbox_head.reid_loss.memory)
+
+    @property
+    def with_roi_head(self) -> bool:
+        return hasattr(self, 'roi_head')
+
+    @property
+    def memory(self) -> IdentityMemory:
+        return (self.roi_head if self.with_roi_head else self.bbox_head).reid_loss.memory
+
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) -> the neck's levels, the finest first; and, with a RoI head, the backbone's map that it pools from."""
+        levels = self.backbone(batch_inputs)
+        return (*self.neck(levels), levels[self.roi_level]) if self.with_roi_head else self.neck(levels)
+
+    def loss_from_feats(self, feats: tuple[Tensor, ...], batch_data_samples: SampleList) -> dict[str, Tensor]:
+        if not self.with_roi_head:
+            return self.bbox_head.loss(feats, batch_data_samples)
+        proposal_cfg = self.train_cfg.get('rpn_proposal', self.test_cfg)
+        losses, proposals = self.bbox_head.loss_and_predict(feats[:-1], batch_data_samples, proposal_cfg)
+        roi_losses = self.roi_head.loss(feats[-1:], proposals, batch_data_samples)
+        return losses | {f'roi_{name}': value for name, value in roi_losses.items()}
+
+    def detect(self, feats: tuple[Tensor, ...], batch_data_samples: SampleList) -> InstanceList:
+        results = self.bbox_head.predict(feats, batch_data_samples)
+        if self.with_roi_head:
+            for result in results:
+                del result.embeddings
+        return results
+
+    def embed_boxes(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
+        return self.roi_head.embed(feats[-1:], boxes) if self.with_roi_head else self.bbox_head.embed(feats, boxes)
+
+    def embed_beside_detections(self, feats: tuple[Tensor, ...], results: InstanceList, given: list[list[InstanceData]],
+                                boxes: list[list[Tensor]]) -> None:
+        if self.with_roi_head:
+            return super().embed_beside_detections(feats, results, given, boxes)
+        if not any(given):
+            return
+        # The detections have their embeddings, and a box's may be that of the detection it overlaps most.
+        wanted = [torch.cat([result.bboxes[:0], *of_image]) for result, of_image in zip(results, boxes, strict=True)]
+        for of_image, found in zip(given, self.bbox_head.embed(feats, wanted, results), strict=True):
+            for instances, part in zip(of_image, found.split([len(each) for each in of_image]), strict=True):
+                instances.embeddings = part
+
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None) -> tuple:
+        feats = self.extract_feat(batch_inputs)
+        return self.bbox_head(feats[:-1] if self.with_roi_head else feats)
+
+
+def check_levels(neck, head) -> None:
+    if len(head.strides) != neck.num_outs:
+        raise ValueError(f'AlignPS: num_outs of the neck is {neck.num_outs}, bbox_head has {len(head.strides)} strides '
+                         f'({list(head.strides)}): expected one a level')
+    if neck.out_channels != head.in_channels:
+        raise ValueError(f'AlignPS: out_channels of the neck is {neck.out_channels}, in_channels of bbox_head '
+                         f'{head.in_channels}: they must agree')

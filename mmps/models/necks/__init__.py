@@ -1,0 +1,3 @@
+from .aligned_aggregation import AlignedFeatureAggregation
+
+__all__ = ['AlignedFeatureAggregation']

@@ -1,0 +1,93 @@
+"""Shapes: L levels of the backbone from ``start_level`` on; level i of the neck has the stride of level i of those."""
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule, build_conv_layer
+from mmengine.model import BaseModule, constant_init
+from torch import Tensor, nn
+
+from mmps.registry import MODELS
+
+DEFORMABLE = dict(type='DCN')
+
+@MODELS.register_module()
+class AlignedFeatureAggregation(BaseModule):
+    """Aligned feature aggregation, the neck of AlignPS (Yan et al., CVPR 2021).
+
+    An FPN whose lateral and output convolutions are deformable and 3x3, and which on its way down concatenates where FPN
+    adds: level i sees the laterals of all levels from i on. Only the finest level is used in a test, and only it is then
+    computed; in training there are further ones, on whose points the detection head learns what background is.
+
+    Args:
+        in_channels: Of every level of the backbone, the unused first ones too.
+        out_channels: Of every level here.
+        start_level: The first level of the backbone that is used; 1 is stride 8.
+        num_outs: Levels in training; those beyond the backbone's are strided convolutions of the coarsest.
+        conv_cfg: The lateral and output convolutions' type; None = plain ones.
+        init_cfg: Default: Xavier (uniform) for plain convolutions. Deformable ones have their own; their offsets start at 0.
+
+    Raises:
+        ValueError: ``num_outs`` is less than L.
+    """
+
+    def __init__(self,
+                 in_channels: Sequence[int],
+                 out_channels: int,
+                 start_level: int = 1,
+                 num_outs: int = 5,
+                 conv_cfg: dict | None = DEFORMABLE,
+                 init_cfg: dict | None = None):
+        super().__init__(init_cfg or dict(type='Xavier', layer='Conv2d', distribution='uniform'))
+        used = list(in_channels[start_level:])
+        if not 0 < len(used) <= num_outs:
+            raise ValueError(f'AlignedFeatureAggregation: num_outs is {num_outs}, but from start_level {start_level} on '
+                             f'in_channels has {len(used)} levels: expected 1 to num_outs of them')
+        self.in_channels = list(in_channels)
+        self.out_channels = out_channels
+        self.start_level = start_level
+        self.num_outs = num_outs
+
+        def conv(channels: int) -> nn.Module:
+            return build_conv_layer(conv_cfg, channels, out_channels, 3, padding=1)
+
+        self.lateral_convs = nn.ModuleList(conv(channels) for channels in used)
+        self.fpn_convs = nn.ModuleList(conv(levels * out_channels) for levels in range(len(used), 0, -1))
+        self.fpn_convs.extend(ConvModule(out_channels, out_channels, 3, stride=2, padding=1, act_cfg=None)
+                              for _ in range(num_outs - len(used)))
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        for module in self.modules():
+            if hasattr(module, 'conv_offset'):  # a plain convolution itself, so that init_cfg reached it
+                constant_init(module.conv_offset, 0)
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The backbone's levels -> ``num_outs`` maps (B, out_channels, H_i, W_i) in training, the finest one otherwise.
+
+        Raises:
+            ValueError: Another number of levels than ``in_channels`` has.
+        """
+        if len(inputs) != len(self.in_channels):
+            raise ValueError(f'AlignedFeatureAggregation: the backbone gives {len(inputs)} levels, '
+                             f'in_channels names {len(self.in_channels)}: {self.in_channels}')
+        laterals = [convolve(conv, x) for conv, x in zip(self.lateral_convs, inputs[self.start_level:], strict=True)]
+        for fine in range(len(laterals) - 2, -1, -1):
+            coarse = F.interpolate(laterals[fine + 1], size=laterals[fine].shape[2:], mode='nearest')
+            laterals[fine] = torch.cat([laterals[fine], coarse], dim=1)
+        if not self.training:
+            return (convolve(self.fpn_convs[0], laterals[0]), )
+        outs = [convolve(conv, x) for conv, x in zip(self.fpn_convs, laterals, strict=False)]
+        for index in range(len(laterals), self.num_outs):
+            # The first extra level has no ReLU before it, as published.
+            outs.append(self.fpn_convs[index](outs[-1].relu() if index > len(laterals) else outs[-1]))
+        return tuple(outs)
+
+
+def convolve(conv: nn.Module, x: Tensor) -> Tensor:
+    """A 3x3 convolution of a map of any size. MMCV's deformable one refuses a map smaller than its kernel, as the coarsest
+    level of an image below 65 pixels is; rows of zeros beyond the edge are what it would see there anyway."""
+    height, width = x.shape[2:]
+    if min(height, width) >= 3:
+        return conv(x)
+    return conv(F.pad(x, (0, max(0, 3 - width), 0, max(0, 3 - height))))[..., :height, :width]

@@ -1,0 +1,29 @@
+import torch
+from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.task_modules.samplers import SamplingResult
+from mmdet.models.utils import unpack_gt_instances
+from mmdet.structures import SampleList
+from mmdet.utils import InstanceList
+from torch import Tensor
+
+
+def sample_rois(head: StandardRoIHead, proposals: InstanceList, batch_data_samples: SampleList) -> list[SamplingResult]:
+    """The RoIs that a head trains on, an image's positives first: its assigner's and sampler's choice of the proposals."""
+    samples = []
+    for of_image, gt, ignored in zip(proposals, *unpack_gt_instances(batch_data_samples)[:2], strict=True):
+        of_image.priors = of_image.pop('bboxes')
+        samples.append(head.bbox_sampler.sample(head.bbox_assigner.assign(of_image, gt, ignored), of_image, gt))
+    return samples
+
+
+def positives(samples: list[SamplingResult]) -> Tensor:
+    """(R,) mask over the RoIs of all images."""
+    return torch.cat([
+        torch.arange(len(sample.priors), device=sample.priors.device) < len(sample.pos_priors) for sample in samples])
+
+
+def positive_ids(samples: list[SamplingResult], batch_data_samples: SampleList) -> Tensor:
+    """The person_ids of the positive RoIs of all images."""
+    return torch.cat([
+        each.gt_instances.person_ids[sample.pos_assigned_gt_inds]
+        for sample, each in zip(samples, batch_data_samples, strict=True)])
