@@ -146,7 +146,35 @@ def seqnet_config(num_persons: int = 6) -> dict:
     })
 
 
-SMALL = {'fpn': fpn_config, 'c4': c4_config, 'nae': nae_config, 'seqnet': seqnet_config}
+def alignps_config(num_persons: int = 6) -> dict:
+    """AlignPS with plain convolutions."""
+    return changed('alignps_r18-w8.py', {
+        'neck.out_channels': 16,
+        'bbox_head.in_channels': 16,
+        'bbox_head.feat_channels': 16,
+        'bbox_head.stacked_convs': 1,
+        'bbox_head.norm_cfg.num_groups': 4,
+        'bbox_head.reid_loss.num_persons': num_persons,
+        'bbox_head.reid_loss.embed_dims': 16,
+        'bbox_head.reid_loss.queue_size': 10,
+        'bbox_head.reid_loss.queue_dims': 4,
+        'test_cfg.max_per_img': 6,
+    })
+
+
+def roi_alignps_config(num_persons: int = 6) -> dict:
+    """AlignPS with OIM's small RoI head on the backbone's third level."""
+    cfg, of_rois = alignps_config(num_persons), fpn_config(num_persons=num_persons)
+    cfg.roi_head = of_rois.roi_head
+    cfg.roi_head.bbox_roi_extractor.update(featmap_strides=[16], out_channels=32)
+    cfg.roi_head.bbox_head.in_channels = cfg.roi_head.embedding_head.in_channels = 32
+    cfg.train_cfg = dict(rcnn=of_rois.train_cfg.rcnn)
+    cfg.test_cfg.rcnn = of_rois.test_cfg.rcnn
+    return cfg
+
+
+SMALL = {'fpn': fpn_config, 'c4': c4_config, 'nae': nae_config, 'seqnet': seqnet_config, 'alignps': alignps_config,
+         'alignps-roi': roi_alignps_config}
 
 
 def changed(base: str, changes: dict) -> dict:

@@ -8,6 +8,7 @@ from mmrazor.models.utils import add_prefix
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmps.distillation.images import ImageConversion
 from mmps.models.checkpoint import load_exactly
 from mmps.registry import MODELS
 from mmps.structures import jitter_boxes, person_boxes
@@ -18,8 +19,9 @@ class PersonSearchDistill(SingleTeacherDistill):
     """Distils a person-search teacher into a student, any detector into any other.
 
     Recorders, connectors, losses and their mappings are MMRazor's ``ConfigurableDistiller``. Both models look at the same
-    images and embed the same persons: the ground-truth boxes of the batch, moved by the same jitter. The teacher runs its
-    feature extractor and, if a recorder reads embeddings, ``embed``; no assigner, sampler, loss or other head.
+    images, each in its own normalisation, and embed the same persons: the ground-truth boxes of the batch, moved by the same
+    jitter. The teacher runs its feature extractor and, if a recorder reads embeddings, ``embed``; no assigner, sampler, loss
+    or other head.
 
     A checkpoint holds the student under its own names, so that the plain student's config loads it, and what the distiller
     has learnt (connectors) under ``distiller.``; the teacher, which does not change, is not stored.
@@ -32,7 +34,7 @@ class PersonSearchDistill(SingleTeacherDistill):
 
     Raises:
         FileNotFoundError: The teacher's checkpoint is missing.
-        ValueError: It is of another architecture; or teacher and student normalise images differently.
+        ValueError: It is of another architecture.
     """
 
     def __init__(self,
@@ -51,7 +53,7 @@ class PersonSearchDistill(SingleTeacherDistill):
             load_exactly(self.teacher, teacher_ckpt, 'teacher_ckpt')
             for module in self.teacher.modules():
                 module._is_init = True  # the runner's weight initialisation must not touch it
-        check_preprocessing(self.student, self.teacher)
+        self.for_teacher = ImageConversion(self.student.data_preprocessor, self.teacher.data_preprocessor)
         self._register_state_dict_hook(_keep_student)
 
     @property
@@ -72,7 +74,7 @@ class PersonSearchDistill(SingleTeacherDistill):
         distiller, boxes = self.distiller, jitter_boxes(person_boxes(data_samples), self.box_jitter)
         distiller.set_deliveries_override(False)
         with torch.no_grad(), distiller.teacher_recorders, distiller.deliveries:
-            feats = self.teacher.extract_feat(batch_inputs)
+            feats = self.teacher.extract_feat(self.for_teacher(batch_inputs, data_samples))
             if reads_persons(distiller.teacher_recorders):
                 self.teacher.embed(feats, boxes)
 
@@ -128,16 +130,3 @@ def fixed_statistics(model: nn.Module) -> Iterator[None]:
 def reads_persons(recorders) -> bool:
     """Whether any of the recorders needs the detector to embed the batch's persons."""
     return any(recorder.source == 'embed' for recorder in recorders.recorders.values())
-
-
-def check_preprocessing(student: nn.Module, teacher: nn.Module) -> None:
-    """The student's preprocessor serves both."""
-    ours, theirs = (describe_preprocessing(model.data_preprocessor) for model in (student, teacher))
-    if ours != theirs:
-        raise ValueError(f'the student normalises images with {ours}, its teacher with {theirs}: '
-                         'they see the same batch and must agree')
-
-
-def describe_preprocessing(preprocessor: nn.Module) -> str:
-    mean, std = (getattr(preprocessor, name).flatten().tolist() for name in ('mean', 'std'))
-    return f'mean {mean}, std {std}, channels {"swapped" if preprocessor._channel_conversion else "as loaded"}'

@@ -110,6 +110,7 @@ def load_released(path: str) -> dict[str, Tensor]:
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
             checkpoint = checkpoint[key]
             break
-    if not isinstance(checkpoint, dict) or not checkpoint or not all(isinstance(each, Tensor) for each in checkpoint.values()):
+    values = checkpoint.values() if isinstance(checkpoint, dict) else ()
+    if not values or not all(isinstance(value, Tensor) for value in values):
         raise ValueError(f'{path} is no checkpoint: expected named tensors, or them as model or state_dict')
     return checkpoint

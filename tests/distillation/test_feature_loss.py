@@ -135,7 +135,15 @@ def test_a_constant_map_gives_a_finite_loss_and_gradient():
     assert loss.isfinite() and student.grad.isfinite().all()
 
 
-@pytest.mark.parametrize('shape', [(2, 5, 6, 8), (2, 3, 3, 4)])
+def test_a_teachers_map_of_another_size_is_averaged_over_the_students_cells():
+    student, teacher = maps()
+    fine = teacher.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    expected = PersonFeatureLoss(STRIDE)(student, teacher, BOXES['apart'])
+    torch.testing.assert_close(PersonFeatureLoss(STRIDE)(student, fine, BOXES['apart']), expected)
+    assert PersonFeatureLoss(STRIDE)(student, teacher[..., :3, :4], BOXES['apart']) > 0
+
+
+@pytest.mark.parametrize('shape', [(2, 5, 6, 8), (1, 3, 6, 8)])
 def test_different_shapes_are_refused_in_one_line_with_both(shape):
     student, _ = maps()
     with pytest.raises(ValueError) as error:

@@ -281,15 +281,6 @@ def test_a_teacher_checkpoint_of_another_model_is_refused(build_distill, teacher
     assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('name', ['mean', 'std'])
-def test_different_normalisation_is_refused(distill_config, mmps_scope, name):
-    cfg = distill_config()
-    cfg.teacher.data_preprocessor[name] = [1.0, 2.0, 3.0]
-    with pytest.raises(ValueError, match=rf'{name}.*\[1\.0, 2\.0, 3\.0\]') as error:
-        MODELS.build({'_scope_': 'mmps', **cfg})
-    assert '\n' not in str(error.value)
-
-
 def test_teacher_and_student_of_other_identities_are_refused(build_distill, detector_config, make_batch):
     model = build_distill(teacher=detector_config(width=8, num_persons=9))
     with pytest.raises(ValueError, match=r'num_persons=6.*9'):
@@ -306,13 +297,4 @@ def test_mmrazors_own_losses_work_unchanged(distill_config, make_batch, mmps_sco
     losses = model.loss(*make_batch([[0, 3], [5]]))
     assert losses['distill.loss_pkd'] > 0
     losses['distill.loss_pkd'].backward()
-    assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
-
-
-def test_a_teacher_of_another_kind_teaches(detector_config, distill_config, mmps_scope, make_batch):
-    """A C4 teacher and an FPN student share no feature map, but embeddings."""
-    cfg = distill_config('loss_relation', teacher=detector_config('c4'))
-    model = MODELS.build({'_scope_': 'mmps', **cfg}).train()
-    losses = model.loss(*make_batch([[0, 3], [5]]))
-    losses['distill.loss_relation'].backward()
     assert model.student.backbone.conv1.weight.grad.abs().sum() > 0

@@ -12,41 +12,19 @@ from mmps.models.dense_heads.alignps_head import assign_points, pad_rows, sample
 from mmps.models.necks.aligned_aggregation import convolve
 from mmps.registry import MODELS
 
-SMALL = {
-    'neck.out_channels': 16,
-    'bbox_head.in_channels': 16,
-    'bbox_head.feat_channels': 16,
-    'bbox_head.stacked_convs': 1,
-    'bbox_head.norm_cfg.num_groups': 4,
-    'bbox_head.reid_loss.num_persons': 6,
-    'bbox_head.reid_loss.embed_dims': 16,
-    'bbox_head.reid_loss.queue_size': 10,
-    'bbox_head.reid_loss.queue_dims': 4,
-    'test_cfg.max_per_img': 6,
-}
 LOSSES = {'loss_cls', 'loss_bbox', 'loss_centerness', 'loss_reid', 'loss_triplet'}
 KINDS = pytest.mark.parametrize('kind', ['plain', 'dcn', 'roi'])
 
 
 @pytest.fixture
-def config(repository):
+def config(detector_config):
     """config('plain', 'dcn' or 'roi', {name: value, ...}) -> config of a small detector."""
-    models = repository / 'configs/_base_/models'
 
     def make(kind='plain', changes=None):
-        cfg = Config.fromfile(models / 'alignps_r18-w8.py')
-        cfg.merge_from_dict({f'model.{name}': value for name, value in SMALL.items()})
+        cfg = Config(dict(model=detector_config('alignps-roi' if kind == 'roi' else 'alignps')))
         if kind == 'dcn':
             cfg.model.neck.conv_cfg = dict(type='DCN')
             cfg.model.bbox_head.dcn_on_last_conv = True
-        if kind == 'roi':
-            of_rois = Config.fromfile(models / 'oim_r18-w8_fpn.py').model
-            cfg.model.roi_head = of_rois.roi_head
-            cfg.model.train_cfg = dict(rcnn=of_rois.train_cfg.rcnn)
-            cfg.model.test_cfg.rcnn = of_rois.test_cfg.rcnn
-            cfg.merge_from_dict({'model.roi_head.bbox_roi_extractor.featmap_strides': [16],
-                                 'model.roi_head.embedding_head.embed_dims': 12, 'model.roi_head.reid_loss.embed_dims': 12,
-                                 'model.roi_head.reid_loss.num_persons': 6, 'model.roi_head.reid_loss.queue_size': 10})
         cfg.merge_from_dict({f'model.{name}': value for name, value in (changes or {}).items()})
         return cfg.model
     return make

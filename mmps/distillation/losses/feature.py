@@ -53,10 +53,15 @@ class PersonFeatureLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, student: Tensor, teacher: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-        """(B, C, H, W) twice, and one (N_i, 4) tensor of boxes an image, input-image pixels -> scalar >= 0."""
-        if student.shape != teacher.shape:
+        """(B, C, H, W) twice, and one (N_i, 4) tensor of boxes an image, input-image pixels -> scalar >= 0.
+
+        A teacher's map of another (H, W) is averaged over the student's cells.
+        """
+        if student.shape[:2] != teacher.shape[:2]:
             raise ValueError(f'PersonFeatureLoss: student features {tuple(student.shape)} and teacher features '
-                             f'{tuple(teacher.shape)} differ in shape; a connector must match their channels')
+                             f'{tuple(teacher.shape)} differ in images or channels; a connector must match their channels')
+        if student.shape != teacher.shape:
+            teacher = F.adaptive_avg_pool2d(teacher, student.shape[2:])
         with torch.autocast(student.device.type, enabled=False):
             difference = (standardise(student) - standardise(teacher)).square().mean(1)
             weights = person_weights(boxes, difference.shape[1:], self.stride)

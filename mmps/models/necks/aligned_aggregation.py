@@ -3,13 +3,14 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import ConvModule, build_conv_layer
+from mmcv.cnn import ConvModule, build_conv_layer, build_norm_layer
 from mmengine.model import BaseModule, constant_init
 from torch import Tensor, nn
 
 from mmps.registry import MODELS
 
 DEFORMABLE = dict(type='DCN')
+
 
 @MODELS.register_module()
 class AlignedFeatureAggregation(BaseModule):
@@ -25,6 +26,7 @@ class AlignedFeatureAggregation(BaseModule):
         start_level: The first level of the backbone that is used; 1 is stride 8.
         num_outs: Levels in training; those beyond the backbone's are strided convolutions of the coarsest.
         conv_cfg: The lateral and output convolutions' type; None = plain ones.
+        norm_cfg: A norm after the finest level's output convolution; None = none, as published.
         init_cfg: Default: Xavier (uniform) for plain convolutions. Deformable ones have their own; their offsets start at 0.
 
     Raises:
@@ -37,6 +39,7 @@ class AlignedFeatureAggregation(BaseModule):
                  start_level: int = 1,
                  num_outs: int = 5,
                  conv_cfg: dict | None = DEFORMABLE,
+                 norm_cfg: dict | None = None,
                  init_cfg: dict | None = None):
         super().__init__(init_cfg or dict(type='Xavier', layer='Conv2d', distribution='uniform'))
         used = list(in_channels[start_level:])
@@ -53,6 +56,7 @@ class AlignedFeatureAggregation(BaseModule):
 
         self.lateral_convs = nn.ModuleList(conv(channels) for channels in used)
         self.fpn_convs = nn.ModuleList(conv(levels * out_channels) for levels in range(len(used), 0, -1))
+        self.norm = build_norm_layer(norm_cfg, out_channels)[1] if norm_cfg else nn.Identity()
         self.fpn_convs.extend(ConvModule(out_channels, out_channels, 3, stride=2, padding=1, act_cfg=None)
                               for _ in range(num_outs - len(used)))
 
@@ -75,9 +79,10 @@ class AlignedFeatureAggregation(BaseModule):
         for fine in range(len(laterals) - 2, -1, -1):
             coarse = F.interpolate(laterals[fine + 1], size=laterals[fine].shape[2:], mode='nearest')
             laterals[fine] = torch.cat([laterals[fine], coarse], dim=1)
+        outs = [self.norm(convolve(self.fpn_convs[0], laterals[0]))]
         if not self.training:
-            return (convolve(self.fpn_convs[0], laterals[0]), )
-        outs = [convolve(conv, x) for conv, x in zip(self.fpn_convs, laterals, strict=False)]
+            return tuple(outs)
+        outs += [convolve(conv, x) for conv, x in zip(self.fpn_convs[1:], laterals[1:], strict=False)]
         for index in range(len(laterals), self.num_outs):
             # The first extra level has no ReLU before it, as published.
             outs.append(self.fpn_convs[index](outs[-1].relu() if index > len(laterals) else outs[-1]))
