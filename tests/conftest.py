@@ -41,6 +41,12 @@ def load_script():
     return load
 
 
+@pytest.fixture(scope='session')
+def named_weights(golden, load_script):
+    """The module that draws weights from their names: ``fill(shapes)``, ``image()``."""
+    return load_script(golden / 'named_weights.py')
+
+
 @pytest.fixture
 def mmps_scope():
     """Names resolve as in a config with ``default_scope = 'mmps'``."""

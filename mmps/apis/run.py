@@ -1,5 +1,6 @@
 """What the command-line tools share."""
 import argparse
+import difflib
 import os
 import re
 import sys
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.registry import Registry
 
+import mmps.registry
 from mmps.compat import launch_on_cpu
 
 # What wrong input raises: a file that is missing or unreadable, a value that does not fit, a loss that is not finite.
@@ -54,10 +57,26 @@ def run_tool(main: Callable[[], None]) -> None:
         main()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()  # a rank that just exits may take its peers down
-    except EXPECTED as error:
-        if os.environ.get('MMPS_TRACEBACK'):
+    except (*EXPECTED, KeyError) as error:
+        message = unknown_type(error) if isinstance(error, KeyError) else one_line(error)
+        if message is None or os.environ.get('MMPS_TRACEBACK'):
             raise
-        sys.exit(f'error: {one_line(error)}')
+        sys.exit(f'error: {message}')
+
+
+def unknown_type(error: KeyError) -> str | None:
+    """What a config's type that no registry knows is answered, with names that are like it; None for any other KeyError."""
+    found = re.search(r'(\S+) is not in the (?:\S+::)?([\w ]+) registry', str(error))
+    if found is None:
+        return None
+    name, kind = found[1].strip('\'"'), found[2]
+    registry = next((each for each in vars(mmps.registry).values() if isinstance(each, Registry) and each.name == kind), None)
+    known = set()
+    while registry is not None:
+        known |= registry.module_dict.keys()
+        registry = registry.parent
+    near = difflib.get_close_matches(name, sorted(known))
+    return f'there is no {kind} of type {name!r}' + (f': did you mean {" or ".join(near)}?' if near else '')
 
 
 def one_line(error: BaseException) -> str:

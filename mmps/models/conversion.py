@@ -54,6 +54,8 @@ ALIGNPS = [
     Rule(r'((?:backbone|neck)\..+|bbox_head\.(?:cls_convs|reg_convs|conv_cls|conv_reg|conv_centerness|scales)\..+)', r'\1'),
 ]
 
+FAMILIES = {'seqnet': SEQNET, 'alignps': ALIGNPS}
+
 _MEMORY = re.compile(r'.*\.memory\.(lut|queue|queue_position)')
 
 
@@ -103,14 +105,22 @@ def load_released(path: str) -> dict[str, Tensor]:
     """The tensors of a released checkpoint, nested under ``model``, ``state_dict`` or nothing.
 
     Raises:
+        OSError: There is no such file, or it cannot be opened.
         ValueError: No file of named tensors.
     """
-    checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    try:
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # of any type: what bytes that are no pickle mean to an unpickler is left to chance
+        refused = re.search(r'Unsupported (?:global: GLOBAL|class) (\S+)', str(error))
+        why = f'it holds {refused[1]}, and only tensors and plain values are read' if refused else type(error).__name__
+        raise ValueError(f'{path} is no checkpoint that can be loaded: {why}') from error
     for key in ('state_dict', 'model'):
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
             checkpoint = checkpoint[key]
             break
-    values = checkpoint.values() if isinstance(checkpoint, dict) else ()
-    if not values or not all(isinstance(value, Tensor) for value in values):
+    entries = checkpoint.items() if isinstance(checkpoint, dict) else ()
+    if not entries or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in entries):
         raise ValueError(f'{path} is no checkpoint: expected named tensors, or them as model or state_dict')
     return checkpoint

@@ -245,12 +245,11 @@ def test_a_centres_embedding_lies_between_the_points_around_it():
     y, x = torch.meshgrid((torch.arange(height) + 0.5) * stride, (torch.arange(width) + 0.5) * stride, indexing='ij')
     positions = torch.stack([x, y, torch.full_like(x, 10)]).expand(2, -1, -1, -1)
     boxes = [torch.tensor([[10., 12, 31, 29], [4, 4, 4.5, 4.5], [20, 20, 28, 28]]), torch.zeros(0, 4)]
-    inside, none = sample_at_centres(positions, boxes, stride)
-    assert none.shape == (0, 3)
-    torch.testing.assert_close(inside.norm(dim=1), torch.ones(3))
+    inside = sample_at_centres(positions, boxes, stride)
+    assert inside.shape == (3, 3)
     read = 10 * inside[:, :2] / inside[:, 2:]
     torch.testing.assert_close(read, torch.tensor([[20.5, 20.5], [4.25, 4.25], [24, 24]]))
-    corner, = sample_at_centres(positions[:1], [torch.tensor([[-20., -20, 10, 10]])], stride)
+    corner = sample_at_centres(positions[:1], [torch.tensor([[-20., -20, 10, 10]])], stride)
     torch.testing.assert_close(10 * corner[:, :2] / corner[:, 2:], torch.tensor([[4., 4]]))
 
 
@@ -488,11 +487,12 @@ def test_only_the_finest_level_is_computed_in_a_test(build, make_batch):
 
 
 @pytest.mark.parametrize('kind, changes, message', [
-    ('plain', {'neck.num_outs': 4}, r'num_outs of the neck is 4, bbox_head has 5 strides'),
-    ('plain', {'neck.out_channels': 32}, r'out_channels of the neck is 32, in_channels of bbox_head 16'),
+    ('plain', {'neck.num_outs': 4}, r'bbox_head has 5 strides .*the neck gives 4 levels'),
+    ('plain', {'neck.out_channels': 32}, r'in_channels of bbox_head is 16, the neck gives 32 channels'),
     ('plain', {'bbox_head.reid_loss.embed_dims': 32}, r'in_channels is 16, embed_dims of reid_loss 32'),
     ('plain', {'bbox_head.embed_from': 'middle'}, r"embed_from is 'middle': expected 'centre' or 'best_detection'"),
     ('plain', {'neck.num_outs': 2}, r'num_outs is 2, .*3 levels'),
+    ('plain', {'backbone.out_indices': (1, 2, 3)}, r'in_channels of the neck names 4 levels .*the backbone gives 3 '),
     ('roi', {'roi_level': 4}, r'roi_level is 4, the backbone has the 4 levels'),
 ])
 def test_a_config_that_does_not_fit_is_refused_in_one_line(config, mmps_scope, kind, changes, message):
@@ -502,9 +502,29 @@ def test_a_config_that_does_not_fit_is_refused_in_one_line(config, mmps_scope, k
 
 
 def test_another_number_of_backbone_levels_is_refused(build, make_batch):
-    detector = build(changes={'backbone.out_indices': (1, 2, 3)})
+    detector = build()
+    levels = detector.backbone(make_batch([[]])[0])
     with pytest.raises(ValueError, match='the backbone gives 3 levels, in_channels names 4'):
-        detector.extract_feat(make_batch([[]])[0])
+        detector.neck(levels[1:])
+
+
+@pytest.mark.parametrize('embed_from', ['centre', 'best_detection'])
+def test_embeddings_are_standardised_over_persons_if_asked(build, make_batch, embed_from):
+    """In training by the batch's own statistics, in a test by the running ones; detections and given boxes alike."""
+    detector = build(changes={'bbox_head.batch_norm': True, 'bbox_head.embed_from': embed_from}).train()
+    norm = detector.bbox_head.embedding_norm
+    detector.memory.lut.normal_()
+    detector.loss(*make_batch([[0, 3], [-1, 5, 3]]))
+    assert norm.running_mean.any()  # has seen persons
+    seen = []
+    norm.register_forward_pre_hook(lambda _, values: seen.append(values[0]))
+    inputs, samples = make_batch([[0], [3]])
+    with torch.no_grad():
+        results = detector.eval().predict(inputs, with_queries(samples, [[6., 8, 30, 60]]))
+    found = results[0].pred_instances
+    expected = F.normalize(norm(seen[0]))
+    torch.testing.assert_close(found.embeddings, expected)
+    assert results[0].query_instances.embeddings.shape == (1, 16)
 
 
 def test_an_open_memory_is_refused_and_the_hook_named(build, make_batch):

@@ -1,6 +1,5 @@
 """AlignPS's neck and head against the published implementation, under the same name-seeded weights."""
 import json
-import runpy
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import nn
 
+from mmps.models.conversion import ALIGNPS, convert, fit
 from mmps.registry import MODELS
 
 PERSONS = [([[20., 16, 60, 110], [90, 30, 130, 120], [140, 10, 170, 90]], [3, -1, 7]),
@@ -26,20 +26,20 @@ def recorded(golden):
 
 
 @pytest.fixture(scope='module')
-def network(golden, recorded, repository):
+def network(golden, named_weights, recorded, repository):
     """The published neck and head, and the backbone's levels of two images of 128 x 192."""
     cfg = Config.fromfile(repository / 'configs/_base_/models/alignps_r50.py').model
-    cfg.bbox_head.reid_loss.update(num_persons=len(recorded['lut_before']), queue_size=len(recorded['queue_before']))
+    cfg.bbox_head.reid_loss.queue_size = len(recorded['queue_before'])
     cfg.bbox_head.test_cfg = cfg.test_cfg
     with DefaultScope.overwrite_default_scope('mmps'):
         network = nn.ModuleDict(dict(neck=MODELS.build(cfg.neck), bbox_head=MODELS.build(cfg.bbox_head)))
-    memory = 'bbox_head.reid_loss.memory.'
-    shapes = json.loads((golden / 'expected/alignps_seed0_shapes.json').read_text())
-    weights = runpy.run_path(str(golden / 'named_weights.py'))['fill'](shapes, 0)
+    weights = named_weights.fill(json.loads((golden / 'expected/alignps_seed0_shapes.json').read_text()))
     weights['bbox_head.conv_reg.bias'] = np.array([2, 4, 2, 4], dtype=np.float32)
-    weights |= {f'{memory}lut': recorded['lut_before'], f'{memory}queue': recorded['queue_before'],
-                f'{memory}queue_position': np.array(0)}
-    network.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in weights.items()})
+    weights |= {'bbox_head.labeled_matching_layer.lookup_table': recorded['lut_before'],
+                'bbox_head.unlabeled_matching_layer.queue': recorded['queue_before'],
+                'bbox_head.unlabeled_matching_layer.tail': np.array(0)}
+    weights = {name: torch.from_numpy(np.asarray(value)) for name, value in weights.items()}
+    network.load_state_dict(fit(convert(weights, ALIGNPS), network))
     rng = np.random.default_rng(2)
     levels = [torch.from_numpy(rng.standard_normal((2, c, 128 // s, 192 // s)).astype(np.float32))
               for c, s in [(256, 4), (512, 8), (1024, 16), (2048, 32)]]

@@ -15,11 +15,6 @@ from mmps.registry import MODELS
 
 
 @pytest.fixture(scope='module')
-def named_weights(golden, load_script):
-    return load_script(golden / 'named_weights.py')
-
-
-@pytest.fixture(scope='module')
 def expected(golden):
     with np.load(golden / 'expected/seqnet_r50_seed0.npz') as arrays:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -8,6 +8,7 @@ from torch._utils import ExceptionWrapper
 from mmps.apis import few, run_tool
 from mmps.apis.run import one_line
 from mmps.datasets.reading import AnnotationError
+from mmps.registry import MODELS
 
 
 def message_of(error):
@@ -97,3 +98,23 @@ def test_nothing_wrong_is_no_exit():
     done = []
     run_tool(lambda: done.append(True))
     assert done
+
+
+@pytest.mark.parametrize('wrong, near', [('ResNot', 'ResNet'), ('SeqentialRoIHead', 'SequentialRoIHead'), ('FPM', 'FPN')])
+def test_an_unknown_type_is_answered_with_names_that_are_like_it(wrong, near):
+    with pytest.raises(KeyError) as raised:
+        MODELS.build(dict(type='TwoStagePersonSearch', backbone=dict(type=wrong)))
+    message = message_of(raised.value)
+    assert message.startswith(f"error: there is no model of type '{wrong}': did you mean ") and near in message
+    assert '\n' not in message
+
+
+def test_a_name_like_no_other_is_only_named():
+    with pytest.raises(KeyError) as raised:
+        MODELS.build(dict(type='Xyzzyqwerty'))
+    assert message_of(raised.value) == "error: there is no model of type 'Xyzzyqwerty'"
+
+
+def test_any_other_key_that_is_missing_is_a_bug():
+    with pytest.raises(KeyError):
+        run_tool(lambda: {}['bboxes'])

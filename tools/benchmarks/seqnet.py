@@ -53,7 +53,10 @@ def wake(published: nn.Module, images: list[Tensor], targets: list[dict]) -> Non
         norm.momentum = 1.0
     with torch.no_grad():
         published.train()(images, targets)
-        published.roi_heads.faster_rcnn_predictor.cls_score.bias.copy_(torch.tensor([0.0, 0.5]))
+        predictor = published.roi_heads.faster_rcnn_predictor
+        for layer in (predictor.cls_score, predictor.bbox_pred):
+            layer.weight.mul_(0.02)
+        predictor.cls_score.bias.copy_(torch.tensor([0.0, 0.5]))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
@@ -176,7 +179,7 @@ def main() -> None:
     def our_loss() -> Tensor:
         with autocast():
             data = ours.data_preprocessor(scene.ours(), training=True)
-            return ours.parse_losses(ours.loss(**data))[0]
+            return ours.parse_losses(ours.loss(data['inputs'], data['data_samples']))[0]
 
     published.eval(), ours.eval()
     rows = []

@@ -1,8 +1,11 @@
 # ResNet-18 at an eighth of its width and plain convolutions: trains from scratch on two CPU cores.
 _base_ = './alignps_r18.py'
 model = dict(
-    data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True),
-    backbone=dict(base_channels=8, init_cfg=dict(_delete_=True, type='Kaiming', layer='Conv2d')),
+    backbone=dict(
+        base_channels=8,
+        frozen_stages=-1,
+        norm_eval=False,
+        init_cfg=dict(_delete_=True, type='Kaiming', layer='Conv2d')),
     neck=dict(in_channels=[8, 16, 32, 64], out_channels=64, conv_cfg=None),
     bbox_head=dict(
         in_channels=64,

@@ -10,9 +10,10 @@ from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox_overlaps
 from mmdet.utils import InstanceList
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from mmps.models.embedding import RowNorm
 from mmps.registry import MODELS
 from mmps.structures import person_boxes
 
@@ -32,6 +33,9 @@ class AlignPSHead(FCOSHead):
         triplet_loss: Called with the same and the lookup table as it was before the batch; None = without.
         embed_from: Where a given box's embedding is read. 'centre': at its centre, between four points. 'best_detection': as
             published, at the point of the detection that overlaps it most, or at its centre where none does.
+        batch_norm: Standardise every channel over the persons before the L2-normalisation, as NAE and ``EmbeddingHead`` do;
+            not in the paper. What all persons share, and background lacks, is large in a map that detects too, and makes
+            them alike: without ImageNet weights this is what lets the embedding learn.
         **kwargs: As ``FCOSHead`` has them, but for ``num_classes``, which is 1, and ``regress_ranges``, which are not used.
 
     Raises:
@@ -44,6 +48,7 @@ class AlignPSHead(FCOSHead):
                  reid_loss: dict,
                  triplet_loss: dict | None = None,
                  embed_from: str = 'centre',
+                 batch_norm: bool = False,
                  **kwargs):
         super().__init__(num_classes=1, in_channels=in_channels, **kwargs)
         if embed_from not in ('centre', 'best_detection'):
@@ -54,6 +59,7 @@ class AlignPSHead(FCOSHead):
         if self.reid_loss.memory.embed_dims != in_channels:
             raise ValueError(f'AlignPSHead: in_channels is {in_channels}, embed_dims of reid_loss '
                              f'{self.reid_loss.memory.embed_dims}: the map is the embedding, they must agree')
+        self.embedding_norm = RowNorm(in_channels) if batch_norm else nn.Identity()
         # No box is regressed there, so nothing is to be learnt; distributed training would wait for their gradients.
         self.scales[1:].requires_grad_(False)
 
@@ -104,7 +110,7 @@ class AlignPSHead(FCOSHead):
         losses['loss_centerness'] = self.loss_centerness(
             centernesses[0][image, 0, y, x].float(), centerness, avg_factor=max(len(image), 1))
 
-        embeddings = F.normalize(reid_map[image, :, y, x].float())
+        embeddings = self.describe(reid_map[image, :, y, x])
         ids = person_ids[image, person_at]
         if self.triplet_loss is not None:  # before the memory takes in the batch
             losses['loss_triplet'] = self.triplet_loss(embeddings, ids, self.reid_loss.memory.lut)
@@ -149,7 +155,7 @@ class AlignPSHead(FCOSHead):
         count = cfg.get('max_per_img', -1)
         found, kept = (rows[:count if count > 0 else None] for rows in (found, kept))
         return InstanceData(bboxes=found[:, :4], scores=found[:, 4], labels=labels[kept],
-                            embeddings=F.normalize(embeddings[:, points[kept]].T.float()))
+                            embeddings=self.describe(embeddings[:, points[kept]].T))
 
     def embed(self, feats: Sequence[Tensor], boxes: list[Tensor], detections: InstanceList | None = None) -> list[Tensor]:
         """The embeddings of given boxes, from where ``embed_from`` says.
@@ -162,15 +168,20 @@ class AlignPSHead(FCOSHead):
             list of (N_i, D), L2-normalised, float32, with a gradient to the re-id map.
         """
         reid_map = self.reid_map(feats)
-        at_centres = sample_at_centres(reid_map, boxes, self.strides[0])
+        at_centres = self.describe(sample_at_centres(reid_map, boxes, self.strides[0]))
+        at_centres = at_centres.split([len(of_image) for of_image in boxes])
         if self.embed_from == 'centre':
-            return at_centres
+            return list(at_centres)
         if detections is None:
             with torch.no_grad():
                 *outputs, _ = self(feats[:1])
             whole = [side * self.strides[0] for side in reid_map.shape[2:]]
             detections = self.predict_by_feat(*outputs, reid_map, [whole] * len(reid_map))
         return [embeddings_of_best(*of_image) for of_image in zip(boxes, detections, at_centres, strict=True)]
+
+    def describe(self, values: Tensor) -> Tensor:
+        """(N, D) values of the re-id map -> embeddings (N, D), L2-normalised, float32."""
+        return F.normalize(self.embedding_norm(values.float()))
 
     @property
     def _radius(self) -> float:
@@ -215,16 +226,16 @@ def assign_points(points: Tensor, boxes: Tensor, radius: float) -> Tensor:
     return person.masked_fill(area.isinf(), -1)
 
 
-def sample_at_centres(reid_map: Tensor, boxes: list[Tensor], stride: int) -> list[Tensor]:
-    """(B, D, H, W) and one (N_i, 4) tensor an image -> list of (N_i, D), normalised: bilinear between the points, of which
+def sample_at_centres(reid_map: Tensor, boxes: list[Tensor], stride: int) -> Tensor:
+    """(B, D, H, W) and one (N_i, 4) tensor an image -> (sum of N_i, D), image by image: bilinear between the points, of which
     point i is at pixel (i + 0.5) * stride; beyond the outermost ones these."""
     padded = pad_rows(boxes)
     centres = (padded[..., :2] + padded[..., 2:]) / 2
     size = centres.new_tensor([reid_map.shape[3], reid_map.shape[2]]) * stride
     grid = 2 * centres / size - 1  # with align_corners=False -1 and 1 are the map's outer edges, half a stride from a point
     sampled = F.grid_sample(reid_map.float(), grid[:, None].float(), padding_mode='border', align_corners=False)
-    embeddings = F.normalize(sampled.squeeze(2).transpose(1, 2), dim=2)
-    return [rows[:len(of_image)] for rows, of_image in zip(embeddings, boxes, strict=True)]
+    sampled = sampled.squeeze(2).transpose(1, 2)
+    return torch.cat([rows[:len(of_image)] for rows, of_image in zip(sampled, boxes, strict=True)])
 
 
 def embeddings_of_best(boxes: Tensor, detections: InstanceData, otherwise: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmps.models.detectors.base import PersonSearchDetector
+from mmps.models.detectors.levels import check_strides, feature_levels
 from mmps.models.memory import IdentityMemory
 from mmps.registry import MODELS
 
@@ -39,7 +40,8 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
                  data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None):
         super().__init__(backbone, neck, bbox_head, train_cfg, test_cfg, data_preprocessor, init_cfg)
-        check_levels(self.neck, self.bbox_head)
+        levels = feature_levels(self.backbone, self.neck)
+        check_strides(levels, 'bbox_head', self.bbox_head.strides, self.bbox_head.in_channels)
         if roi_head is None:
             return
         if not 0 <= roi_level < len(self.neck.in_channels):
@@ -95,12 +97,3 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None) -> tuple:
         feats = self.extract_feat(batch_inputs)
         return self.bbox_head(feats[:-1] if self.with_roi_head else feats)
-
-
-def check_levels(neck, head) -> None:
-    if len(head.strides) != neck.num_outs:
-        raise ValueError(f'AlignPS: num_outs of the neck is {neck.num_outs}, bbox_head has {len(head.strides)} strides '
-                         f'({list(head.strides)}): expected one a level')
-    if neck.out_channels != head.in_channels:
-        raise ValueError(f'AlignPS: out_channels of the neck is {neck.out_channels}, in_channels of bbox_head '
-                         f'{head.in_channels}: they must agree')

@@ -111,10 +111,12 @@ def check_boxes(boxes: list[Tensor], num_images: int) -> None:
     for image, of_image in enumerate(boxes):
         if of_image.ndim != 2 or of_image.shape[1] != 4:
             raise ValueError(f'embed: the boxes of image {image} have shape {tuple(of_image.shape)}: expected (N, 4)')
-        if of_image.device.type == 'cpu' and not (of_image[:, 2:] > of_image[:, :2]).all():
-            index = int((of_image[:, 2:] <= of_image[:, :2]).any(1).nonzero()[0]) if of_image.isfinite().all() else 0
-            raise ValueError(f'embed: box {index} of image {image} is empty: {of_image[index].tolist()}, '
-                             'expected x1 < x2 and y1 < y2')
+        if of_image.device.type == 'cpu':
+            has_area = (of_image[:, 2:] > of_image[:, :2]).all(1)  # not so for NaN
+            if not has_area.all():
+                index = has_area.tolist().index(False)
+                raise ValueError(f'embed: box {index} of image {image} is empty: {of_image[index].tolist()}, '
+                                 'expected x1 < x2 and y1 < y2')
 
 
 def plain(boxes) -> Tensor:

@@ -1,9 +1,11 @@
 from mmdet.models.detectors import TwoStageDetector
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.structures import SampleList
 from mmdet.utils import InstanceList
 from torch import Tensor
 
 from mmps.models.detectors.base import PersonSearchDetector
+from mmps.models.detectors.levels import check_extractor, check_strides, feature_levels
 from mmps.models.memory import IdentityMemory
 from mmps.registry import MODELS
 
@@ -13,7 +15,18 @@ class TwoStagePersonSearch(PersonSearchDetector, TwoStageDetector):
     """A two-stage person-search detector: MMDetection's, with an embedding for every detection and every given box.
 
     Its RoI head must have ``embed`` and a ``reid_loss`` that owns the identity memory.
+
+    Raises:
+        ValueError: Backbone, neck and heads do not agree on the levels, or on their channels.
     """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        levels = feature_levels(self.backbone, self.neck if self.with_neck else None)
+        check_strides(levels, 'rpn_head', self.rpn_head.prior_generator.strides, self.rpn_head.in_channels)
+        for name, module in self.roi_head.named_modules():
+            if isinstance(module, SingleRoIExtractor):
+                check_extractor(levels, f'roi_head.{name}', module.featmap_strides, module.out_channels)
 
     @property
     def memory(self) -> IdentityMemory:
