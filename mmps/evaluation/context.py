@@ -35,10 +35,15 @@ class CBGM:
             raise ValueError(f'CBGM: expected k1 and k2 of at least 1, got k1={self.k1}, k2={self.k2}')
 
     def people(self, candidates: Candidates, image: int) -> np.ndarray:
-        """The embeddings (at most k2 - 1, D) of an image's most confident detections, the most confident first."""
+        """The embeddings (at most k2 - 1, D) of an image's most confident detections, the most confident first.
+
+        They have unit length here: a detector may multiply an embedding by the detection's confidence (NAE, SeqNet), which
+        weighs those that are searched. SeqNet's evaluation computes the query image's people without it.
+        """
         rows = slice(candidates.offsets[image], candidates.offsets[image + 1])
         best = np.argsort(-candidates.scores[rows], kind='stable')[:self.k2 - 1]
-        return candidates.embeddings_of([image])[best]
+        embeddings = candidates.embeddings_of([image])[best]
+        return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
 
     def revise(self, similarities: np.ndarray, best: np.ndarray, candidates: Candidates, people: np.ndarray) -> None:
         """Re-ranks some images for a query, in place.

@@ -27,6 +27,10 @@ def rerank(embeddings, people, searched, k1):
     return similarities
 
 
+def unit(embeddings):
+    return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+
+
 @given(st.integers(0, 2 ** 32 - 1), st.integers(1, 6), st.integers(1, 4), st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_the_best_of_all_matchings_decides(seed, k1, k2, given_context):
@@ -39,7 +43,7 @@ def test_the_best_of_all_matchings_decides(seed, k1, k2, given_context):
     protocol = SearchProtocol.from_identities(
         'abcde', None, [box for box, _ in targets], [ids for _, ids in targets], ['a'], [[0, 0, 9, 9]], [0])
     query = rng.normal(size=(1, 4)).astype(np.float32)
-    around = rng.normal(size=(5, 4)).astype(np.float32) if given_context else embeddings[0][np.argsort(-scores[0])]
+    around = rng.normal(size=(5, 4)).astype(np.float32) if given_context else unit(embeddings[0][np.argsort(-scores[0])])
     result = search_scores(protocol, boxes, scores, embeddings, query, cbgm=CBGM(k1, k2),
                            contexts=[around] if given_context else None)
     reranked = rerank(embeddings, np.concatenate([query, around[:k2 - 1]]), range(1, 5), k1)
@@ -65,6 +69,19 @@ def test_known_company_lifts_the_query():
     # Without the query's own detection among its company, whose embedding here is the query's.
     result = search_scores(protocol, boxes, scores, embeddings, query, cbgm=CBGM(3, 2), contexts=[companion[None]])
     assert result.target_ranks.tolist() == [1] and result.target_similarities == pytest.approx([1])
+
+
+def test_the_querys_company_counts_alike_however_confident_its_detections_are():
+    """NAE and SeqNet multiply a detection's embedding by its score; SeqNet's evaluation takes the company's without."""
+    person, companion, _ = np.eye(3, dtype=np.float32)
+    boxes = [np.array([[0, 0, 50, 90], [100, 0, 150, 90]])] * 2
+    scores = [np.array([0.9, 0.6])] * 2
+    protocol = SearchProtocol.from_identities('ab', None, boxes, [[0, 1], [0, 1]], ['a'], boxes[0][:1], [0])
+    gallery = np.stack([person * 0.5, companion * 0.6])
+    results = [search_scores(protocol, boxes, scores, [company, gallery], person[None], cbgm=CBGM(3, 3))
+               for company in (np.stack([person, companion]), np.stack([person * 0.9, companion * 0.6]))]
+    assert results[0].target_similarities == pytest.approx([0.6])
+    assert results[1].target_similarities == pytest.approx(results[0].target_similarities)
 
 
 @pytest.mark.parametrize('wrong', [dict(k1=0), dict(k2=0)])
