@@ -3,7 +3,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from mmps.visualization import search_rows
 from mmps.visualization.report import Row, write_report
 
 from .jobs import Job, run_jobs
+from .logs import losses, scalars
 
 TEACHER = 'oim/oim_r18-w32-fpn_10e_synthps-mini.py'
 STUDENT = 'oim/oim_r18-w8-fpn_10e_synthps-mini.py'
@@ -98,22 +99,6 @@ class Run:
     def stamp(self) -> Path:
         return self.work_dir / 'demo_config.py'
 
-    def scalars(self) -> Iterator[dict]:
-        """What MMEngine logged during training, in order, from this call and earlier ones."""
-        for path in sorted(self.work_dir.glob('2*/vis_data/scalars.json')):
-            for line in path.read_text().splitlines():
-                if line.endswith('}'):
-                    yield json.loads(line)
-
-    def losses(self) -> dict[str, list[tuple[int, float]]]:
-        """For each loss its (step, value) pairs."""
-        curves: dict[str, list[tuple[int, float]]] = {}
-        for entry in self.scalars():
-            for key, value in entry.items():
-                if 'loss' in key and 'iter' in entry:
-                    curves.setdefault(key, []).append((entry['iter'], value))
-        return curves
-
     def test_logs(self) -> list[Path]:
         return sorted((self.work_dir / 'test').glob('2*/*.json'))
 
@@ -152,7 +137,7 @@ def demo(configs: Path, tools: Path, work_dir: Path, data_root: Path, seeds: int
     rows = table_rows(runs, dataset, protocol, paths)
     print('\n' + table(rows, seeds))
     report = work_dir / 'report.html'
-    write_report(report, table(rows, seeds), {run.name: run.losses() for run in runs},
+    write_report(report, table(rows, seeds), {run.name: losses(run.work_dir) for run in runs},
                  search_pictures(runs, protocol, paths))
     print(f'\n{report}')
     return report
@@ -182,7 +167,7 @@ def train(runs: Sequence[Run], tools: Path) -> None:
         shutil.rmtree(run.work_dir / 'test', ignore_errors=True)
         steps = run.loaded.max_epochs * num_batches(run.loaded)
         jobs.append(Job(run.name, run.command(tools), run.work_dir / 'train.log', steps,
-                        lambda run=run: max((entry.get('iter', 0) for entry in run.scalars()), default=0),
+                        lambda run=run: max((entry.get('iter', 0) for entry in scalars(run.work_dir)), default=0),
                         after=[runs[0].name] if run.role == 'gdps' and runs[0].name in pending else []))
     if todo:
         print(f'Training {len(todo)} of {len(runs)} runs; logs in {runs[0].work_dir.parent}/*/train.log', flush=True)

@@ -3,6 +3,7 @@ from .charts import (
     draw_camera_pairs,
     draw_detection_by_height,
     draw_gallery_sizes,
+    draw_learning,
     draw_losses,
     draw_precision_recall,
     draw_similarities,
@@ -14,6 +15,6 @@ from .visualizer import SearchVisualizer
 
 __all__ = [
     'Crop', 'SearchRow', 'SearchVisualizer', 'draw_camera_pairs', 'draw_detection_by_height', 'draw_gallery_sizes',
-    'draw_losses', 'draw_precision_recall', 'draw_rows', 'draw_similarities', 'failure_rows', 'search_rows',
-    'write_picture', 'write_search_report',
+    'draw_learning', 'draw_losses', 'draw_precision_recall', 'draw_rows', 'draw_similarities', 'failure_rows',
+    'search_rows', 'write_picture', 'write_search_report',
 ]

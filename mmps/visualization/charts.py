@@ -108,6 +108,21 @@ def draw_detection_by_height(edges: Sequence[float], recalls: Sequence[float], a
     return picture_of(figure)
 
 
+def draw_learning(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> np.ndarray:
+    """A panel a score, a line a run.
+
+    Args:
+        curves: For each score and each run its (minutes of training, score) pairs.
+    """
+    figure, axes = _panels(len(curves), (3.6, 3.0))
+    for axis, (score, runs) in zip(axes, curves.items(), strict=True):
+        for name, points in runs.items():
+            axis.plot(*np.multiply(points, [1, 100]).T, marker='o', markersize=3, label=name)
+        axis.set(xlabel='minutes of training', ylabel=f'{score}, %', xlim=(0, None), ylim=(0, 100))
+    _legend(axes[0])
+    return picture_of(figure)
+
+
 def draw_losses(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]) -> np.ndarray:
     """A panel a loss, a line a run. A student's own losses share their panels with the plain student's.
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from mmps.models.detectors.base import PersonSearchDetector
 from mmps.models.detectors.levels import check_strides, feature_levels
 from mmps.models.memory import IdentityMemory
+from mmps.models.precision import guard_operators
 from mmps.registry import MODELS
 
 
@@ -42,13 +43,17 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
         super().__init__(backbone, neck, bbox_head, train_cfg, test_cfg, data_preprocessor, init_cfg)
         levels = feature_levels(self.backbone, self.neck)
         check_strides(levels, 'bbox_head', self.bbox_head.strides, self.bbox_head.in_channels)
-        if roi_head is None:
-            return
+        if roi_head is not None:
+            self._add_roi_head(roi_head, roi_level)
+        guard_operators(self)
+
+    def _add_roi_head(self, roi_head: dict, roi_level: int) -> None:
         if not 0 <= roi_level < len(self.neck.in_channels):
             raise ValueError(f'AlignPS: roi_level is {roi_level}, the backbone has the {len(self.neck.in_channels)} levels '
                              f'that in_channels of the neck names: expected 0 to {len(self.neck.in_channels) - 1}')
         self.roi_level = roi_level
-        self.roi_head = MODELS.build({**roi_head, 'train_cfg': train_cfg and train_cfg['rcnn'], 'test_cfg': test_cfg['rcnn']})
+        self.roi_head = MODELS.build({**roi_head, 'train_cfg': self.train_cfg and self.train_cfg['rcnn'],
+                                     'test_cfg': self.test_cfg['rcnn']})
         self.memory.companions.append(self.bbox_head.reid_loss.memory)
 
     @property
