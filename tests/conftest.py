@@ -153,8 +153,19 @@ def seqnet_config(num_persons: int = 6) -> dict:
 
 
 def alignps_config(num_persons: int = 6) -> dict:
-    """AlignPS with plain convolutions."""
-    return changed('alignps_r18-w8.py', {
+    """AlignPS with plain convolutions, and with the paper's strides, losses and rule for given boxes."""
+    cfg = changed('alignps_r18-w8.py', {
+        'neck.start_level': 1,
+        'neck.num_outs': 5,
+        'bbox_head.strides': [8, 16, 32, 64, 128],
+        'bbox_head.center_sample_radius': 1.5,
+        'bbox_head.batch_norm': False,
+        'bbox_head.embed_from': 'best_detection',
+        'bbox_head.reid_loss.gamma': 2.0,
+        'bbox_head.reid_loss.scale': 10.0,
+        'bbox_head.reid_loss.momentum': 0.5,
+        'bbox_head.reid_loss.normalise': False,
+        'bbox_head.reid_loss.loss_weight': 1.0,
         'neck.out_channels': 16,
         'bbox_head.in_channels': 16,
         'bbox_head.feat_channels': 16,
@@ -166,6 +177,8 @@ def alignps_config(num_persons: int = 6) -> dict:
         'bbox_head.reid_loss.queue_dims': 4,
         'test_cfg.max_per_img': 6,
     })
+    cfg.bbox_head.triplet_loss = dict(type='TripletLoss')
+    return cfg
 
 
 def roi_alignps_config(num_persons: int = 6) -> dict:

@@ -1,9 +1,9 @@
 _base_ = ['../alignps/alignps_r18-w8_10e_synthps-mini.py', '../_base_/distillers/gdps_single.py']
 
 distiller = _base_.distiller
-# The teacher's level of the stride of the student's map.
+# The finest map of either has stride 4.
+distiller.distill_losses.loss_feature.stride = 4
 distiller.connectors.neck.update(in_channel=64, out_channel=64)
-distiller.loss_forward_mappings.loss_feature.teacher.data_idx = 1
 
 model = dict(
     _delete_=True,

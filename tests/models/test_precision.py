@@ -1,6 +1,7 @@
 """Mixed precision and channels-last: every detector trains and predicts with them as without."""
 import pytest
 import torch
+from mmcv.ops import RoIAlign
 
 from mmps.models.precision import float32
 from mmps.registry import MODELS
@@ -75,7 +76,7 @@ def test_rois_are_not_rounded_under_autocast(trainable, make_batch, kind):
     detector = trainable(kind).eval()
     seen = []
     for module in detector.modules():
-        if type(module).__name__ == 'RoIAlign':
+        if isinstance(module, RoIAlign):
             module.register_forward_pre_hook(lambda _, args: seen.append(args))
     with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16):
         detector.embed(detector.extract_feat(make_batch([[]])[0]), [torch.tensor([[65.25, 6.25, 88.75, 58.25]])])

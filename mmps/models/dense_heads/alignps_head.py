@@ -34,8 +34,8 @@ class AlignPSHead(FCOSHead):
         embed_from: Where a given box's embedding is read. 'centre': at its centre, between four points. 'best_detection': as
             published, at the point of the detection that overlaps it most, or at its centre where none does.
         batch_norm: Standardise every channel over the persons before the L2-normalisation, as NAE and ``EmbeddingHead`` do;
-            not in the paper. What all persons share, and background lacks, is large in a map that detects too, and makes
-            them alike: without ImageNet weights this is what lets the embedding learn.
+            not in the paper. What all persons share, and background lacks, is large in a map that detects too, and would
+            make them alike where a network is trained from scratch.
         **kwargs: As ``FCOSHead`` has them, but for ``num_classes``, which is 1, and ``regress_ranges``, which are not used.
 
     Raises:
