@@ -8,7 +8,7 @@ from torch import Tensor
 from mmps.models.detectors.base import PersonSearchDetector
 from mmps.models.detectors.levels import check_strides, feature_levels
 from mmps.models.memory import IdentityMemory
-from mmps.models.precision import guard_operators
+from mmps.models.operators import guard_operators
 from mmps.registry import MODELS
 
 
