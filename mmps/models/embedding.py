@@ -14,9 +14,11 @@ class RowNorm(nn.BatchNorm1d):
     """Batch norm that takes any number of rows also in training: of fewer than two it uses the running statistics."""
 
     def forward(self, rows: Tensor) -> Tensor:
-        if self.training and len(rows) < 2:
-            return F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(rows)
+        return self.by_running_statistics(rows) if self.training and len(rows) < 2 else super().forward(rows)
+
+    def by_running_statistics(self, rows: Tensor) -> Tensor:
+        """As in evaluation, also in training; the statistics stay as they are."""
+        return F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
 @MODELS.register_module()

@@ -527,6 +527,14 @@ def test_embeddings_are_standardised_over_persons_if_asked(build, make_batch, em
     assert results[0].query_instances.embeddings.shape == (1, 16)
 
 
+def test_proposals_of_the_roi_head_leave_the_persons_statistics_alone(build, make_batch):
+    """They are mostly background: only the loss, once a step, may move the statistics."""
+    detector = build('roi', changes={'bbox_head.batch_norm': True}).train()
+    detector.memory.lut.normal_()
+    detector.loss(*make_batch([[0, 3], [-1, 5, 3]]))
+    assert detector.bbox_head.embedding_norm.num_batches_tracked == 1
+
+
 def test_an_open_memory_is_refused_and_the_hook_named(build, make_batch):
     detector = build(changes={'bbox_head.reid_loss.num_persons': 0}).train()
     with pytest.raises(ValueError, match='IdentityHook'):

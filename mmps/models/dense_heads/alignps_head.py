@@ -110,7 +110,7 @@ class AlignPSHead(FCOSHead):
         losses['loss_centerness'] = self.loss_centerness(
             centernesses[0][image, 0, y, x].float(), centerness, avg_factor=max(len(image), 1))
 
-        embeddings = self.describe(reid_map[image, :, y, x])
+        embeddings = self.describe(reid_map[image, :, y, x], learn=True)
         ids = person_ids[image, person_at]
         if self.triplet_loss is not None:  # before the memory takes in the batch
             losses['loss_triplet'] = self.triplet_loss(embeddings, ids, self.reid_loss.memory.lut)
@@ -179,9 +179,14 @@ class AlignPSHead(FCOSHead):
             detections = self.predict_by_feat(*outputs, reid_map, [whole] * len(reid_map))
         return [embeddings_of_best(*of_image) for of_image in zip(boxes, detections, at_centres, strict=True)]
 
-    def describe(self, values: Tensor) -> Tensor:
-        """(N, D) values of the re-id map -> embeddings (N, D), L2-normalised, float32."""
-        return F.normalize(self.embedding_norm(values.float()))
+    def describe(self, values: Tensor, learn: bool = False) -> Tensor:
+        """(N, D) values of the re-id map -> embeddings (N, D), L2-normalised, float32.
+
+        Only where persons are learnt, in the loss, do the batch's statistics count: proposals are mostly background.
+        """
+        norm = self.embedding_norm
+        fixed = self.training and not learn and isinstance(norm, RowNorm)
+        return F.normalize(norm.by_running_statistics(values.float()) if fixed else norm(values.float()))
 
     @property
     def _radius(self) -> float:
