@@ -1,27 +1,29 @@
-"""Relation- and response-based losses against their formulas, written out with plain loops in float64."""
+"""Losses on embeddings against their formulas, written out with plain loops in float64."""
+import itertools
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
+from mmrazor.models.losses import AngleWiseRKD
 
-from mmps.distillation.losses import RelationLoss, ResponseLoss
+from mmps.distillation.losses import EmbeddingLoss, RelationDivergenceLoss, RelationLoss, ResponseLoss, TripletRelationLoss
 
 
 def unit(rows, dims, seed):
-    return F.normalize(torch.randn(rows, dims, generator=torch.Generator().manual_seed(seed)))
+    return F.normalize(torch.randn(rows, dims, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
 
 
-def case(persons=7, identities=5, seen=(0, 1, 2, 3, 4)):
+def case(persons=7, identities=5, seen=(0, 1, 2, 3, 4), teacher_dims=10):
     """Student and teacher of different embedding sizes; the student has not seen every identity yet."""
-    data = {'student': unit(persons, 6, 0), 'teacher': unit(persons, 10, 1),
-            'student_lut': unit(identities, 6, 2), 'teacher_lut': unit(identities, 10, 3)}
+    data = {'student': unit(persons, 6, 0), 'teacher': unit(persons, teacher_dims, 1),
+            'student_lut': unit(identities, 6, 2), 'teacher_lut': unit(identities, teacher_dims, 3)}
     data['student_lut'][[i for i in range(identities) if i not in seen]] = 0
     return data
 
 
 def dot(a, b):
-    return sum(x * y for x, y in zip(a.double().tolist(), b.double().tolist(), strict=True))
+    return sum(x * y for x, y in zip(a.tolist(), b.tolist(), strict=True))
 
 
 def smooth_l1(difference, beta):
@@ -29,135 +31,110 @@ def smooth_l1(difference, beta):
     return difference**2 / (2 * beta) if difference < beta else difference - beta / 2
 
 
+def mean(terms):
+    return sum(terms) / max(len(terms), 1)
+
+
 def relation(student, teacher, student_lut=None, teacher_lut=None, beta=0.1, loss_weight=1.0):
     count = len(student)
-    terms = [smooth_l1(dot(student[i], student[j]) - dot(teacher[i], teacher[j]), beta)
-             for i in range(count) for j in range(count) if i != j]
-    loss = sum(terms) / max(len(terms), 1)
+    loss = mean([smooth_l1(dot(student[i], student[j]) - dot(teacher[i], teacher[j]), beta)
+                 for i in range(count) for j in range(count) if i != j])
     if student_lut is not None:
-        terms = [smooth_l1(dot(student[i], student_lut[k]) - dot(teacher[i], teacher_lut[k]), beta)
-                 for i in range(count) for k in range(len(student_lut)) if student_lut[k].any()]
-        loss += sum(terms) / max(len(terms), 1)
+        loss += mean([smooth_l1(dot(student[i], student_lut[k]) - dot(teacher[i], teacher_lut[k]), beta)
+                      for i in range(count) for k in range(len(student_lut)) if student_lut[k].any()])
     return loss_weight * loss
 
 
-def response(student, teacher, student_lut, teacher_lut, temperature=0.1, loss_weight=1.0):
-    def distribution(embedding, lut):
-        powers = [math.exp(dot(embedding, row) / temperature) for row in lut]
-        return [power / sum(powers) for power in powers]
-
-    total = 0.0
-    for s, t in zip(student, teacher, strict=True):
-        p_s, p_t = distribution(s, student_lut), distribution(t, teacher_lut)
-        total += sum(t * math.log(t / s) for s, t in zip(p_s, p_t, strict=True))
-    return loss_weight * temperature**2 * total / max(len(student), 1)
+def divergence(student, teacher, temperature, symmetric):
+    """t^2 KL of two lists of similarities, as distributions."""
+    powers = [[math.exp(similarity / temperature) for similarity in row] for row in (student, teacher)]
+    p_s, p_t = ([power / sum(row) for power in row] for row in powers)
+    kl = sum(t * math.log(t / s) for s, t in zip(p_s, p_t, strict=True))
+    if symmetric:
+        kl += sum(s * math.log(s / t) for s, t in zip(p_s, p_t, strict=True))
+    return temperature**2 * kl
 
 
-PLAIN = 'relation', RelationLoss, relation, ('student', 'teacher')
-WITH_LUT = 'relation to LUT', RelationLoss, relation, ('student', 'teacher', 'student_lut', 'teacher_lut')
-RESPONSE = 'response', ResponseLoss, response, WITH_LUT[3]
-EACH = pytest.mark.parametrize('loss_class, formula, names', [row[1:] for row in (PLAIN, WITH_LUT, RESPONSE)],
-                               ids=[row[0] for row in (PLAIN, WITH_LUT, RESPONSE)])
+def response(student, teacher, student_lut, teacher_lut, temperature=0.1, loss_weight=1.0, symmetric=False):
+    seen = [k for k in range(len(student_lut)) if student_lut[k].any()]
+    return loss_weight * mean([divergence([dot(s, student_lut[k]) for k in seen], [dot(t, teacher_lut[k]) for k in seen],
+                                          temperature, symmetric) for s, t in zip(student, teacher, strict=True)])
 
 
-def chosen(names, **kwargs):
-    data = case(**kwargs)
-    return {name: data[name] for name in names}
+def relation_divergence(student, teacher, temperature=4.0, symmetric=False, loss_weight=1.0):
+    rows = [[[dot(embeddings[i], embeddings[j]) for j in range(len(student)) if j != i] for i in range(len(student))]
+            for embeddings in (student, teacher)]
+    return loss_weight * mean([divergence(s, t, temperature, symmetric) for s, t in zip(*rows, strict=True)])
 
 
-@EACH
-@pytest.mark.parametrize('persons', [0, 1, 2, 7])
-def test_loss_equals_its_formula(loss_class, formula, names, persons):
-    data = chosen(names, persons=persons)
-    assert loss_class()(**data).item() == pytest.approx(formula(**data), abs=1e-6)
+def angle(embeddings, i, j, k):
+    ij, ik = (embeddings[other] - embeddings[i] for other in (j, k))
+    return dot(ij, ik) / math.prod(max(math.sqrt(dot(edge, edge)), 0.01) for edge in (ij, ik))
 
 
-@pytest.mark.parametrize('beta, loss_weight', [(0.5, 1.0), (0.02, 3.0)])
-def test_relation_loss_follows_its_settings(beta, loss_weight):
-    data = case(seen=(0, 3))
-    assert RelationLoss(beta, loss_weight)(**data).item() == pytest.approx(
-        relation(**data, beta=beta, loss_weight=loss_weight), abs=1e-6)
+def triplets(student, teacher, beta=0.1, loss_weight=1.0):
+    return loss_weight * mean([smooth_l1(angle(student, *ijk) - angle(teacher, *ijk), beta)
+                               for ijk in itertools.permutations(range(len(student)), 3)])
 
 
-@pytest.mark.parametrize('temperature, loss_weight', [(1 / 30, 1.0), (1.0, 2.0)])
-def test_response_loss_follows_its_settings(temperature, loss_weight):
-    data = case()
-    assert ResponseLoss(temperature, loss_weight)(**data).item() == pytest.approx(
-        response(**data, temperature=temperature, loss_weight=loss_weight), rel=1e-4)
+def embedding(student, teacher, loss_weight=1.0):
+    return loss_weight * mean([1 - dot(s, t) / math.sqrt(dot(s, s) * dot(t, t))
+                               for s, t in zip(student, teacher, strict=True)])
 
 
-@EACH
-def test_gradient_is_the_losss_slope(loss_class, formula, names):
-    """Central differences of the float64 formula; the loss itself works in float32."""
-    data = chosen(names)
-    student = data['student'].clone().requires_grad_()
-    gradient, = torch.autograd.grad(loss_class()(**{**data, 'student': student}), student)
-    step = 1e-5
-    for seed in range(5):
-        direction = torch.randn(student.shape, generator=torch.Generator().manual_seed(seed)).double()
-        ahead, back = (formula(**{**data, 'student': data['student'].double() + sign * step * direction})
-                       for sign in (1, -1))
-        assert (gradient.double() * direction).sum().item() == pytest.approx((ahead - back) / (2 * step), abs=1e-4)
+PAIR = 'student', 'teacher'
+WITH_LUT = *PAIR, 'student_lut', 'teacher_lut'
+LOSSES = {
+    'relation': (RelationLoss, relation, PAIR, [dict(beta=0.5), dict(beta=0.02, loss_weight=3.0)]),
+    'relation to LUT': (RelationLoss, relation, WITH_LUT, [dict(beta=0.02, loss_weight=3.0)]),
+    'response': (ResponseLoss, response, WITH_LUT, [dict(temperature=1 / 30), dict(temperature=1.0, loss_weight=2.0),
+                                                    dict(symmetric=True)]),
+    'relation divergence': (RelationDivergenceLoss, relation_divergence, PAIR,
+                            [dict(temperature=0.1, loss_weight=2.0), dict(temperature=2.0, symmetric=True)]),
+    'triplet relation': (TripletRelationLoss, triplets, PAIR, [dict(beta=1.0), dict(beta=0.02, loss_weight=3.0)]),
+    'embedding': (EmbeddingLoss, embedding, PAIR, [dict(loss_weight=3.0)]),
+}
 
 
-@EACH
-def test_nothing_flows_to_an_identical_student(loss_class, formula, names):
-    data = chosen(names)
-    student = data['student'].clone().requires_grad_()
-    same = dict(zip(names, (student, data['student'], *[data.get('student_lut')] * 2), strict=False))
-    loss = loss_class()(**same)
-    loss.backward()
-    assert loss.item() == pytest.approx(0, abs=1e-7)
-    assert student.grad.abs().max() < 1e-6
+def chosen(name, **kwargs):
+    data = case(teacher_dims=6 if name == 'embedding' else 10, **kwargs)
+    return {key: data[key] for key in LOSSES[name][2]}
 
 
-@EACH
-def test_order_of_persons_and_images_does_not_matter(loss_class, formula, names):
-    data = chosen(names)
-    expected = loss_class()(**data)
-    order = torch.tensor([4, 2, 6, 0, 1, 3, 5])
-    shuffled = {name: value[order] if 'lut' not in name else value for name, value in data.items()}
-    torch.testing.assert_close(loss_class()(**shuffled), expected)
-    images = {name: value.split([3, 0, 2, 2]) if 'lut' not in name else value for name, value in data.items()}
-    torch.testing.assert_close(loss_class()(**images), expected)
-    swapped = {name: value[::-1] if 'lut' not in name else value for name, value in images.items()}
-    torch.testing.assert_close(loss_class()(**swapped), expected)
+@pytest.mark.parametrize('seen', [(0, 1, 2, 3, 4), (0, 3), (2,)])
+@pytest.mark.parametrize('persons', [0, 1, 2, 3, 7])
+@pytest.mark.parametrize('name', LOSSES)
+def test_loss_equals_its_formula(name, persons, seen):
+    loss_class, formula, *_ = LOSSES[name]
+    data = chosen(name, persons=persons, seen=seen)
+    assert loss_class()(**data).item() == pytest.approx(formula(**data), rel=1e-9, abs=1e-12)
 
 
-@EACH
-@pytest.mark.parametrize('persons', [0, 1, 7])
-def test_mixed_precision_gives_the_float32_loss(loss_class, formula, names, persons):
-    data = chosen(names, persons=persons)
-    expected = loss_class()(**data)
-    student = data['student'].clone().requires_grad_()
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        loss = loss_class()(**{**data, 'student': student})
-    loss.backward()
-    torch.testing.assert_close(loss.detach(), expected)
-    assert loss.dtype == torch.float32 and student.grad.isfinite().all()
-    halves = {name: value.bfloat16() if 'lut' not in name else value for name, value in data.items()}
-    assert loss_class()(**halves).isfinite()
+@pytest.mark.parametrize('name, settings', [(name, settings) for name in LOSSES for settings in LOSSES[name][3]],
+                         ids=lambda value: value if isinstance(value, str) else str(list(value.values())))
+def test_loss_follows_its_settings(name, settings):
+    loss_class, formula, *_ = LOSSES[name]
+    data = chosen(name, seen=(0, 3, 4))
+    assert loss_class(**settings)(**data).item() == pytest.approx(formula(**data, **settings), rel=1e-9)
+    assert loss_class(**settings)(**data).item() != pytest.approx(formula(**data), rel=1e-3)
 
 
-@EACH
-@pytest.mark.parametrize('persons', [0, 1])
-def test_few_persons_have_a_finite_gradient(loss_class, formula, names, persons):
-    data = chosen(names, persons=persons)
-    data['student'].requires_grad_()
-    loss = loss_class()(**data)
-    loss.backward()
-    assert loss.isfinite() and loss >= 0 and data['student'].grad.isfinite().all()
+@pytest.mark.parametrize('name', ['relation to LUT', 'response'])
+def test_identities_that_one_of_the_two_has_not_seen_are_left_out(name):
+    loss_class, data, seen = LOSSES[name][0], chosen(name, seen=(0, 1, 3)), [0, 3]
+    data['teacher_lut'][1] = 0
+    known = {key: value[seen] if 'lut' in key else value for key, value in data.items()}
+    torch.testing.assert_close(loss_class()(**data), loss_class()(**known))
 
 
-def test_relations_leave_out_identities_that_the_student_has_not_seen():
-    some, seen = case(seen=(0, 3)), [0, 3]
-    expected = RelationLoss()(some['student'], some['teacher'], some['student_lut'][seen], some['teacher_lut'][seen])
-    torch.testing.assert_close(RelationLoss()(**some), expected)
-
-
-def test_relations_to_an_empty_table_are_those_among_persons():
+def test_an_empty_table_leaves_the_relations_among_persons_and_no_responses():
     data = case(seen=())
+    data['student'].requires_grad_()
     torch.testing.assert_close(RelationLoss()(**data), RelationLoss()(data['student'], data['teacher']))
+    for symmetric in (False, True):
+        loss = ResponseLoss(symmetric=symmetric)(**data)
+        gradient, = torch.autograd.grad(loss, data['student'])
+        assert loss == 0 and not gradient.any()
 
 
 @pytest.mark.parametrize('loss_class', [RelationLoss, ResponseLoss])
@@ -169,8 +146,43 @@ def test_different_identities_are_refused_in_one_line_with_both_numbers(loss_cla
     assert '\n' not in str(error.value) and loss_class.__name__ in str(error.value)
 
 
+def test_embeddings_of_different_sizes_are_refused_in_one_line_with_both():
+    with pytest.raises(ValueError, match=r'^EmbeddingLoss: .*embed_dims=6.* 10') as error:
+        EmbeddingLoss()(unit(3, 6, 0), unit(3, 10, 1))
+    assert '\n' not in str(error.value)
+
+
 def test_unlabelled_persons_are_asked_too():
     """Every person counts, labelled or not: the loss takes no ids at all, and two more persons change its mean."""
     data = case()
     fewer = {name: value if 'lut' in name else value[:5] for name, value in data.items()}
     assert abs(ResponseLoss()(**data) - ResponseLoss()(**fewer)) > 1e-5
+
+
+def test_a_beta_of_two_makes_relations_a_squared_error():
+    data = chosen('relation')
+    student, teacher = (embeddings @ embeddings.T for embeddings in data.values())
+    expected = F.mse_loss(student, teacher, reduction='sum') / (7 * 6)
+    torch.testing.assert_close(RelationLoss(beta=2.0, loss_weight=4.0)(**data), expected)
+
+
+@pytest.mark.parametrize('persons', [3, 4, 7])
+def test_triplets_are_those_of_mmrazor_without_its_degenerate_ones(persons):
+    """AngleWiseRKD averages over all P^3 triplets; where two persons of the three are the same, both angles are."""
+    data = chosen('triplet relation', persons=persons)
+    proper = persons * (persons - 1) * (persons - 2)
+    torch.testing.assert_close(TripletRelationLoss(beta=1.0)(**data) * proper / persons**3, AngleWiseRKD(loss_weight=1.0)(
+        data['student'], data['teacher']))
+
+
+@pytest.mark.parametrize('distance', [0.0, 1e-12, 1e-6, 1e-3])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_persons_who_look_alike_do_not_make_gradients_without_bounds(distance, dtype):
+    """A cosine's slope is 1 / length of the difference, which ends at 1 / 0.01."""
+    data = chosen('triplet relation')
+    data['student'][3] = data['student'][2] + distance * unit(1, 6, 9)
+    student = data['student'].to(dtype).requires_grad_()
+    loss = TripletRelationLoss()(student, data['teacher'].to(dtype))
+    gradient, = torch.autograd.grad(loss, student)
+    assert loss.item() == pytest.approx(triplets(**data), rel=1e-4)
+    assert gradient.isfinite().all() and gradient.abs().max() < 100

@@ -22,6 +22,7 @@ BOXES = {
     'past the edge': boxes_of([[-6, -3, 9, 10]], [[24, 16, 50, 40]]),
     'thinner than a cell': boxes_of([[5, 5, 6, 20]], [[13, 2, 15, 3]]),
     'outside': boxes_of([[-20, -20, -4, -4]], [[4, 4, 12, 12]]),
+    'nothing else': boxes_of([[-5, -5, 50, 50]], [[0, 0, 32, 24], [4, 4, 12, 12]]),
 }
 EACH = pytest.mark.parametrize('boxes', BOXES.values(), ids=BOXES)
 
@@ -53,10 +54,11 @@ def formula(student, teacher, boxes, person_weight=1.0, background_weight=0.5, l
 
 
 @EACH
-def test_loss_equals_its_formula(boxes):
-    student, teacher = maps()
-    assert PersonFeatureLoss(STRIDE)(student, teacher, boxes).item() == pytest.approx(
-        formula(student, teacher, boxes), rel=1e-4)
+@pytest.mark.parametrize('dtype, precision', [(torch.float32, 1e-4), (torch.float64, 2e-5)])  # batch norm's eps is 1e-5
+def test_loss_equals_its_formula(boxes, dtype, precision):
+    student, teacher = (each.to(dtype) for each in maps())
+    loss = PersonFeatureLoss(STRIDE)(student, teacher, boxes)
+    assert loss.dtype == dtype and loss.item() == pytest.approx(formula(student, teacher, boxes), rel=precision)
 
 
 @pytest.mark.parametrize('kwargs', [dict(person_weight=0.0), dict(background_weight=0.0), dict(loss_weight=2.5),

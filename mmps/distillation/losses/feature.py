@@ -5,7 +5,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmps.distillation.losses.precision import full_precision
 from mmps.registry import MODELS
+
+
+def matched_maps(name: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Both (B, C, H, W), in float32 at least: a teacher's map of another (H, W) is averaged over the student's cells.
+
+    Raises:
+        ValueError: They differ in images or channels.
+    """
+    if student.shape[:2] != teacher.shape[:2]:
+        raise ValueError(f'{name}: student features {tuple(student.shape)} and teacher features {tuple(teacher.shape)} '
+                         'differ in images or channels; a connector must match their channels')
+    student, teacher = full_precision(student), full_precision(teacher)
+    return student, teacher if teacher.shape == student.shape else F.adaptive_avg_pool2d(teacher, student.shape[2:])
 
 
 def person_weights(boxes: Sequence[Tensor], size: tuple[int, int], stride: float) -> Tensor:
@@ -57,13 +71,9 @@ class PersonFeatureLoss(nn.Module):
 
         A teacher's map of another (H, W) is averaged over the student's cells.
         """
-        if student.shape[:2] != teacher.shape[:2]:
-            raise ValueError(f'PersonFeatureLoss: student features {tuple(student.shape)} and teacher features '
-                             f'{tuple(teacher.shape)} differ in images or channels; a connector must match their channels')
-        if student.shape != teacher.shape:
-            teacher = F.adaptive_avg_pool2d(teacher, student.shape[2:])
+        student, teacher = matched_maps('PersonFeatureLoss', student, teacher)
         with torch.autocast(student.device.type, enabled=False):
-            difference = (standardise(student) - standardise(teacher)).square().mean(1)
+            difference = F.mse_loss(standardise(student), standardise(teacher), reduction='none').mean(1)
             weights = person_weights(boxes, difference.shape[1:], self.stride)
             background = (weights == 0).to(difference)
             persons = (difference * weights).sum() / weights.sum().clamp(min=1e-6)
@@ -72,5 +82,5 @@ class PersonFeatureLoss(nn.Module):
 
 
 def standardise(feature: Tensor) -> Tensor:
-    """(B, C, H, W) -> the same in float32, every channel with mean 0 and variance 1 over the batch."""
-    return F.batch_norm(feature.float(), None, None, training=True)
+    """(B, C, H, W) -> the same, every channel with mean 0 and variance 1 over the batch."""
+    return F.batch_norm(feature, None, None, training=True)
