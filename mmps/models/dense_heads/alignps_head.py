@@ -179,6 +179,13 @@ class AlignPSHead(FCOSHead):
             detections = self.predict_by_feat(*outputs, reid_map, [whole] * len(reid_map))
         return [embeddings_of_best(*of_image) for of_image in zip(boxes, detections, at_centres, strict=True)]
 
+    def assess(self, feats: Sequence[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Person logits (P,) of given boxes, and the boxes (P, 4) that are regressed, both read at their centres."""
+        (logits, *_), (distances, *_), *_ = self(feats[:1])
+        values = sample_at_centres(torch.cat([logits, self._in_pixels(distances)], 1), boxes, self.strides[0])
+        flat = torch.cat(list(boxes))
+        return values[:, 0], self.bbox_coder.decode((flat[:, :2] + flat[:, 2:]) / 2, values[:, 1:])
+
     def describe(self, values: Tensor, learn: bool = False) -> Tensor:
         """(N, D) values of the re-id map -> embeddings (N, D), L2-normalised, float32.
 

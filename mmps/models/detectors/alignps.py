@@ -3,7 +3,7 @@ from mmdet.models.detectors import SingleStageDetector
 from mmdet.structures import SampleList
 from mmdet.utils import InstanceList
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmps.models.detectors.base import PersonSearchDetector
 from mmps.models.detectors.levels import check_strides, feature_levels
@@ -64,6 +64,13 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
     def memory(self) -> IdentityMemory:
         return (self.roi_head if self.with_roi_head else self.bbox_head).reid_loss.memory
 
+    @property
+    def dense_head(self) -> nn.Module:
+        return self.bbox_head
+
+    def look(self, feats: tuple[Tensor, ...]) -> tuple[list[Tensor], ...]:
+        return self.bbox_head(feats[:-1] if self.with_roi_head else feats)
+
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) -> the neck's levels, the finest first; and, with a RoI head, the backbone's map that it pools from."""
         levels = self.backbone(batch_inputs)
@@ -87,6 +94,9 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
     def embed_boxes(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
         return self.roi_head.embed(feats[-1:], boxes) if self.with_roi_head else self.bbox_head.embed(feats, boxes)
 
+    def assess(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        return self.bbox_head.assess(feats, boxes)
+
     def embed_beside_detections(self, feats: tuple[Tensor, ...], results: InstanceList, given: list[list[InstanceData]],
                                 boxes: list[list[Tensor]]) -> None:
         if self.with_roi_head:
@@ -100,5 +110,4 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
                 instances.embeddings = part
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None) -> tuple:
-        feats = self.extract_feat(batch_inputs)
-        return self.bbox_head(feats[:-1] if self.with_roi_head else feats)
+        return self.look(self.extract_feat(batch_inputs))

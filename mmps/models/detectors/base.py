@@ -4,7 +4,7 @@ import torch
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.utils import InstanceList
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmps.models.memory import IdentityMemory
 
@@ -20,6 +20,15 @@ class PersonSearchDetector:
     @abstractmethod
     def memory(self) -> IdentityMemory:
         """The identity memory."""
+
+    @property
+    @abstractmethod
+    def dense_head(self) -> nn.Module:
+        """The head that looks everywhere: the RPN of a two-stage detector."""
+
+    @abstractmethod
+    def look(self, feats: tuple[Tensor, ...]) -> tuple[list[Tensor], ...]:
+        """What the dense head returns for these features: first the person logits, (B, A, H_i, W_i) a level."""
 
     @abstractmethod
     def loss_from_feats(self, feats: tuple[Tensor, ...], batch_data_samples: SampleList) -> dict[str, Tensor]:
@@ -49,6 +58,18 @@ class PersonSearchDetector:
         """
         check_boxes(boxes, len(feats[0]))
         return self.embed_boxes(feats, boxes)
+
+    @abstractmethod
+    def assess(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """What the detector says of given boxes: is there a person, and where exactly? A distiller asks both models.
+
+        Args:
+            feats: What :meth:`extract_feat` returned.
+            boxes: One (N_i, 4) tensor an image, x1 y1 x2 y2 in input-image pixels; N_i may be 0.
+
+        Returns:
+            Person logits (P,) and refined boxes (P, 4), not clipped to the image; P the sum of N_i, image by image.
+        """
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """(B, 3, H, W) images and their samples -> named losses."""

@@ -2,7 +2,7 @@ from mmdet.models.detectors import TwoStageDetector
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.structures import SampleList
 from mmdet.utils import InstanceList
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmps.models.detectors.base import PersonSearchDetector
 from mmps.models.detectors.levels import check_extractor, check_strides, feature_levels
@@ -34,6 +34,13 @@ class TwoStagePersonSearch(PersonSearchDetector, TwoStageDetector):
     def memory(self) -> IdentityMemory:
         return self.roi_head.reid_loss.memory
 
+    @property
+    def dense_head(self) -> nn.Module:
+        return self.rpn_head
+
+    def look(self, feats: tuple[Tensor, ...]) -> tuple[list[Tensor], ...]:
+        return self.rpn_head(feats)
+
     def loss_from_feats(self, feats: tuple[Tensor, ...], batch_data_samples: SampleList) -> dict[str, Tensor]:
         proposal_cfg = self.train_cfg.get('rpn_proposal', self.test_cfg.rpn)
         # The only class is 0, as the RPN expects: the samples can be shared as they are.
@@ -47,3 +54,6 @@ class TwoStagePersonSearch(PersonSearchDetector, TwoStageDetector):
 
     def embed_boxes(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
         return self.roi_head.embed(feats, boxes)
+
+    def assess(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        return self.roi_head.assess(feats, boxes)

@@ -1,6 +1,7 @@
 """Shapes: R RoIs of a batch, N_i boxes of image i, D embedding size; boxes are in input-image pixels."""
 from dataclasses import dataclass
 
+import torch
 from mmcv.ops import nms
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.structures import SampleList
@@ -87,6 +88,11 @@ class NormAwareRoIHead(PersonSearchRoIHead):
         if self.confidence_weighted:
             embeddings = embeddings * scores[:, None]
         return InstanceData(bboxes=boxes, scores=scores, labels=kept.new_zeros(len(kept)), embeddings=embeddings)
+
+    def assess(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Person logits (P,), those of the embeddings' norms, and refined boxes (P, 4) of given boxes."""
+        outputs = self.describe(x, bbox2roi(boxes))
+        return outputs.logits, self.bbox_head.bbox_coder.decode(torch.cat(list(boxes)), outputs.deltas)
 
     def embed(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
         """The embeddings of given boxes: list of (N_i, D), L2-normalised. An image may have none."""

@@ -50,6 +50,10 @@ class PersonSearchRoIHead(StandardRoIHead):
             return torch.cat(self.embed(x, [sample.pos_priors for sample in samples]))
         return self.embedding_head(bbox_feats[positives(samples)])
 
+    def assess(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Person logits (P,) and refined boxes (P, 4) of given boxes."""
+        return assess_boxes(self, x, boxes)
+
     def embed(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
         """The embeddings of given boxes: list of (N_i, D). An image may have none."""
         extractor = self.reid_roi_extractor or self.bbox_roi_extractor
@@ -57,3 +61,11 @@ class PersonSearchRoIHead(StandardRoIHead):
         if self.with_shared_head:
             roi_feats = self.shared_head(roi_feats)
         return list(self.embedding_head(roi_feats).split([len(image_boxes) for image_boxes in boxes]))
+
+
+def assess_boxes(head: StandardRoIHead, x: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Person logits (P,) and refined boxes (P, 4) that MMDetection's box head gives for given boxes. Its softmax over person
+    and background is a sigmoid of their logits' difference."""
+    results = head._bbox_forward(x, bbox2roi(boxes))
+    person, background = results['cls_score'].unbind(1)
+    return person - background, head.bbox_head.bbox_coder.decode(torch.cat(list(boxes)), results['bbox_pred'])

@@ -5,6 +5,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmps.models.roi_heads.norm_aware_roi_head import decode
+from mmps.models.roi_heads.person_search_roi_head import assess_boxes
 from mmps.models.roi_heads.sampling import sample_rois
 from mmps.registry import MODELS
 
@@ -52,6 +53,10 @@ class SequentialRoIHead(BaseModule):
         found = self.first.predict(x, proposals, batch_data_samples)
         return self.second.refine(
             x, [each.bboxes for each in found], [each.scores for each in found], batch_data_samples)
+
+    def assess(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Person logits (P,) and refined boxes (P, 4) of given boxes: the first head's, which detects."""
+        return assess_boxes(self.first, x, boxes)
 
     def embed(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
         """The embeddings of given boxes: list of (N_i, D), L2-normalised. An image may have none."""
