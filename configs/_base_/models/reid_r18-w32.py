@@ -1,0 +1,8 @@
+# ResNet-18 at half its width on small crops, for two CPU cores; trained from scratch, with OIM as oim_r18-w8_fpn.py has it.
+_base_ = './reid_r50.py'
+model = dict(
+    crop_size=(96, 48),
+    reid=dict(
+        backbone=dict(depth=18, base_channels=32, init_cfg=dict(_delete_=True, type='Kaiming', layer='Conv2d')),
+        in_channels=256),
+    reid_loss=dict(queue_size=200, momentum=0.9, scale=16.0))

@@ -1,0 +1,4 @@
+_base_ = [
+    '../_base_/models/reid_r50.py', '../_base_/datasets/cuhk_sysu.py', '../_base_/schedules/schedule_20e.py',
+    '../_base_/default_runtime.py'
+]

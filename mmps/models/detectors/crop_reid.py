@@ -1,0 +1,130 @@
+"""A re-identification network on crops: the teacher of DKD. Shapes: N persons of a batch, C features, D embedding size."""
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from mmcv.ops import RoIAlign
+from mmdet.models.detectors import BaseDetector
+from mmdet.models.reid import FcModule
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox2roi
+from mmdet.utils import InstanceList
+from mmengine.model import BaseModule, ModuleDict, ModuleList
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmps.models.detectors.base import PersonSearchDetector, plain
+from mmps.models.embedding import RowNorm
+from mmps.models.memory import IdentityMemory
+from mmps.models.operators import guard_operators
+from mmps.registry import MODELS
+from mmps.structures import person_boxes
+
+
+@MODELS.register_module()
+class ReIDNetwork(BaseModule):
+    """A backbone, the mean over its last map, fully connected layers.
+
+    Its parts are called as those of MMDetection's re-id models (``BaseReID`` with ``LinearReIDHead``), but do without
+    MMPretrain, which those need. So a checkpoint of such a model loads into it, its classifier aside:
+    ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
+
+    Args:
+        backbone: Its last map is used.
+        in_channels: Of that map.
+        out_channels: C.
+        fc_channels: Widths of hidden layers, each followed by a batch norm and a ReLU.
+    """
+
+    def __init__(self,
+                 backbone: dict,
+                 in_channels: int,
+                 out_channels: int,
+                 fc_channels: Sequence[int] = (),
+                 init_cfg: dict | None = None):
+        super().__init__(init_cfg)
+        widths = [in_channels, *fc_channels]
+        self.out_channels = out_channels
+        self.backbone = MODELS.build(backbone)
+        self.head = ModuleDict(dict(
+            fcs=ModuleList(FcModule(*sizes, norm_cfg=dict(type='BN1d')) for sizes in pairwise(widths)),
+            fc_out=nn.Linear(widths[-1], out_channels)))
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """(N, 3, h, w) -> (N, C); N may be 0."""
+        features = self.backbone(crops)[-1].mean((2, 3))
+        for layer in self.head['fcs']:
+            features = layer(features)
+        return self.head['fc_out'](features)
+
+
+@MODELS.register_module()
+class CropReID(PersonSearchDetector, BaseDetector):
+    """A re-id network that looks at crops of the persons, the kind of teacher that DKD has (Zhang et al., AAAI 2021).
+
+    It trains and is tested on person-search data as a detector is, but detects nobody: its detections are the annotated
+    persons, with score 1, so that a test tells how well they would be found again behind a perfect detector. Its "features" are
+    the images; embedding a box cuts it out of them. What a crop has beyond the image is zero.
+
+    Args:
+        reid: Network from crops (N, 3, h, w) to features (N, D), e.g. :class:`ReIDNetwork`. They are standardised over persons
+            and L2-normalised here. Of one person, or nobody, in a training batch its batch norms use their running statistics.
+        reid_loss: Called with embeddings (N, D) and person_ids (N,); owns the identity memory as ``memory``.
+        crop_size: Height and width (h, w) in pixels.
+
+    Raises:
+        ValueError: Network and identity memory are of different embedding sizes.
+    """
+
+    dense_head = look = assess = None  # nothing here detects: a distiller that asks for it is told so
+
+    def __init__(self,
+                 reid: dict,
+                 reid_loss: dict,
+                 crop_size: Sequence[int] = (256, 128),
+                 data_preprocessor: dict | None = None,
+                 init_cfg: dict | None = None):
+        super().__init__(data_preprocessor, init_cfg)
+        self.crop = RoIAlign(tuple(crop_size), spatial_scale=1.0, sampling_ratio=0, aligned=True)
+        self.reid = MODELS.build(reid)
+        self.reid_loss = MODELS.build(reid_loss)
+        ours, theirs = getattr(self.reid, 'out_channels', None), self.memory.embed_dims
+        if ours not in (None, theirs):
+            raise ValueError(f'CropReID: reid has out_channels={ours}, reid_loss embed_dims={theirs}: they must agree')
+        self.norm = RowNorm(theirs)
+        guard_operators(self)
+
+    @property
+    def memory(self) -> IdentityMemory:
+        return self.reid_loss.memory
+
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor]:
+        """The images (B, 3, H, W), as they are."""
+        return batch_inputs,
+
+    def loss_from_feats(self, feats: tuple[Tensor, ...], batch_data_samples: SampleList) -> dict[str, Tensor]:
+        person_ids = torch.cat([sample.gt_instances.person_ids for sample in batch_data_samples])
+        self.reid.train(self.training and len(person_ids) > 1)
+        embeddings = torch.cat(self.embed_boxes(feats, person_boxes(batch_data_samples)))
+        return dict(loss_reid=self.reid_loss(embeddings, person_ids))
+
+    def embed_boxes(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
+        crops = self.crop(feats[0].float().contiguous(), bbox2roi(boxes))
+        embeddings = F.normalize(self.norm(self.reid(crops).float()))
+        return list(embeddings.split([len(of_image) for of_image in boxes]))
+
+    def detect(self, feats: tuple[Tensor, ...], batch_data_samples: SampleList) -> InstanceList:
+        """The annotated persons; of an image without annotations nobody."""
+        results = []
+        for sample in batch_data_samples:
+            annotated = sample.get('gt_instances', {})
+            boxes = plain(annotated.bboxes) if 'bboxes' in annotated else feats[0].new_zeros(0, 4)
+            boxes = boxes * boxes.new_tensor(sample.scale_factor).repeat(2)
+            results.append(InstanceData(bboxes=boxes, scores=boxes.new_ones(len(boxes)),
+                                        labels=boxes.new_zeros(len(boxes), dtype=torch.long)))
+        return results
+
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None) -> tuple[Tensor]:
+        """The features (B, D) of images that are crops."""
+        return self.reid(batch_inputs),
