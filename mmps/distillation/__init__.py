@@ -1,4 +1,5 @@
 from . import losses, recorders
 from .algorithm import PersonSearchDistill
+from .cache import CachedTeacher
 
-__all__ = ['PersonSearchDistill', 'losses', 'recorders']
+__all__ = ['CachedTeacher', 'PersonSearchDistill', 'losses', 'recorders']

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.bbox import HorizontalBoxes, bbox_overlaps
 
-from mmps.structures import jitter_boxes, person_boxes
+from mmps.structures import boxes_beside, jitter_boxes, person_boxes, with_area
 
 
 def test_persons_come_as_one_tensor_an_image(make_batch):
@@ -39,3 +39,25 @@ def test_the_given_boxes_are_not_changed():
     before = boxes.clone()
     jitter_boxes([boxes], 0.3)
     assert torch.equal(boxes, before)
+
+
+def test_boxes_beside_are_of_the_same_size_and_mostly_background():
+    torch.manual_seed(0)
+    boxes = torch.tensor([[10., 20, 50, 140], [0, 0, 2, 3]]).repeat(500, 1)
+    beside, none = boxes_beside([boxes, boxes[:0]])
+    assert beside.shape == boxes.shape and none.shape == (0, 4)
+    size = boxes[:, 2:] - boxes[:, :2]
+    torch.testing.assert_close(beside[:, 2:] - beside[:, :2], size)
+    sideways, upwards = ((beside - boxes)[:, :2] / size).T
+    assert 0.5 <= sideways.abs().min() < 0.55 and 1.45 < sideways.abs().max() <= 1.5
+    assert upwards.abs().max() <= 0.5 and upwards.min() < -0.45 and upwards.max() > 0.45
+    assert (sideways > 0).float().mean() == pytest.approx(0.5, abs=0.05)
+    overlaps = bbox_overlaps(beside, boxes, is_aligned=True)
+    assert overlaps.max() <= 1 / 3 and (overlaps == 0).float().mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_box_without_an_area_gets_a_pixel_and_others_stay():
+    boxes = torch.tensor([[4., 6, 24, 58], [4, 6, 4, 58], [4, 6, 2, 1], [4, 6, 4.5, 7], [-3, -9, -2, -1]])
+    expected = torch.tensor([[4., 6, 24, 58], [4, 6, 5, 58], [4, 6, 5, 7], [4, 6, 5, 7], [-3, -9, -2, -1]])
+    assert torch.equal(with_area(boxes), expected)
+    assert with_area(boxes[:0]).shape == (0, 4)

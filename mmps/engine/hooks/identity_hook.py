@@ -10,11 +10,11 @@ class IdentityHook(Hook):
     """Gives the identity memory one row for each identity of the training set, before weights are loaded.
 
     So a model config names no number that belongs to a data set. A number that it does name must agree, and so must the
-    teacher's where there is one.
+    teacher's where there is one; a teacher that knows its training set (it has ``check``) is asked whether this is it.
 
     Raises:
-        ValueError: The data set has no identities, or another number of them than the model, its teacher or the checkpoint
-            that it resumes from.
+        ValueError: The data set has no identities, another number of them than the model, its teacher or the checkpoint that
+            it resumes from, or is not the teacher's.
     """
 
     priority = 'VERY_HIGH'
@@ -33,7 +33,10 @@ class IdentityHook(Hook):
             memory.resize(num_persons)
         elif memory.num_persons != num_persons:
             raise ValueError(f'the model has num_persons={memory.num_persons}, the training set {name} has {num_persons}')
-        teacher = getattr(getattr(model, 'teacher', None), 'memory', None)
+        teacher = getattr(model, 'teacher', None)
+        if hasattr(teacher, 'check'):
+            teacher.check(dataset)
+        teacher = getattr(teacher, 'memory', None)
         if teacher is not None and teacher.num_persons == 0:
             raise ValueError('the teacher has no identities: name its checkpoint as model.teacher_ckpt')
         if teacher is not None and teacher.num_persons != num_persons:

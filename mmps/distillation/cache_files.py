@@ -1,0 +1,187 @@
+"""A teacher's person embeddings in a folder, written once and read through a memory map: no teacher runs in training.
+
+Shapes: M images, P persons of all images, an image's persons one after the other, N_i of image i; J jitters, I identities,
+D embedding size; of the 2 flips the first is the image as it is, the second its mirror image. The folder holds header.json
+(:class:`Header`), which is written last, and an .npy file without pickle for each of
+
+    image_ids   (M,) int64            img_id of each image
+    offsets     (M + 1,) int64        where each image's persons begin
+    movements   (J, P, 4) float32     how far the edges of each box move, as a part of its width (x) or height (y), in the
+                                      image as it is; all J are drawn, none is the unmoved box, unless box_jitter is 0
+    embeddings  (2, J, P, D) float32
+    done        (M,) bool             the images whose embeddings are there
+    lut         (I, D) float32        the teacher's lookup table
+"""
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+FORMAT = 'mmps teacher cache 1'
+MAPPED = ('movements', 'embeddings')
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a cache is of.
+
+    Attributes:
+        data: :func:`~mmps.datasets.fingerprint.fingerprint` of the training set.
+        transforms: :func:`~mmps.datasets.fingerprint.repeatable_settings` of its pipeline.
+        weights: :func:`~mmps.models.checkpoint.weights_fingerprint` of the teacher's checkpoint.
+        normalisation: The teacher's images: mean, std, channel order; and the padding of an image alone.
+        box_jitter: How far an edge may move, as a part of the box's width or height.
+        seed: The movements were drawn with it.
+        images, boxes, jitters, identities, embed_dims: M, P, J, I, D.
+        teacher, config: What the teacher is called, and the config that it was taken from.
+    """
+    format: str
+    data: str
+    transforms: list[str]
+    weights: str
+    normalisation: dict
+    box_jitter: float
+    seed: int
+    images: int
+    boxes: int
+    jitters: int
+    identities: int
+    embed_dims: int
+    teacher: str
+    config: str
+
+    def layout(self) -> dict[str, tuple[str, tuple]]:
+        """dtype and shape of each array."""
+        return {'image_ids': ('int64', (self.images,)),
+                'offsets': ('int64', (self.images + 1,)),
+                'movements': ('float32', (self.jitters, self.boxes, 4)),
+                'embeddings': ('float32', (2, self.jitters, self.boxes, self.embed_dims)),
+                'done': ('bool', (self.images,)),
+                'lut': ('float32', (self.identities, self.embed_dims))}
+
+
+def command(path: Path, header: Header | None = None) -> str:
+    """The command line that writes a cache."""
+    config, options = 'DISTILLED_CONFIG', ''
+    if header is not None:
+        config, options = header.config, f' --jitters {header.jitters} --seed {header.seed}'
+    return f'python tools/cache_teacher.py {config} --out {path}{options}'
+
+
+class TeacherCache:
+    """An open cache; its arrays are attributes, those in ``MAPPED`` as memory maps that cannot be written.
+
+    Raises:
+        FileNotFoundError: A file of it is missing.
+        ValueError: A file of it is damaged, truncated or of another version.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.command = command(self.path)
+        self.header = self._read_header()
+        for name, (dtype, shape) in self.header.layout().items():
+            file = self.path / f'{name}.npy'
+            try:
+                array = np.load(file, mmap_mode='r' if name in MAPPED else None, allow_pickle=False)
+            except (ValueError, EOFError) as error:
+                raise ValueError(f'{file}: damaged or truncated, expected {dtype} {shape}; {self.advice}') from error
+            if (array.dtype, array.shape) != (np.dtype(dtype), shape):
+                raise ValueError(f'{file}: found {array.dtype} {array.shape}, expected {dtype} {shape}; {self.advice}')
+            setattr(self, name, np.asarray(array))
+        self._positions = {img_id: position for position, img_id in enumerate(self.image_ids.tolist())}
+
+    def _read_header(self) -> Header:
+        file = self.path / 'header.json'
+        if not file.is_file():
+            raise FileNotFoundError(f'{file}: no such file, expected a teacher cache; write it with: {self.command}')
+        try:
+            header = Header(**json.loads(file.read_text()))
+        except (ValueError, TypeError) as error:  # no JSON, or other entries
+            raise ValueError(f'{file}: expected the header of a teacher cache ({error}); {self.advice}') from error
+        if header.format != FORMAT:
+            raise ValueError(f'{file}: found format {header.format!r}, expected {FORMAT!r}; {self.advice}')
+        self.command = command(self.path, header)
+        return header
+
+    @property
+    def advice(self) -> str:
+        return f'remove {self.path} and write it anew with: {self.command}'
+
+    def require(self, **expected) -> None:
+        """Raises ValueError if the header has another value for one of the names."""
+        for name, value in expected.items():
+            found = getattr(self.header, name)
+            if found != value:
+                raise ValueError(f'{self.path}: stale teacher cache, its {name} differ: found {found}, expected {value}; '
+                                 f'{self.advice}')
+
+    def require_complete(self) -> None:
+        """Raises ValueError if an image is missing."""
+        if not self.done.all():
+            raise ValueError(f'{self.path}: partial teacher cache: found {np.count_nonzero(self.done)} images, expected '
+                             f'{len(self.done)}; go on with: {self.command}')
+
+    def persons(self, img_id: int) -> slice:
+        """Where the persons of an image are; raises ValueError for an image that is not in the cache."""
+        position = self._positions.get(img_id)
+        if position is None:
+            raise ValueError(f'{self.path}: has no image with img_id {img_id}; {self.advice}')
+        return slice(*self.offsets[position:position + 2].tolist())
+
+
+def create_cache(path: Path, header: Header, **arrays: np.ndarray) -> None:
+    """Makes a cache without embeddings.
+
+    Args:
+        path: Its folder: a new one, or one that a former call has not finished.
+        arrays: All but the embeddings.
+
+    Raises:
+        OSError: The disk has no room for it, say.
+        ValueError: The folder holds something else.
+    """
+    layout, draft = header.layout(), path / 'header.tmp'
+    path.mkdir(parents=True, exist_ok=True)
+    others = {file.name for file in path.iterdir()} - {draft.name, *(f'{name}.npy' for name in layout)}
+    if others:
+        raise ValueError(f'{path}: expected a new folder or a teacher cache, found {min(others)} in it')
+    for name, (dtype, shape) in layout.items():
+        file = path / f'{name}.npy'
+        if name in arrays:
+            np.save(file, arrays[name].astype(dtype), allow_pickle=False)
+        else:
+            np.lib.format.open_memmap(file, mode='w+', dtype=dtype, shape=shape)
+        _reserve(file)
+    draft.write_text(json.dumps(asdict(header), indent=1) + '\n')
+    os.replace(draft, path / 'header.json')
+
+
+def _reserve(file: Path) -> None:
+    """Takes a file's room on the disk now: a process whose memory map finds none later just dies."""
+    with open(file, 'r+b') as opened:
+        if hasattr(os, 'posix_fallocate'):
+            try:
+                os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+            except OSError as error:
+                raise OSError(error.errno, os.strerror(error.errno), str(file)) from error
+        os.fsync(opened.fileno())
+
+
+class CacheWriter:
+    """Fills a cache image by image. An image counts as done once its embeddings are on the disk, so that a writer that is
+    killed leaves a cache that another goes on with."""
+
+    def __init__(self, cache: TeacherCache):
+        self.offsets = cache.offsets
+        self.embeddings, self.done = (
+            np.load(cache.path / f'{name}.npy', mmap_mode='r+', allow_pickle=False) for name in ('embeddings', 'done'))
+
+    def write(self, position: int, embeddings: np.ndarray) -> None:
+        """Takes the embeddings (2, J, N_i, D) of the image at ``position`` in the cache's order."""
+        self.embeddings[:, :, self.offsets[position]:self.offsets[position + 1]] = embeddings
+        self.embeddings.flush()
+        self.done[position] = True
+        self.done.flush()
