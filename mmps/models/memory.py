@@ -58,6 +58,7 @@ class IdentityMemory(nn.Module):
         self.momentum = momentum
         self.normalise = normalise
         self.queue_dims = queue_dims
+        self.fixed = False
         self.companions: list[IdentityMemory] = []  # further memories of the same identities: they open with this one
         self.register_buffer('lut', torch.zeros(num_persons, embed_dims))
         self.register_buffer('queue', torch.zeros(queue_size, embed_dims))
@@ -78,6 +79,21 @@ class IdentityMemory(nn.Module):
             if companion.num_persons == 0:
                 companion.resize(num_persons)
 
+    @torch.no_grad()
+    def fix(self, table: Tensor) -> None:
+        """The LUT takes the rows of ``table`` (I, D) and keeps them: from now on updates change the queue only.
+
+        A state dict does not say that the LUT is fixed, and one that is loaded replaces its rows. Companions go on learning.
+
+        Raises:
+            ValueError: The table is not of the LUT's shape.
+        """
+        if table.shape != self.lut.shape:
+            raise ValueError(f'the identity memory cannot be fixed to a table of shape {tuple(table.shape)}: '
+                             f'its own has {tuple(self.lut.shape)}')
+        self.lut.copy_(table)
+        self.fixed = True
+
     def rows(self) -> Tensor:
         """(I + Q, D): what an embedding is compared with, as it is now; later updates do not change it."""
         return torch.cat([self.lut, self.queue])
@@ -87,7 +103,8 @@ class IdentityMemory(nn.Module):
         """Takes in a batch, in its order, ranks one after the other; all ranks end with the same memory.
 
         LUT[id] <- normalise(m * LUT[id] + (1 - m) * e) for a labelled person; an unlabelled one is written to the queue.
-        ``normalise=False`` leaves the row as the mean makes it, ``queue_dims`` writes the first channels only.
+        ``normalise=False`` leaves the row as the mean makes it, ``queue_dims`` writes the first channels only. After
+        :meth:`fix` a labelled person changes nothing.
 
         Args:
             embeddings: (N, D), L2-normalised. May be empty. Every rank must call it.
@@ -97,7 +114,7 @@ class IdentityMemory(nn.Module):
         by_identity = person_ids.argsort(stable=True)  # keeps the batch's order within an identity, -1 first
         num_unlabelled = int((person_ids < 0).sum())
         self._update_queue(embeddings, by_identity[:num_unlabelled])
-        if num_unlabelled < len(person_ids):
+        if num_unlabelled < len(person_ids) and not self.fixed:
             self._update_lut(embeddings, by_identity[num_unlabelled:], person_ids)
 
     def _update_lut(self, embeddings: Tensor, labelled: Tensor, person_ids: Tensor) -> None:
@@ -142,4 +159,4 @@ class IdentityMemory(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
-        return f'num_persons={self.num_persons}, queue_size={len(self.queue)}, momentum={self.momentum}'
+        return f'num_persons={self.num_persons}, queue_size={len(self.queue)}, momentum={self.momentum}, fixed={self.fixed}'

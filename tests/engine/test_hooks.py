@@ -1,16 +1,22 @@
 """The hooks that keep a training honest."""
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.runner import BaseLoop
+from mmengine.runner.priority import get_priority
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mmps.engine.hooks import IdentityHook, StopOnInvalidLossHook
+from mmps.datasets.cuhk_sysu import CUHKSYSU
+from mmps.datasets.fingerprint import fingerprint
+from mmps.distillation.lookup_table import Header, save_lookup_table
+from mmps.engine.hooks import IdentityHook, LookupTableHook, StopOnInvalidLossHook
 from mmps.models import IdentityMemory
 
 
@@ -37,6 +43,13 @@ def model_with(num_persons, teacher=None):
     return model
 
 
+def wrapped(model):
+    wrapper = MMDistributedDataParallel.__new__(MMDistributedDataParallel)
+    nn.Module.__init__(wrapper)
+    wrapper.module = model
+    return wrapper
+
+
 def runner_with(model, **metainfo):
     loop = Loop(None, DataLoader(Persons(metainfo)))
     return SimpleNamespace(_train_loop=loop, train_loop=loop, model=model, logger=MMLogger.get_instance('hooks'))
@@ -55,11 +68,8 @@ def test_a_memory_of_the_right_size_is_left_alone():
     assert model.memory.lut.eq(1).all()
 
 
-def test_a_wrapped_model_is_sized_too(monkeypatch):
-    from mmengine.model import MMDistributedDataParallel
-    wrapper = MMDistributedDataParallel.__new__(MMDistributedDataParallel)
-    nn.Module.__init__(wrapper)
-    wrapper.module = model_with(0)
+def test_a_wrapped_model_is_sized_too():
+    wrapper = wrapped(model_with(0))
     IdentityHook().before_run(runner_with(wrapper, num_persons=7))
     assert wrapper.module.memory.num_persons == 7
 
@@ -118,7 +128,6 @@ def test_the_default_runtime_has_both_and_checks_before_it_saves(repository, mmp
     hooks = [ROOT_HOOKS.build(hook) for hook in cfg.custom_hooks]
     assert {type(hook) for hook in hooks} == {IdentityHook, StopOnInvalidLossHook}
     from mmengine.hooks import CheckpointHook
-    from mmengine.runner.priority import get_priority
     assert all(get_priority(hook.priority) < get_priority(CheckpointHook.priority) for hook in hooks)
 
 
@@ -149,3 +158,90 @@ def test_a_training_that_starts_from_another_data_sets_weights_keeps_its_own_mem
 def test_resuming_from_another_data_sets_checkpoint_is_refused_with_both_numbers():
     with pytest.raises(ValueError, match=r'9 identities, the training set 7.*another data set'):
         load(9, 7, resume=True)
+
+
+@pytest.fixture
+def training(repository, load_script, tmp_path, monkeypatch):
+    """training(model) -> its runner on a small training set of 2 identities."""
+    monkeypatch.setenv('MMPS_CACHE', str(tmp_path / 'cache'))
+    load_script(repository / 'tests/datasets/small_datasets.py').write_cuhk_sysu(tmp_path / 'data')
+    dataset = CUHKSYSU(data_root=str(tmp_path / 'data'), pipeline=[])
+
+    def make(model):
+        loop = Loop(None, DataLoader(dataset))
+        return SimpleNamespace(_train_loop=loop, train_loop=loop, model=model, logger=MMLogger.get_instance('hooks'),
+                               _resume=False)
+    return make
+
+
+@pytest.fixture
+def table(training, tmp_path):
+    """A lookup table for it: the file's path, its header and its rows, of 8 numbers."""
+    rows = torch.nn.functional.normalize(torch.randn(2, 8, generator=torch.Generator().manual_seed(0)))
+    data = fingerprint(training(None).train_loop.dataloader.dataset)
+    header = Header(dataset='CUHKSYSU', data=data, num_persons=2, dims=8, teacher='teacher.py', weights='ab')
+    save_lookup_table(tmp_path / 'table.npz', header, rows)
+    return str(tmp_path / 'table.npz'), header, rows
+
+
+@pytest.mark.parametrize('wrap', [lambda model: model, wrapped], ids=['plain', 'wrapped'])
+def test_a_lookup_table_is_fixed_once_the_data_set_has_sized_the_memory(training, table, wrap):
+    model = model_with(0, teacher=2)  # as under distillation: `memory` is the student's
+    runner = training(wrap(model))
+    for hook in sorted([LookupTableHook(table[0]), IdentityHook()], key=lambda hook: get_priority(hook.priority)):
+        hook.before_run(runner)
+    assert torch.equal(model.memory.lut, table[2]) and model.memory.fixed
+    assert not model.teacher.memory.lut.any() and not model.teacher.memory.fixed
+
+
+def test_of_two_memories_only_that_of_the_searched_embeddings_is_fixed(training, table, tmp_path, build_detector):
+    detector = build_detector('alignps-roi', num_persons=2)
+    save_lookup_table(tmp_path / 'wide.npz', replace(table[1], dims=16), torch.ones(2, 16))
+    LookupTableHook(str(tmp_path / 'wide.npz')).before_run(training(detector))
+    assert detector.roi_head.reid_loss.memory.fixed and not detector.bbox_head.reid_loss.memory.fixed
+
+
+@pytest.mark.parametrize('changes, words', [
+    (dict(dataset='PRW'), ['training set', 'PRW', 'CUHKSYSU']),
+    (dict(num_persons=3), ['number of identities', ' 3', ' 2']),
+    (dict(dims=16), ['embedding size', ' 16', ' 8']),
+    (dict(data='0123456789abcdef' * 4), ['fingerprint of the training set', '0123456789abcdef']),
+], ids=['data set', 'identities', 'dims', 'annotations'])
+def test_a_table_that_does_not_fit_is_refused_in_one_line_with_both_sides(training, table, tmp_path, changes, words):
+    header = replace(table[1], **changes)
+    path = str(tmp_path / 'other.npz')
+    save_lookup_table(path, header, torch.ones(header.num_persons, header.dims))
+    model = model_with(2)
+    with pytest.raises(ValueError) as error:
+        LookupTableHook(path).before_run(training(model))
+    message = str(error.value)
+    assert message.startswith(f'{path}: ') and all(word in message for word in words) and '\n' not in message
+    assert f'python tools/export_lookup_table.py CONFIG CHECKPOINT --out {path} --dims 8 ' in message
+    assert not model.memory.fixed
+
+
+def test_a_test_needs_no_lookup_table():
+    model = model_with(2)
+    LookupTableHook('nothing.npz').before_run(SimpleNamespace(_train_loop=dict(type='EpochBasedTrainLoop'), model=model))
+    assert not model.memory.fixed
+
+
+def test_a_missing_lookup_table_is_named(training):
+    with pytest.raises(FileNotFoundError, match=r'nothing\.npz'):
+        LookupTableHook('nothing.npz').before_run(training(model_with(2)))
+
+
+@pytest.mark.parametrize('resume', [False, True])
+def test_other_rows_that_a_checkpoint_brings_are_replaced_unless_it_is_to_be_resumed(training, table, resume):
+    model, hook = model_with(2), LookupTableHook(table[0])
+    runner = training(model)
+    hook.before_run(runner)
+    runner._resume = resume
+    hook.before_train(runner)  # what is loaded is the same table, or nothing
+    model.memory.load_state_dict(model_with(2).memory.state_dict())
+    if resume:
+        with pytest.raises(ValueError, match=r'resume from was trained with another lookup table than .*table\.npz$'):
+            hook.before_train(runner)
+    else:
+        hook.before_train(runner)
+        assert torch.equal(model.memory.lut, table[2]) and model.memory.fixed

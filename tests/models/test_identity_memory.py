@@ -209,3 +209,40 @@ def test_copies_are_apart():
 def test_an_unknown_identity_is_refused():
     with pytest.raises(IndexError):
         memory_with(5).update(F.normalize(torch.randn(1, 8)), torch.tensor([5]))
+
+
+def test_a_fixed_table_stays_while_the_queue_goes_on():
+    memory, free, table = memory_with(), memory_with(), F.normalize(torch.randn(5, 8))
+    held = memory.lut
+    memory.fix(table)
+    for step in range(3):
+        for each in (memory, free):
+            each.update(*persons(10, 5, step))
+    assert memory.lut is held and torch.equal(held, table) and not torch.equal(free.lut, table)
+    assert torch.equal(memory.queue, free.queue) and torch.equal(memory.queue_position, free.queue_position)
+
+
+def test_a_fixed_memory_still_hears_of_the_other_ranks(monkeypatch):
+    memory = memory_with()
+    memory.fix(memory.lut.clone())
+    others = F.normalize(torch.randn(2, 8)), torch.tensor([3, -1])
+    monkeypatch.setattr('mmps.models.memory.gather_persons',
+                        lambda *own: [torch.cat(each) for each in zip(own, others, strict=True)])
+    memory.update(*persons(0, 5))
+    assert memory.queue_position == 1 and torch.equal(memory.queue[0], others[0][1])
+
+
+def test_a_fixed_table_is_a_copy_and_companions_learn_on():
+    memory, companion, table = memory_with(), memory_with(), torch.ones(5, 8)
+    memory.companions.append(companion)
+    memory.fix(table)
+    table.zero_()
+    assert memory.lut.eq(1).all() and not companion.fixed
+
+
+@pytest.mark.parametrize('shape', [(4, 8), (5, 6)])
+def test_a_table_of_another_shape_is_refused(shape):
+    memory = memory_with()
+    with pytest.raises(ValueError, match=rf'table of shape \({shape[0]}, {shape[1]}\): its own has \(5, 8\)$'):
+        memory.fix(torch.zeros(shape))
+    assert not memory.fixed
