@@ -1,19 +1,38 @@
 """Every published config is what its name says, and builds."""
+import copy
 import re
+from functools import cache
+from math import ceil
 from pathlib import Path
 
 import pytest
+import yaml
 from mmengine.config import Config
 from mmengine.dataset import Compose
 
+from mmps.apis.matrix import Method, Network, compose
 from mmps.distillation.losses.feature import PersonFeatureLoss
 from mmps.registry import DATASETS, METRICS, MODELS
 
 FOLDER = Path(__file__).parents[1] / 'configs'
 CONFIGS = sorted(path for path in FOLDER.glob('*/*.py') if path.parent.name != '_base_')
 EACH = pytest.mark.parametrize('path', CONFIGS, ids=[path.stem for path in CONFIGS])
-# PRW's pairs compare the same maps as CUHK-SYSU's.
-PAIRS = [path for path in CONFIGS if path.parent.name == 'gdps' and not path.stem.endswith('_prw')]
+SMALL = [path for path in CONFIGS if path.stem.endswith('_synthps-mini')]
+TAUGHT = [path for path in CONFIGS if '/_base_/distillers/' in path.read_text() or path.stem.startswith('munjal-lut_')]
+# Of each kind of pair one: maps of the same strides; one map of the teacher, and the level of its stride, or a coarser one.
+PAIRS = [path for path in CONFIGS if path.stem.startswith('gdps_') and (path in SMALL or path.stem in (
+    'gdps_alignps-r50-dcn_oim-r18_20e_cuhk-sysu', 'gdps_seqnet-r50_alignps-r18_24e_cuhk-sysu',
+    'gdps_seqnet-r50_seqnet-r18_20e_cuhk-sysu'))]
+
+
+def networks(path):
+    return path.stem.split('_')[1:-1] if path in TAUGHT else [path.stem]
+
+
+# Methods differ in the distiller, which the small ones build: real teachers and students are built once, for GDPS if it can be.
+REAL = {tuple(networks(path)): path for path in sorted(set(CONFIGS) - set(SMALL), key=lambda path: (
+    path.parent.name == 'gdps', path))}
+BUILT = sorted({*SMALL, *REAL.values()} - set(PAIRS))
 # The end of a config's name, and the class that reads it.
 DATA = {'cuhk-sysu': 'CUHKSYSU', 'prw': 'PRW', 'mot': 'MOTChallenge', 'mot17-mini': 'MOTChallenge',
         'synthps-mini': 'CUHKSYSU'}
@@ -21,17 +40,23 @@ STEPS = {'e': 1, 'k': 1000, 'it': 1}
 
 
 def test_there_are_configs():
-    assert {path.parent.name for path in CONFIGS} >= {'oim', 'nae', 'seqnet', 'alignps', 'gdps'}
+    assert {path.parent.name for path in CONFIGS} == {'oim', 'nae', 'seqnet', 'alignps', 'reid', 'gdps', 'munjal', 'dkd',
+                                                      'ddps', 'hkd', 'pkd', 'fgd', 'mgd', 'cwd'}
 
 
-@EACH
+@cache
+def read(path):
+    return Config.fromfile(path)
+
+
+@pytest.mark.parametrize('path', BUILT, ids=[path.stem for path in BUILT])
 def test_model_builds(path, mmps_scope):
     model = build(path)
     assert hasattr(getattr(model, 'student', model), 'embed')
 
 
 def build(path):
-    cfg = Config.fromfile(path).model
+    cfg = copy.deepcopy(read(path).model)
     if 'teacher_ckpt' in cfg:
         cfg.teacher_ckpt = None
     return MODELS.build(cfg)
@@ -49,14 +74,14 @@ def test_compared_maps_have_the_stride_that_their_loss_is_told(path, mmps_scope,
     for memory in (model.memory, model.teacher.memory):
         memory.resize(4)
     losses = model.loss(*make_batch([[3, -1], [2]]))
-    assert compared and all(losses[f'distill.{name}'].isfinite() for name in model.distiller.distill_losses)
+    assert compared and all(losses[f'distill.loss_{name}'].isfinite() for name in ('feature', 'relation', 'response'))
     for stride, ours, theirs in compared:
-        assert ours == theirs and (ours[2] * stride, ours[3] * stride) == (64, 96)
+        assert ours == theirs and tuple(ours[2:]) == (ceil(64 / stride), ceil(96 / stride))
 
 
 @EACH
 def test_data_sets_and_metric_exist(path, mmps_scope):
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         assert DATASETS.get(loader.dataset.type).__module__.startswith('mmps.')
         Compose(loader.dataset.pipeline)
@@ -69,25 +94,81 @@ def test_data_sets_and_metric_exist(path, mmps_scope):
 
 @EACH
 def test_name_says_what_it_is(path):
-    cfg = Config.fromfile(path)
-    distils = cfg.model.type == 'PersonSearchDistill'
-    parts = path.stem.split('_')
-    assert len(parts) == (5 if distils else 4), '{method}_{teacher}_{student}_{schedule}_{dataset} or {model}_{backbone}_...'
-    assert parts[0] == path.parent.name
+    cfg = read(path)
+    method, *networks, schedule, data = parts = path.stem.split('_')
+    assert len(networks) == (2 if path in TAUGHT and method != 'hkd' else 1), (
+        '{method}_{teacher}_{student}_{schedule}_{dataset}, {method}_{student}_... or {model}_{backbone}_...')
+    assert method.split('-')[0] == path.parent.name
     assert all(re.fullmatch(r'[a-z0-9]+(-[a-z0-9]+)*', part) for part in parts)
-    assert cfg.train_dataloader.dataset.type == DATA[parts[-1]]
-    count, unit = re.fullmatch(r'(\d+)(e|k|it)', parts[-2]).groups()
+    assert cfg.train_dataloader.dataset.type == DATA[data]
+    count, unit = re.fullmatch(r'(\d+)(e|k|it)', schedule).groups()
     assert cfg.train_cfg['max_epochs' if unit == 'e' else 'max_iters'] == int(count) * STEPS[unit]
-    if distils:
-        assert parts[1] in cfg.model.teacher_ckpt.replace('_', '-')
-        teacher = FOLDER / cfg.model.teacher.cfg_path.removeprefix('mmps::')
-        assert cfg.model.teacher_ckpt == f'work_dirs/{teacher.stem}/epoch_{Config.fromfile(teacher).max_epochs}.pth'
-        assert teacher.stem.endswith(f'_{parts[-1]}')
+    assert (cfg.model.type == 'PersonSearchDistill') == (path in TAUGHT and method != 'munjal-lut')
+    if len(networks) == 2:
+        teacher = teacher_of(path)
+        assert networks[0] in teacher.stem.replace('_', '-') and teacher.stem.endswith(f'_{data}')
+
+
+def last_checkpoint(config):
+    return f'work_dirs/{config.stem}/epoch_{read(config).max_epochs}.pth'
+
+
+def teacher_of(path):
+    """The config of the teacher that a config names."""
+    if path.stem.startswith('munjal-lut_'):
+        folder, = Path(read(path).custom_hooks[-1].path).parent.relative_to('work_dirs').parts
+        return FOLDER / folder.split('_')[0] / f'{folder}.py'
+    return FOLDER / read(path).model.teacher.cfg_path.removeprefix('mmps::')
+
+
+@pytest.mark.parametrize('path', TAUGHT, ids=[path.stem for path in TAUGHT])
+def test_a_taught_student_is_what_a_benchmark_makes_of_student_method_and_teacher(path):
+    method, *_, student, schedule, data = path.stem.split('_')
+    bases = re.findall(r"'\.\./(\S+)\.py'", path.read_text())
+    assert bases[1:] == ([] if method == 'munjal-lut' else [f'_base_/distillers/{method}'])
+    base = FOLDER / f'{bases[0]}.py'
+    assert student in base.stem.replace('_', '-') and base.stem.endswith(f'_{schedule}_{data}')
+    cfg, plain = read(path), read(base)
+    distil, teacher, checkpoint, table = None, None, None, None
+    if method == 'munjal-lut':
+        table = cfg.custom_hooks[-1].path
+    else:
+        distil = read(FOLDER / f'{bases[1]}.py').distil
+    if method not in ('munjal-lut', 'hkd'):
+        teacher = Network('teacher', read(teacher_of(path)))
+        checkpoint = last_checkpoint(teacher_of(path))
+    way = Method(method, distil, (), table is not None, None, {}, 1)
+    expected = compose(Network('student', plain), way, teacher, checkpoint, table, plain.randomness.seed)
+    if teacher:
+        expected.model.teacher = dict(cfg_path=f'mmps::{teacher_of(path).relative_to(FOLDER)}', pretrained=False)
+    assert {key: cfg.get(key) for key in expected} == expected.to_dict()
+    assert cfg.keys() - expected.keys() <= (read(FOLDER / f'{bases[1]}.py').keys() if distil else set())
+
+
+@pytest.mark.parametrize('path', [path for path in TAUGHT if path.stem.startswith('munjal-lut_')], ids=lambda path: path.stem)
+def test_a_fixed_table_is_the_teachers_in_the_students_size(path):
+    size, = set(re.findall(r"'reid_loss': .*?'embed_dims': (\d+)", str(read(path).model.to_dict())))
+    teacher, table = teacher_of(path), read(path).custom_hooks[-1].path
+    assert table == f'work_dirs/{teacher.stem}/lookup_table_{size}.npz'
+    command = ' '.join(path.read_text().split('_base_')[0].replace('#', '').replace('\\\n', '').split())
+    assert command == ('The table is written by python tools/export_lookup_table.py '
+                       f'configs/{teacher.relative_to(FOLDER)} {last_checkpoint(teacher)} --dims {size} --out {table}')
+
+
+@pytest.mark.parametrize('folder', sorted({path.parent for path in CONFIGS}), ids=lambda folder: folder.name)
+def test_every_config_is_indexed_and_every_folder_explained(folder):
+    assert f'configs/{folder.name}/metafile.yml' in yaml.safe_load((FOLDER.parent / 'model-index.yml').read_text())['Import']
+    index = yaml.safe_load((folder / 'metafile.yml').read_text())
+    assert sorted(model['Name'] for model in index['Models']) == [path.stem for path in CONFIGS if path.parent == folder]
+    for model in index['Models']:
+        assert model['Config'] == f'configs/{folder.name}/{model["Name"]}.py'
+        assert model['In Collection'] == index['Collections'][0]['Name']
+    assert index['Collections'][0]['README'] == f'configs/{folder.name}/README.md' and (folder / 'README.md').is_file()
 
 
 @EACH
 def test_runtime_is_mmpss(path):
-    cfg = Config.fromfile(path)
+    cfg = read(path)
     assert cfg.default_scope == 'mmps' and 'mmps' in cfg.custom_imports.imports
     assert {'IdentityHook', 'StopOnInvalidLossHook'} <= {hook.type for hook in cfg.custom_hooks}
 
@@ -95,9 +176,9 @@ def test_runtime_is_mmpss(path):
 @EACH
 def test_no_number_of_identities_is_written_down(path):
     """It comes from the data set."""
-    assert 'num_persons' not in Config.fromfile(path).model.to_dict().__repr__()
+    assert 'num_persons' not in read(path).model.to_dict().__repr__()
 
 
 @pytest.mark.parametrize('path', [path for path in CONFIGS if path.stem.endswith('_prw')], ids=lambda path: path.stem)
 def test_prw_has_a_queue_of_500(path):
-    assert set(re.findall(r"'queue_size': (\d+)", str(Config.fromfile(path).model.to_dict()))) == {'500'}
+    assert set(re.findall(r"'queue_size': (\d+)", str(read(path).model.to_dict()))) == {'500'}

@@ -1,9 +1,7 @@
-_base_ = ['../alignps/alignps_r50_24e_prw.py', '../_base_/distillers/gdps_single.py']
+_base_ = ['../alignps/alignps_r50_24e_prw.py', '../_base_/distillers/gdps.py']
 model = dict(
     _delete_=True,
-    type='PersonSearchDistill',
     architecture=_base_.model,
     teacher=dict(cfg_path='mmps::alignps/alignps_r50-dcn_24e_prw.py', pretrained=False),
     teacher_ckpt='work_dirs/alignps_r50-dcn_24e_prw/epoch_24.pth',
-    distiller=_base_.distiller,
-    box_jitter=0.1)
+    **_base_.distil)

@@ -2,6 +2,7 @@
 
 MMRazor adds ``Recorder`` to a config's type: ``dict(type='MethodOutputs', source='embed')`` is the second class here.
 """
+import difflib
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import wraps
@@ -9,25 +10,31 @@ from operator import attrgetter
 from types import MethodType
 from typing import Any
 
+from mmdet.structures import SampleList
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
-from torch import nn
+from torch import Tensor, nn
 
 from mmps.registry import TASK_UTILS
+from mmps.structures import person_boxes
 
 
 class _MethodRecorder(BaseRecorder):
-    """Records calls of the model's method ``source`` while it is entered."""
+    """Records calls of the method ``source``, of the model or of a part of it ('dense_head.forward'), while it is entered."""
 
     def __init__(self, source: str):
         super().__init__(source)
         self.recording = False
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
-        method = getattr(model, self.source, None)
+        *path, name = self.source.split('.')
+        owner = find(model, path)
+        method = getattr(owner, name, None)
         if not isinstance(method, MethodType):
-            raise ValueError(f"{type(self).__name__}: {type(model).__name__} has no method '{self.source}'")
+            methods = [each for each in dir(type(owner)) if not each.startswith('_')] if owner is not None else []
+            near = names_like(self.source, ['.'.join([*path, each]) for each in methods] + list(dict(model.named_modules())))
+            raise ValueError(f"{type(self).__name__}: {type(model).__name__} has no method '{self.source}'{near}")
         # A bound method, not a closure over the model: a copy of the model (EMA makes one) must call its own.
-        setattr(model, self.source, MethodType(self._recorded(method.__func__), model))
+        setattr(owner, name, MethodType(self._recorded(method.__func__), owner))
 
     def _recorded(self, function: Callable) -> Callable:
 
@@ -69,12 +76,51 @@ class MethodOutputsRecorder(_MethodRecorder):
 
 
 @TASK_UTILS.register_module()
+class BatchRecorder(BaseRecorder):
+    """What the batch holds: its ``samples``, or the ``boxes`` of its persons, one (N_i, 4) tensor an image, as annotated."""
+
+    def prepare_from_model(self, model: nn.Module | None = None) -> None:
+        if self.source not in ('samples', 'boxes'):
+            raise ValueError(f"BatchRecorder: source is {self.source!r}: expected 'samples' or 'boxes'")
+
+    def record(self, samples: SampleList) -> None:
+        self.data_buffer.append(samples if self.source == 'samples' else person_boxes(samples))
+
+
+@TASK_UTILS.register_module()
 class AttributeRecorder(BaseRecorder):
     """A tensor attribute as it is when the recording begins, e.g. ``memory.lut`` before this batch is written into it."""
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
+        if not isinstance(find(model, self.source.split('.')), Tensor):
+            near = names_like(self.source, [*model.state_dict(), 'memory.lut', 'memory.queue'])
+            raise ValueError(f"{type(self).__name__}: {type(model).__name__} has no tensor '{self.source}'{near}")
         self._model = [model]  # in a list: a recorder must not own the model as a submodule
 
     def __enter__(self) -> None:
         super().__enter__()
         self.data_buffer.append(attrgetter(self.source)(self._model[0]).clone())
+
+
+def check_module(source: str, model: nn.Module) -> None:
+    """MMRazor's recorders of modules end with an assertion for a name that no module has.
+
+    Raises:
+        ValueError: There is no such module; with the nearest names.
+    """
+    names = list(dict(model.named_modules()))
+    if source not in names:
+        raise ValueError(f"{type(model).__name__} has no module '{source}' to record{names_like(source, names)}")
+
+
+def find(owner: Any, path: list[str]) -> Any:
+    """The attribute of an attribute ..., None where there is none."""
+    for name in path:
+        owner = getattr(owner, name, None)
+    return owner
+
+
+def names_like(name: str, names: list[str]) -> str:
+    """Of these the nearest, for an error's last words."""
+    near = difflib.get_close_matches(name, names) or [each for each in names if name.split('.')[-1] in each.split('.')][:3]
+    return f': did you mean {" or ".join(near)}?' if near else ''

@@ -68,7 +68,7 @@ def test_an_attribute_is_recorded_as_it_was_before_the_context():
     assert torch.equal(recorder.get_record_data(), before) and not torch.equal(model.part.bias, before)
 
 
-@pytest.mark.parametrize('source', ['nothing', 'name', 'part', 'part.forward'])
+@pytest.mark.parametrize('source', ['nothing', 'name', 'part', 'part.nothing', 'nothing.forward'])
 @pytest.mark.parametrize('recorder_class', [MethodInputsRecorder, MethodOutputsRecorder])
 def test_what_is_no_method_is_refused_in_one_line(recorder_class, source):
     with pytest.raises(ValueError, match=f"Model has no method '{source}'") as error:

@@ -226,7 +226,7 @@ def test_a_distilled_student_is_tested_with_the_plain_students_config(distilled,
 def test_distillation_logs_every_term_and_saves_no_teacher(distilled):
     logged = [json.loads(line) for path in distilled.glob('*/vis_data/*.json') for line in path.read_text().splitlines()]
     names = {name for line in logged for name in line}
-    assert {'distill.loss_relation', 'distill.loss_response', 'distill.loss_feature0', 'student.loss_reid'} <= names
+    assert {'distill.loss_relation', 'distill.loss_response', 'distill.loss_feature', 'student.loss_reid'} <= names
     state = load(distilled / 'epoch_2.pth')['state_dict']
     assert not any(name.startswith(('teacher', 'architecture')) for name in state)
     assert any(name.startswith('distiller.connectors.') for name in state)

@@ -2,9 +2,14 @@
 _base_ = './alignps_r18-w8.py'
 model = dict(
     backbone=dict(base_channels=16),
-    neck=dict(in_channels=[16, 32, 64, 128], start_level=1, num_outs=5, norm_cfg=dict(type='BN')),
+    neck=dict(in_channels=[16, 32, 64, 128], out_channels=64, start_level=1, num_outs=5, norm_cfg=dict(type='BN')),
     bbox_head=dict(
-        strides=[8, 16, 32, 64, 128], center_sample_radius=1.5, reid_loss=dict(momentum=0.5, loss_weight=0.25)),
+        in_channels=64,
+        feat_channels=64,
+        stacked_convs=2,
+        strides=[8, 16, 32, 64, 128],
+        center_sample_radius=1.5,
+        reid_loss=dict(embed_dims=64, momentum=0.5, loss_weight=0.25)),
     roi_level=1,
     roi_head=dict(
         type='PersonSearchRoIHead',

@@ -18,7 +18,7 @@ model = dict(
             bbox_roi_extractor=dict(roi_layer=dict(sampling_ratio=1), out_channels=32),
             bbox_head=dict(in_channels=128),
             embedding_head=dict(in_channels=[32 * 7 * 7, 128], embed_dims=128),
-            reid_loss=dict(embed_dims=128, queue_size=200, scale=16.0, loss_weight=0.5))),
+            reid_loss=dict(embed_dims=128, queue_size=200, momentum=0.9, scale=16.0, loss_weight=0.5))),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)),
         rpn_proposal=dict(nms_pre=200, max_per_img=100),

@@ -1,0 +1,21 @@
+# DDPS (TMM 2024): FGD on the maps, decoupled knowledge distillation (CVPR 2022) of the detection head's logits, which for
+# person and background is a KL divergence, at its authors' temperature 4, and the squared error of the persons' similarity
+# matrices: smooth L1 with beta = 2 is x^2 / 4 for |x| <= 2. Their 0.01 for the sum over pairs is, for 24 persons, about the
+# 20 here for the mean. FGD's weights are as in fgd.py; theirs are those of two-stage detectors.
+_base_ = './fgd.py'
+distil = dict(
+    distiller=dict(
+        student_recorders=dict(
+            assessed=dict(type='MethodOutputs', source='assess'), embeddings=dict(type='MethodOutputs', source='embed')),
+        teacher_recorders=dict(
+            assessed=dict(type='MethodOutputs', source='assess'), embeddings=dict(type='MethodOutputs', source='embed')),
+        distill_losses=dict(
+            loss_boxes=dict(type='SoftTargetLoss', background_weight=1.0, temperature=4.0, loss_weight=1.0),
+            loss_relation=dict(type='RelationLoss', beta=2.0, loss_weight=20.0)),
+        loss_forward_mappings=dict(
+            loss_boxes=dict(
+                student=dict(from_student=True, recorder='assessed', data_idx=0),
+                teacher=dict(from_student=False, recorder='assessed', data_idx=0)),
+            loss_relation=dict(
+                student=dict(from_student=True, recorder='embeddings'),
+                teacher=dict(from_student=False, recorder='embeddings')))))

@@ -1,0 +1,136 @@
+"""Every method of configs/_base_/distillers trains every student."""
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from mmps.registry import MODELS
+
+DISTILLERS = Path(__file__).parents[2] / 'configs' / '_base_' / 'distillers'
+METHODS = sorted(path.stem for path in DISTILLERS.glob('*.py') if path.stem != 'feature')
+STUDENTS = ['fpn', 'seqnet', 'alignps']
+
+
+def build(detector_config, method, student, teacher=None, **changes):
+    distil = Config.fromfile(DISTILLERS / f'{method}.py').distil
+    teaches = {} if method == 'hkd' else dict(teacher=detector_config(teacher or student))
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmps'):
+        model = MODELS.build(dict(architecture=detector_config(student), **teaches, **{**distil, **changes}))
+        model.init_weights()
+    for network in filter(None, (model.student, model.teacher)):
+        network.memory.lut.copy_(torch.nn.functional.normalize(torch.randn_like(network.memory.lut)))
+    return model.train()
+
+
+def test_there_are_methods():
+    assert {'gdps', 'gdps-feature', 'gdps-relation', 'gdps-response', 'munjal-detector', 'dkd', 'ddps', 'hkd', 'pkd', 'fgd',
+            'mgd', 'cwd'} == set(METHODS)
+
+
+@pytest.mark.parametrize('student', STUDENTS)
+@pytest.mark.parametrize('method', METHODS)
+def test_every_term_reaches_the_student_for_any_number_of_persons(method, student, detector_config, make_batch):
+    model = build(detector_config, method, student)
+    terms = set(Config.fromfile(DISTILLERS / f'{method}.py').distil.distiller.distill_losses)
+    weights = [weight for weight in model.student.parameters() if weight.requires_grad]
+    for persons in ([[0, 3], [-1, 5, 1]], [[], []], [[2], []]):
+        losses = model.loss(*make_batch(persons))
+        found = {name.removeprefix('distill.'): value for name, value in losses.items() if name.startswith('distill.')}
+        assert found.keys() == terms
+        for name, value in found.items():
+            gradients = torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
+            gradients = [each for each in gradients if each is not None]
+            assert value.isfinite() and all(each.isfinite().all() for each in gradients), name
+            if persons == [[0, 3], [-1, 5, 1]]:
+                assert any(each.any() for each in gradients) or (value == 0 and name == 'loss_bounded'), name
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_what_no_loss_reads_is_not_there(method, detector_config):
+    model = build(detector_config, method, 'fpn')
+    mappings = model.distiller.loss_forward_mappings
+    records = [record for mapping in mappings.values() for record in mapping.values()]
+    assert set(model.distiller.connectors) == {record['connector'] for record in records if 'connector' in record}
+    for ours, recorders in ((True, model.distiller.student_recorders), (False, model.distiller.teacher_recorders)):
+        assert set(recorders.recorders) == {each['recorder'] for each in records if each['from_student'] == ours}
+
+
+@pytest.mark.parametrize('how', [dict(teacher_channels_last=False), dict(teacher_autocast='bfloat16')], ids=str)
+@pytest.mark.parametrize('method', ['gdps', 'munjal-detector', 'cwd', 'mgd', 'fgd'])
+def test_how_the_teacher_computes_changes_little(method, how, detector_config, make_batch):
+    models = [build(detector_config, method, 'fpn', **changes) for changes in (dict(), how)]
+    for ours, theirs in ((models[0], models[1]), (models[0].teacher, models[1].teacher)):
+        theirs.load_state_dict(ours.state_dict())  # random weights depend on the memory's layout
+    values = []
+    for model in models:
+        torch.manual_seed(1)
+        losses = model.loss(*make_batch([[0, 3], [-1, 5, 1]]))
+        values.append({name: value for name, value in losses.items() if 'distill' in name})
+    for name, value in values[0].items():
+        torch.testing.assert_close(values[1][name], value, rtol=0.05, atol=1e-2 if 'autocast' in str(how) else 1e-4)
+
+
+@pytest.mark.parametrize('student', STUDENTS)
+def test_a_network_teaches_itself_without_gradient_through_the_true_boxes(student, detector_config, make_batch, monkeypatch):
+    model = build(detector_config, 'hkd', student)
+    assert model.teacher is None
+    asked = []
+    embed_boxes = type(model.student).embed_boxes
+    monkeypatch.setattr(type(model.student), 'embed_boxes', lambda self, feats, boxes: (
+        asked.append((boxes, torch.is_grad_enabled())), embed_boxes(self, feats, boxes))[1])
+    images, samples = make_batch([[0, 3], [5]])
+    model.loss(images, samples)
+    (detected, learns), (true, teaches) = asked
+    assert learns and not teaches
+    for found, given, sample in zip(detected, true, samples, strict=True):
+        assert torch.equal(given, sample.gt_instances.bboxes) and not torch.equal(found, given)
+        assert (found[:, 2:] > found[:, :2]).all()
+    assert not any(name.startswith('teacher.') for name in model.state_dict())
+    model.load_state_dict(model.state_dict())
+
+
+def test_distillation_warms_up(detector_config, make_batch, monkeypatch):
+
+    class Hub:
+        step = 0
+
+        def get_info(self, name, default):
+            assert name == 'iter'
+            return self.step
+    hub = Hub()
+    monkeypatch.setattr('mmps.distillation.algorithm.MessageHub.get_current_instance', lambda: hub)
+    values = []
+    for hub.step in (0, 5, 10, 20):
+        torch.manual_seed(1)
+        model = build(detector_config, 'gdps-relation', 'fpn', warmup=10)
+        values.append(model.loss(*make_batch([[0, 3], [5]]))['distill.loss_relation'].item())
+    assert values == pytest.approx([0, values[3] / 2, values[3], values[3]]) and values[3] > 0
+
+
+def test_a_teacher_without_a_re_id_branch_is_refused(detector_config, mmps_scope):
+    teacher = detector_config('fpn')
+    teacher.type, teacher.roi_head.type = 'mmdet.FasterRCNN', 'StandardRoIHead'
+    for name in ('embedding_head', 'reid_loss'):
+        del teacher.roi_head[name]
+    distil = Config.fromfile(DISTILLERS / 'gdps.py').distil
+    with pytest.raises(ValueError, match=r'teacher is a FasterRCNN, which has no re-id branch.*expected a person-search'):
+        MODELS.build(dict(architecture=detector_config('fpn'), teacher=teacher, **distil))
+    features_alone = Config.fromfile(DISTILLERS / 'pkd.py').distil
+    assert MODELS.build(dict(architecture=detector_config('fpn'), teacher=teacher, **features_alone)).teacher
+
+
+@pytest.mark.parametrize('recorder, message', [
+    (dict(type='MethodOutputs', source='extract_feats'), "no method 'extract_feats': did you mean extract_feat"),
+    (dict(type='mmrazor.ModuleOutputs', source='backbone.layer5'),
+     "no module 'backbone.layer5' to record: did you mean backbone.layer"),
+    (dict(type='Attribute', source='memory.lookup'), "no tensor 'memory.lookup'"),
+])
+def test_a_recorder_of_what_is_not_there_names_what_is_near(detector_config, mmps_scope, recorder, message):
+    distil = Config.fromfile(DISTILLERS / 'gdps-relation.py').distil
+    distil.distiller.student_recorders.embeddings = recorder
+    with pytest.raises(ValueError, match=message) as error:
+        MODELS.build(dict(architecture=detector_config('fpn'), teacher=detector_config('fpn'), **distil))
+    assert '\n' not in str(error.value)

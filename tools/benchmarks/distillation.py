@@ -1,0 +1,165 @@
+"""Times the parts of a distillation step: the plain student's step, the teacher's bare forward, and what distillation adds.
+
+    python tools/benchmarks/distillation.py STUDENT TEACHER [--methods gdps ...] [--rounds 20] [--teacher KEY=VALUE ...]
+
+STUDENT and TEACHER are configs. All parts take turns on the same images (random, of the training size, with persons) in one
+run, so that whatever else the machine does falls on all; figures are medians over rounds, on a CPU of CPU time. The share is
+(distillation step) / (student's step + teacher's forward) - 1, round by round. ``--teacher`` sets how the teacher runs, e.g.
+teacher_channels_last=False teacher_autocast=bfloat16 teacher_compile=True. ``--cache`` gives the teacher's embeddings for the
+asking, as a teacher cache does, and compares with the student's step alone.
+"""
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmdet.structures import DetDataSample
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.model import BaseModel
+from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS, DefaultScope
+from mmengine.structures import InstanceData
+from torch import nn
+
+import mmps  # noqa: F401 (fills the registries)
+from mmps.apis import run_tool
+from mmps.evaluation.tables import markdown_table
+from mmps.registry import MODELS
+
+DISTILLERS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'distillers'
+IDENTITIES = 200
+
+
+class Given(BaseModel):
+    """A teacher that has the embeddings ready."""
+
+    def __init__(self, teacher: nn.Module, embeddings: list[torch.Tensor], boxes: list[torch.Tensor]):
+        super().__init__()
+        self.memory, self.box_jitter = teacher.memory, 0
+        self.known = embeddings, boxes
+
+    def boxes(self, samples: list) -> list[torch.Tensor]:
+        return self.known[1]
+
+    def embed(self, samples: list, boxes: list[torch.Tensor]) -> list[torch.Tensor]:
+        return self.known[0]
+
+    def forward(self, *args, **kwargs) -> None:
+        raise NotImplementedError('it has embeddings, no network')
+
+
+def batch(cfg: Config, persons: int, seed: int = 0) -> tuple[torch.Tensor, list]:
+    """Random images of the training size, and that many persons in each."""
+    generator = torch.Generator().manual_seed(seed)
+    width, height = next(each.scale for each in cfg.train_dataloader.dataset.pipeline if 'scale' in each)
+    size = -(-height // 32) * 32, -(-width // 32) * 32
+    samples = []
+    for index in range(cfg.train_dataloader.batch_size):
+        sample = DetDataSample(metainfo=dict(img_id=index, img_shape=size, batch_input_shape=size, pad_shape=size,
+                                             ori_shape=size, scale_factor=(1.0, 1.0), flip=False))
+        sides = torch.tensor([width / 16, height / 4]) * (0.5 + torch.rand(persons, 2, generator=generator))
+        corners = torch.rand(persons, 2, generator=generator) * (torch.tensor([width, height]) - sides)
+        sample.gt_instances = InstanceData(
+            bboxes=torch.cat([corners, corners + sides], 1), labels=torch.zeros(persons, dtype=torch.long),
+            person_ids=torch.randint(-1, IDENTITIES, (persons,), generator=generator))
+        sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+        samples.append(sample.to(get_device()))
+    return torch.randn(len(samples), 3, *size, generator=generator).to(get_device()), samples
+
+
+def detector(cfg: Config) -> nn.Module:
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    model.memory.resize(IDENTITIES)
+    model.memory.lut.copy_(F.normalize(torch.randn_like(model.memory.lut)))
+    return model.to(get_device())
+
+
+def step_of(model: nn.Module, cfg: Config, images: torch.Tensor, samples: list, amp: bool) -> Callable[[], None]:
+    """A training step, as MMEngine's runner takes it."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    wrapper = OPTIM_WRAPPERS.build(dict(
+        type='AmpOptimWrapper' if amp else 'OptimWrapper', clip_grad=cfg.optim_wrapper.get('clip_grad'),
+        optimizer=OPTIMIZERS.build({'params': weights, **cfg.optim_wrapper.optimizer})))
+    model.train()
+
+    def step() -> None:
+        with wrapper.optim_context(model):
+            losses = model.loss(images, samples)
+        wrapper.update_params(model.parse_losses(losses)[0])
+    return step
+
+
+def seconds(call: Callable[[], None]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        call()
+        torch.cuda.synchronize()
+        return time.perf_counter() - start
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def measure(student: Config, teacher: Config, distil: dict, args: argparse.Namespace) -> np.ndarray:
+    """(rounds, 3): seconds of the student's step, the teacher's forward and the distillation step."""
+    images, samples = batch(student, args.persons)
+    plain, source = detector(student), detector(teacher).eval()
+    taught_by, options = detector(teacher), dict(args.teacher)
+    if args.cache:
+        boxes = [sample.gt_instances.bboxes for sample in samples]
+        with torch.no_grad():
+            taught_by = Given(source, source.embed(source.extract_feat(images), boxes), boxes)
+        options['box_jitter'] = 0
+    model = MODELS.build({'architecture': student.model, 'teacher': taught_by, **distil, **options})
+    model.memory.resize(IDENTITIES)
+    model.memory.lut.copy_(plain.memory.lut)
+    model.student.load_state_dict(plain.state_dict())
+    model.to(get_device())
+
+    @torch.no_grad()
+    def bare() -> None:
+        with torch.autocast(images.device.type, enabled=args.amp):
+            source.extract_feat(images)
+
+    parts = [step_of(plain, student, images, samples, args.amp), (lambda: None) if args.cache else bare,
+             step_of(model, student, images, samples, args.amp)]
+    times = [[seconds(part) for part in parts] for _ in range(args.rounds + 3)]
+    return np.array(times[3:])  # the first ones warm up
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('student')
+    parser.add_argument('teacher_config', metavar='teacher')
+    parser.add_argument('--methods', nargs='+', default=['gdps', 'gdps-feature', 'gdps-relation', 'gdps-response'])
+    parser.add_argument('--rounds', type=int, default=20)
+    parser.add_argument('--persons', type=int, default=6, help='in each image')
+    parser.add_argument('--threads', type=int, help='of the CPU')
+    parser.add_argument('--amp', action='store_true', help='on a GPU')
+    parser.add_argument('--cache', action='store_true', help="the teacher's embeddings are given")
+    parser.add_argument('--teacher', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE', help='how it runs')
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    student, teacher = Config.fromfile(args.student), Config.fromfile(args.teacher_config)
+    rows = []
+    with DefaultScope.overwrite_default_scope('mmps'):
+        for method in args.methods:
+            times = measure(student, teacher, Config.fromfile(DISTILLERS / f'{method}.py').distil, args)
+            share = np.percentile(times[:, 2] / times[:, :2].sum(1) - 1, [25, 50, 75]) * 100
+            own = np.median(times[:, 2] - times[:, :2].sum(1))
+            rows.append([method, *(f'{value * 1000:.1f}' for value in [*np.median(times, axis=0), own]),
+                         f'{share[1]:+.1f} ({share[0]:+.1f} to {share[2]:+.1f})'])
+            print(rows[-1], flush=True)
+    print(markdown_table(['method', "student's step, ms", "teacher's forward, ms", 'distillation step, ms', 'added, ms',
+                          'added, % (quartiles)'], rows))
+
+
+if __name__ == '__main__':
+    run_tool(main)
