@@ -1,11 +1,11 @@
 """The demo: a teacher, a plain student and the same student under GDPS, trained and tested on scenes drawn on the spot."""
-import json
 import os
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from mmps.visualization.report import Row, write_report
 
 from .jobs import Job, run_jobs
 from .logs import losses, scalars
+from .runs import TrainingFolder
 
 TEACHER = 'oim/oim_r18-w32-fpn_10e_synthps-mini.py'
 STUDENT = 'oim/oim_r18-w8-fpn_10e_synthps-mini.py'
@@ -29,7 +30,7 @@ SCORES = {'mAP': 'search/mAP', 'top-1': 'search/top-1', 'det AP': 'search/det_AP
 
 
 @dataclass
-class Run:
+class Run(TrainingFolder):
     """One training and its test.
 
     Attributes:
@@ -47,16 +48,14 @@ class Run:
     work_dir: Path
     data: dict
     options: dict = field(default_factory=dict)
+    made_by: ClassVar[str] = 'the demo'
+    stamp_name: ClassVar[str] = 'demo_config.py'
 
     @property
     def loaded(self) -> Config:
         cfg = Config.fromfile(self.config)
         cfg.merge_from_dict({**self.data, **self.options})
         return cfg
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.work_dir / f'epoch_{self.loaded.max_epochs}.pth'
 
     def command(self, tools: Path) -> list[str]:
         return [sys.executable, str(tools / 'train.py'), str(self.config), '--work-dir', str(self.work_dir), '--resume',
@@ -72,42 +71,8 @@ class Run:
         return self.work_dir / 'test' / 'predictions.npz'
 
     @property
-    def is_trained(self) -> bool:
-        """Whether the last checkpoint is there, whole: MMEngine names it only after it is written."""
-        note = self.work_dir / 'last_checkpoint'
-        return note.is_file() and Path(note.read_text().strip()).name == self.checkpoint.name and self.checkpoint.is_file()
-
-    def forget(self) -> None:
-        """Drops all that earlier calls left.
-
-        Raises:
-            ValueError: The folder is not one that the demo made.
-        """
-        if self.work_dir.exists():
-            if not self.stamp.is_file():
-                raise ValueError(f'{self.work_dir}: not made by the demo, so it is not replaced; give another --work-dir')
-            shutil.rmtree(self.work_dir)
-        self.work_dir.mkdir(parents=True)
-        self.stamp.write_text(self.loaded.pretty_text)
-
-    def forget_if_changed(self) -> None:
-        """Drops what an earlier call left if it was made with another config; otherwise it is used, or resumed."""
-        if not self.stamp.is_file() or self.stamp.read_text() != self.loaded.pretty_text:
-            self.forget()
-
-    @property
-    def stamp(self) -> Path:
-        return self.work_dir / 'demo_config.py'
-
-    def test_logs(self) -> list[Path]:
-        return sorted((self.work_dir / 'test').glob('2*/*.json'))
-
-    @property
     def is_tested(self) -> bool:
-        return self.predictions.is_file() and bool(self.test_logs())
-
-    def test_scores(self) -> dict:
-        return json.loads(self.test_logs()[-1].read_text().splitlines()[-1])
+        return self.predictions.is_file() and super().is_tested
 
 
 def demo(configs: Path, tools: Path, work_dir: Path, data_root: Path, seeds: int = 1) -> Path:

@@ -3,8 +3,11 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 
 from .sheet import DPI, picture_of
 
@@ -152,16 +155,112 @@ def draw_losses(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]])
     return picture_of(figure)
 
 
+def draw_gains(gains: Mapping[str, Mapping[str, Sequence[float]]], noise: Mapping[str, float] | None = None) -> np.ndarray:
+    """A panel a student, a row a method: large dots are means with standard deviations, small ones the seeds.
+
+    Args:
+        gains: For each student and each method how much mAP it gains with each seed, at least one.
+        noise: For students, the standard deviation of the plain one's mAP over the seeds: a grey band around no gain.
+    """
+    of_method: dict[str, list[float]] = {}
+    for methods in gains.values():
+        for method, values in methods.items():
+            of_method.setdefault(method, []).append(float(np.mean(values)))
+    order = sorted(of_method, key=lambda method: np.mean(of_method[method]))
+    labels = max(map(len, order), default=0) * 0.075  # inches
+    size = 3.2 * len(gains) + labels, max(0.27 * len(order) + 1.1, 2.2)
+    figure = Figure(figsize=size, dpi=DPI, layout='constrained')
+    axes = figure.subplots(1, len(gains), squeeze=False, sharex=True, sharey=True)[0]
+    for axis, (student, methods) in zip(axes, gains.items(), strict=True):
+        _style(axis)
+        if noise and student in noise:
+            axis.axvspan(-noise[student] * 100, noise[student] * 100, color='0.92')
+        axis.axvline(0, color='0.4', linewidth=1)
+        for place, method in enumerate(order):
+            values = np.multiply(methods.get(method, []), 100)
+            if not len(values):
+                continue
+            colour = 'C2' if values.mean() > 0 else 'C3'
+            spread = values.std(ddof=1) if len(values) > 1 else 0
+            axis.errorbar(values.mean(), place, xerr=spread or None, fmt='o', markersize=6, color=colour, elinewidth=1.5)
+            if len(values) > 1:
+                axis.plot(values, [place] * len(values), 'o', markersize=3.2, markerfacecolor='white', markeredgecolor='0.25',
+                          markeredgewidth=0.7)
+        axis.set_title(student, fontsize=9)
+        axis.set_yticks(range(len(order)), order)
+        axis.set_ylim(-0.6, len(order) - 0.4)
+    figure.supxlabel('gain in mAP over the plain student, points' + (' (grey: its own spread over seeds)' if noise else ''),
+                     fontsize=9)
+    return picture_of(figure)
+
+
+def draw_accuracy(sizes: Mapping[str, tuple[int, float]], scores: Mapping[str, Mapping[str, float]]) -> np.ndarray:
+    """mAP against parameters and against milliseconds an image: networks by shape, methods by colour.
+
+    Args:
+        sizes: Of each network the parameters and milliseconds an image.
+        scores: Of each network the mAP of each method; a teacher has one, whose method is ''.
+    """
+    figure, axes = _panels(2, (5.2, 4.4))
+    methods = list(dict.fromkeys(method for of_network in scores.values() for method in of_network if method))
+    colours = {'': 'black', **dict(zip(methods, _colours(len(methods)), strict=True))}
+    shapes = {name: 'os^Dv<>p*hXP'[i % 12] for i, name in enumerate(scores)}
+    values = [score * 100 for of_network in scores.values() for score in of_network.values()]
+    margin = 0.05 * (max(values) - min(values)) + 0.5
+    low, high = min(values) - margin, max(values) + margin
+    millions = {name: parameters / 1e6 for name, (parameters, _) in sizes.items()}
+    milliseconds = {name: time for name, (_, time) in sizes.items()}
+    axes[0].set(xlabel='parameters, millions', xscale='log', xlim=(min(millions.values()) / 1.4, max(millions.values()) * 1.4))
+    axes[1].set(xlabel='milliseconds an image', xlim=(0, max(milliseconds.values()) * 1.1))
+    for axis, places in zip(axes, (millions, milliseconds), strict=True):
+        axis.set(ylabel='mAP, %', ylim=(low, high))
+        for name, of_network in scores.items():
+            heights = [(score * 100 - low) / (high - low) * 270 for score in of_network.values()]  # points: 3.75 inches
+            for (method, score), aside in zip(of_network.items(), _swarm(heights), strict=True):
+                axis.plot(places[name], score * 100, shapes[name], color=colours[method], markersize=6 if method else 8,
+                          markeredgecolor='white', markeredgewidth=0.5, clip_on=False,
+                          transform=axis.transData + ScaledTranslation(aside / 72, 0, figure.dpi_scale_trans))
+    left, right = axes[0].get_xlim()
+    ticks = [tick for tick in np.outer(10.0 ** np.arange(-3, 5), [1, 2, 5]).ravel() if left < tick < right]
+    axes[0].set_xticks(ticks, [f'{tick:g}' for tick in ticks])
+    axes[0].minorticks_off()
+    handles = [Line2D([], [], linestyle='', marker=shape, color='0.3', label=name) for name, shape in shapes.items()]
+    handles += [Line2D([], [], linestyle='', marker='o', color=colours[method], label=method) for method in methods]
+    figure.legend(handles=handles, loc='outside right upper', fontsize=8, frameon=False)
+    return picture_of(figure)
+
+
+def _swarm(heights: Sequence[float], size: float = 6.0) -> list[float]:
+    """How far each dot of a column, all in points, moves to the side for none to hide another."""
+    placed: list[tuple[float, float]] = []
+    for height in heights:
+        steps = sorted(range(-len(heights), len(heights) + 1), key=abs)
+        aside = next(step * size for step in steps if all(
+            np.hypot(step * size - x, height - y) >= size * 0.99 for x, y in placed))
+        placed.append((aside, height))
+    return [aside for aside, _ in placed]
+
+
+def _colours(count: int) -> list:
+    """As many that can be told apart: tab20's strong ones, then their light ones."""
+    tab20 = [*colormaps['tab20'].colors[::2], *colormaps['tab20'].colors[1::2]]
+    return [tab20[i % 20] for i in range(count)]
+
+
 def _panels(columns: int, size: tuple[float, float] = (4.6, 3.4)) -> tuple[Figure, list[Axes]]:
     """A figure of panels side by side, each of width x height inches."""
     figure = Figure(figsize=(size[0] * columns, size[1]), dpi=DPI, layout='constrained')
     axes = list(figure.subplots(1, columns, squeeze=False).ravel())
     for axis in axes:
-        axis.grid(color='0.9')
-        axis.set_axisbelow(True)
-        axis.tick_params(labelsize=8)
-        axis.spines[['top', 'right']].set_visible(False)
+        _style(axis)
     return figure, axes
+
+
+def _style(axis: Axes) -> None:
+    axis.grid(color='0.9')
+    axis.set_axisbelow(True)
+    axis.tick_params(labelsize=8)
+    axis.spines[['top', 'right']].set_visible(False)
 
 
 def _legend(axis: Axes) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmps.apis.jobs import Job, run_jobs
+from mmps.apis.jobs import Job, run_each, run_jobs
 
 
 def job(tmp_path, name, code, after=()):
@@ -34,12 +34,29 @@ def test_a_failure_names_the_job_its_last_line_and_its_log_and_stops_the_others(
     assert time.monotonic() - began < 20
 
 
+def test_of_each_alone_a_failure_stops_only_those_after_it(tmp_path):
+    jobs = [job(tmp_path, 'bad', 'raise SystemExit(3)'), job(tmp_path, 'after', 'pass', after=['bad']),
+            job(tmp_path, 'good', 'pass'), job(tmp_path, 'last', 'pass', after=['good'])]
+    ended = {each.job.name: each.status for each in run_each(jobs, workers=2, poll=0.02)}
+    assert ended == {'bad': 3, 'good': 0, 'last': 0}
+
+
+def test_jobs_at_a_time_see_different_gpus_and_equal_shares_of_the_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, 'cpu_count', lambda: 6)
+    code = ('import os, time; print(os.environ["CUDA_VISIBLE_DEVICES"], os.environ["OMP_NUM_THREADS"], flush=True); '
+            'time.sleep({})')
+    jobs = [job(tmp_path, name, code.format(seconds)) for name, seconds in (('a', 1), ('b', 0), ('c', 0))]
+    ended = [each.job.name for each in run_each(jobs, workers=2, poll=0.02, gpus=['3', '5'], equal=True)]
+    assert ended == ['b', 'c', 'a']
+    assert [each.log.read_text() for each in jobs] == ['3 3\n', '5 3\n', '5 3\n']
+
+
 @pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells a child that its parent is gone')
 def test_no_job_outlives_a_killed_parent(tmp_path):
     child, parent_code = tmp_path / 'child.py', tmp_path / 'parent.py'
     child.write_text('import os, pathlib, time\n'
                      'pathlib.Path(__file__).with_name("pid").write_text(str(os.getpid()))\ntime.sleep(60)\n')
-    parent_code.write_text('import pathlib, sys\nfrom mmps.apis.jobs import Job, run_jobs\n'
+    parent_code.write_text('import pathlib, sys\nfrom mmps.apis.jobs import Job, run_each, run_jobs\n'
                            f'child = pathlib.Path({str(child)!r})\n'
                            'run_jobs([Job("long", [sys.executable, str(child)], child.with_name("log"), 1, lambda: 0)], 1)\n')
     parent = subprocess.Popen([sys.executable, str(parent_code)],

@@ -32,6 +32,8 @@ def labels(ticks):
 
 
 @pytest.mark.parametrize('draw, args', [
+    (charts.draw_gains, [{'a': {'b': [0.1, 0.2]}}]),
+    (charts.draw_accuracy, [{'a': (1, 1.0)}, {'a': {'': 0.5}}]),
     (charts.draw_precision_recall, [{'a': (np.array([0, 1]), np.array([1, 0.5]))}]),
     (charts.draw_similarities, [EDGES, np.array([0, 1, 2]), np.array([9, 3, 0])]),
     (charts.draw_similarities, [EDGES, np.zeros(3, int), np.zeros(3, int)]),
@@ -105,3 +107,35 @@ def test_a_students_losses_share_the_panels_of_the_plain_student(figure):
                       'distill.loss_relation': {'GDPS': [[1, 0.1]]}}
     colours = {to_hex(line.get_color()) for axis in axes for line in axis.get_lines() if line.get_label() == 'GDPS'}
     assert len(colours) == 1
+
+
+def test_gains_are_in_points_a_row_a_method_and_the_best_is_on_top(figure):
+    axes = figure(charts.draw_gains, {'OIM': {'GDPS': [0.04, 0.02], 'CWD': [-0.01]}, 'SeqNet': {'GDPS': [0.01]}},
+                  {'OIM': 0.005}).axes
+    assert [axis.get_title() for axis in axes] == ['OIM', 'SeqNet']
+    assert labels(axes[0].get_yticklabels()) == ['CWD', 'GDPS']
+    dots = [[line.get_xydata().round(6).tolist() for line in axis.get_lines() if line.get_marker() == 'o'] for axis in axes]
+    assert dots == [[[[-1, 0]], [[3, 1]], [[4, 1], [2, 1]]], [[[1, 1]]]]
+    (bar,) = (bars for bars in axes[0].containers if bars.has_xerr)  # more than one seed
+    np.testing.assert_allclose(bar.lines[2][0].get_segments()[0], [[3 - 2 ** 0.5, 1], [3 + 2 ** 0.5, 1]])
+    assert [len(axis.patches) for axis in axes] == [1, 0]
+    np.testing.assert_allclose([axes[0].patches[0].get_x(), axes[0].patches[0].get_width()], [-0.5, 1.0])
+
+
+def test_accuracy_is_against_millions_and_milliseconds_with_a_shape_a_network_and_a_colour_a_method(figure):
+    drawn = figure(charts.draw_accuracy, {'big': (4_000_000, 30.0), 'small': (600_000, 10.0)},
+                   {'big': {'': 0.6}, 'small': {'plain': 0.4, 'GDPS': 0.5}})
+    dots = [{tuple(line.get_xydata()[0]): (line.get_marker(), to_hex(line.get_color())) for line in axis.get_lines()}
+            for axis in drawn.axes]
+    assert dots[0].keys() == {(4, 60), (0.6, 40), (0.6, 50)} and dots[1].keys() == {(30, 60), (10, 40), (10, 50)}
+    assert len({shape for shape, _ in dots[0].values()}) == 2 and len({colour for _, colour in dots[0].values()}) == 3
+    assert dots[0][0.6, 40][1] == dots[1][10, 40][1]
+    assert labels(drawn.legends[0].get_texts()) == ['big', 'small', 'plain', 'GDPS']
+    assert labels(drawn.axes[0].get_xticklabels()) == ['0.5', '1', '2', '5']
+
+
+def test_no_dot_of_a_column_hides_another():
+    heights = [10.0, 10.0, 11.0, 10.5, 40.0]
+    places = np.stack([charts._swarm(heights, size=6.0), heights], axis=1)
+    apart = np.linalg.norm(places[:, None] - places, axis=2) + 100 * np.eye(len(heights))
+    assert apart.min() >= 5.9 and places[-1, 0] == 0 and np.abs(places[:, 0]).max() <= 12

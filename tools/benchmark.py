@@ -1,0 +1,48 @@
+#!/usr/bin/env python
+"""Trains and tests students under distillation methods, as a matrix says, and keeps tables and charts of their scores."""
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.config import DictAction
+
+from mmps.apis import run_tool
+from mmps.apis.benchmark import benchmark
+from mmps.apis.matrix_file import read_matrix
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('matrix', type=Path, help='YAML, for example configs/benchmarks/synthps-mini.yml')
+    parser.add_argument('--work-dir', type=Path, help='where runs go; default work_dirs/benchmark/MATRIX')
+    parser.add_argument('--out', type=Path, help='where tables and charts go; default the work directory')
+    parser.add_argument('--data-root', type=Path, help="instead of the matrix's")
+    parser.add_argument('--only', nargs='+', default=[], metavar='PATTERN',
+                        help='only runs with one of these in their names, and their teachers')
+    parser.add_argument('--workers', type=int, help='runs at a time; default one a GPU, without GPUs one a core')
+    parser.add_argument('--gpus', help='for example 0,1; default all')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+                        help='overrides of every config; lists as KEY="[a,b]"')
+    parser.add_argument('--report-only', action='store_true', help='run nothing, write tables and charts of what there is')
+    args = parser.parse_args()
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES', ','.join(map(str, range(torch.cuda.device_count()))))
+    gpus = [name for name in (visible if args.gpus is None else args.gpus).split(',') if name]
+    workers = args.workers if args.workers is not None else len(gpus) or os.cpu_count() or 1
+    if workers < 1:
+        raise ValueError(f'--workers: expected 1 or more, got {workers}')
+    matrix = read_matrix(args.matrix, ROOT / 'configs', args.data_root, args.cfg_options)
+    work_dir = args.work_dir or Path('work_dirs/benchmark') / matrix.name
+    try:
+        finished = benchmark(matrix, ROOT / 'tools', work_dir, args.out or work_dir, workers, gpus, args.only, args.report_only)
+    except KeyboardInterrupt:
+        sys.exit('stopped; the same command goes on from here')
+    if not finished:
+        sys.exit(1)
+
+
+if __name__ == '__main__':
+    run_tool(main)
