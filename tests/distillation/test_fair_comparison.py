@@ -13,9 +13,11 @@ def build(detector_config, **changes):
         model.roi_head.embedding_head.batch_norm = True
     recorders = dict(embeddings=dict(type='MethodOutputs', source='embed'), lut=dict(type='Attribute', source='memory.lut'))
     mapping = {role: dict(from_student=role == 'student', recorder='embeddings') for role in ('student', 'teacher')}
+    tables = {f'{role}_lut': dict(from_student=role == 'student', recorder='lut') for role in ('student', 'teacher')}
     distiller = dict(
         type='mmrazor.ConfigurableDistiller', student_recorders=recorders, teacher_recorders=recorders,
-        distill_losses=dict(loss_relation=dict(type='RelationLoss')), loss_forward_mappings=dict(loss_relation=mapping))
+        distill_losses=dict(loss_relation=dict(type='RelationLoss'), loss_response=dict(type='ResponseLoss')),
+        loss_forward_mappings=dict(loss_relation=mapping, loss_response={**mapping, **tables}))
     return student, dict(type='PersonSearchDistill', _scope_='mmps', architecture=student, teacher=teacher,
                          distiller=distiller, **changes)
 
