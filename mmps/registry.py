@@ -4,6 +4,9 @@ Each is a child of MMDetection's registry of the same kind, so that under ``defa
 MMDetection's modules without a prefix (MMRazor's need ``mmrazor.``). Each is also entered at MMEngine's root, so that any
 scope reaches it as ``mmps.Name``; looking a name up imports the module that registers it.
 """
+import difflib
+from collections.abc import Iterable
+
 from mmdet import registry as mmdet
 from mmengine import registry as mmengine
 from mmengine.registry import Registry
@@ -37,3 +40,11 @@ RUNNERS = _registry('RUNNERS', 'mmps')
 RUNNER_CONSTRUCTORS = _registry('RUNNER_CONSTRUCTORS', 'mmps')
 VISBACKENDS = _registry('VISBACKENDS', 'mmps')
 WEIGHT_INITIALIZERS = _registry('WEIGHT_INITIALIZERS', 'mmps')
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """An error's last words, ': did you mean A or B?', with the names that are most like this one; empty where none is."""
+    names = sorted(set(known))
+    last = name.split('.')[-1]
+    near = difflib.get_close_matches(name, names, cutoff=0.5) or [each for each in names if last in each.split('.')]
+    return f': did you mean {" or ".join(near[:3])}?' if near else ''

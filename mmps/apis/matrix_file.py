@@ -22,12 +22,13 @@ options is read as on the command line: '(832, 480)' is a tuple, and 1e-4, which
 """
 import argparse
 import copy
-import difflib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import yaml
 from mmengine.config import Config, DictAction
+
+from mmps.registry import did_you_mean
 
 from .matrix import Matrix, Method, Network, folder_name, is_detector
 
@@ -180,9 +181,9 @@ class MatrixReader:
 
     def check_known(self, name, known: Collection[str], what: str, where: str) -> None:
         if name not in list(known):
-            near = difflib.get_close_matches(str(name), [str(each) for each in known], cutoff=0.5)
-            hint = f'did you mean {" or ".join(near)}?' if near else f'there is {", ".join(map(str, known)) or "none"}'
-            self.refuse(where, f'there is no {what} {name!r}: {hint}')
+            names = [str(each) for each in known]
+            self.refuse(where, f'there is no {what} {name!r}'
+                               f'{did_you_mean(str(name), names) or ": there is " + (", ".join(names) or "none")}')
 
     def check_names(self, section: Mapping, where: str) -> None:
         """Refuses names that cannot be told apart as folders, and a section without any."""

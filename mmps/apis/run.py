@@ -1,6 +1,5 @@
 """What the command-line tools share."""
 import argparse
-import difflib
 import os
 import re
 import sys
@@ -75,8 +74,7 @@ def unknown_type(error: KeyError) -> str | None:
     while registry is not None:
         known |= registry.module_dict.keys()
         registry = registry.parent
-    near = difflib.get_close_matches(name, sorted(known))
-    return f'there is no {kind} of type {name!r}' + (f': did you mean {" or ".join(near)}?' if near else '')
+    return f'there is no {kind} of type {name!r}{mmps.registry.did_you_mean(name, known)}'
 
 
 def one_line(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 MMRazor adds ``Recorder`` to a config's type: ``dict(type='MethodOutputs', source='embed')`` is the second class here.
 """
-import difflib
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import wraps
@@ -14,7 +13,7 @@ from mmdet.structures import SampleList
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import Tensor, nn
 
-from mmps.registry import TASK_UTILS
+from mmps.registry import TASK_UTILS, did_you_mean
 from mmps.structures import person_boxes
 
 
@@ -31,7 +30,7 @@ class _MethodRecorder(BaseRecorder):
         method = getattr(owner, name, None)
         if not isinstance(method, MethodType):
             methods = [each for each in dir(type(owner)) if not each.startswith('_')] if owner is not None else []
-            near = names_like(self.source, ['.'.join([*path, each]) for each in methods] + list(dict(model.named_modules())))
+            near = did_you_mean(self.source, ['.'.join([*path, each]) for each in methods] + list(dict(model.named_modules())))
             raise ValueError(f"{type(self).__name__}: {type(model).__name__} has no method '{self.source}'{near}")
         # A bound method, not a closure over the model: a copy of the model (EMA makes one) must call its own.
         setattr(owner, name, MethodType(self._recorded(method.__func__), owner))
@@ -93,7 +92,7 @@ class AttributeRecorder(BaseRecorder):
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
         if not isinstance(find(model, self.source.split('.')), Tensor):
-            near = names_like(self.source, [*model.state_dict(), 'memory.lut', 'memory.queue'])
+            near = did_you_mean(self.source, [*model.state_dict(), 'memory.lut', 'memory.queue'])
             raise ValueError(f"{type(self).__name__}: {type(model).__name__} has no tensor '{self.source}'{near}")
         self._model = [model]  # in a list: a recorder must not own the model as a submodule
 
@@ -110,7 +109,7 @@ def check_module(source: str, model: nn.Module) -> None:
     """
     names = list(dict(model.named_modules()))
     if source not in names:
-        raise ValueError(f"{type(model).__name__} has no module '{source}' to record{names_like(source, names)}")
+        raise ValueError(f"{type(model).__name__} has no module '{source}' to record{did_you_mean(source, names)}")
 
 
 def find(owner: Any, path: list[str]) -> Any:
@@ -118,9 +117,3 @@ def find(owner: Any, path: list[str]) -> Any:
     for name in path:
         owner = getattr(owner, name, None)
     return owner
-
-
-def names_like(name: str, names: list[str]) -> str:
-    """Of these the nearest, for an error's last words."""
-    near = difflib.get_close_matches(name, names) or [each for each in names if name.split('.')[-1] in each.split('.')][:3]
-    return f': did you mean {" or ".join(near)}?' if near else ''

@@ -73,6 +73,15 @@ def test_how_the_teacher_computes_changes_little(method, how, detector_config, m
         torch.testing.assert_close(values[1][name], value, rtol=0.05, atol=1e-2 if 'autocast' in str(how) else 1e-4)
 
 
+def test_the_teachers_backbone_and_neck_are_what_is_compiled(detector_config, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, 'compile', lambda self: compiled.append(self))
+    teacher = build(detector_config, 'gdps', 'fpn', teacher_compile=True).teacher
+    assert compiled == [teacher.backbone, teacher.neck]
+    build(detector_config, 'gdps', 'fpn')
+    assert len(compiled) == 2
+
+
 @pytest.mark.parametrize('student', STUDENTS)
 def test_a_network_teaches_itself_without_gradient_through_the_true_boxes(student, detector_config, make_batch, monkeypatch):
     model = build(detector_config, 'hkd', student)
