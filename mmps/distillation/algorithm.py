@@ -49,8 +49,7 @@ class PersonSearchDistill(SingleTeacherDistill):
             from the jittered ones, while the teacher gets the true ones.
         warmup: Over how many iterations the distillation's losses grow from 0 to their weights, linearly.
         teacher_autocast: 'float16' or 'bfloat16': what the teacher computes in; None = as the student.
-        teacher_channels_last: The teacher keeps its maps in channels-last memory, which convolutions prefer: on a CPU its
-            forward takes 0.55 to 0.7 of the time.
+        teacher_channels_last: The teacher keeps its maps in channels-last memory, which convolutions prefer.
         teacher_compile: The teacher's backbone and neck go through ``torch.compile``.
         **kwargs: As MMRazor's ``SingleTeacherDistill`` has them; but the teacher is never trained and the student always is.
 
