@@ -317,8 +317,9 @@ def test_recorders_of_feature_maps_are_refused_when_the_model_is_built(config, w
 
 
 def test_a_distiller_that_moves_boxes_otherwise_is_refused(config, written):
-    refused(('box_jitter is 0.1 with shared boxes, the cached teacher embedded boxes with box_jitter 0.2: write a cache',), build,
-            config, box_jitter=0.1, teacher=dict(type='CachedTeacher', path=str(written)), teacher_ckpt=None)
+    teacher = dict(type='CachedTeacher', path=str(written))
+    refused(('box_jitter is 0.1 with shared boxes', 'embedded boxes with box_jitter 0.2: write a cache from this config'),
+            build, config, box_jitter=0.1, teacher=teacher, teacher_ckpt=None)
 
 
 def test_the_runner_asks_the_cache_about_its_training_set(config, written, make_dataset):
