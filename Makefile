@@ -7,7 +7,7 @@ SEEDS ?= 1
 JOBS ?= 2
 PY := .venv/bin/python
 
-.PHONY: help install lint test demo clean
+.PHONY: help install lint test soak demo clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## +/  make \1\t/' | expand -t 20
@@ -22,6 +22,10 @@ lint: install  ## style, and which module may import which
 
 test: lint  ## lint and all tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+soak: install  ## the long tests of docs/reliability.md; what they measure goes to work_dirs/soak.jsonl
+	mkdir -p work_dirs && rm -f work_dirs/soak.jsonl
+	OMP_NUM_THREADS=1 MMPS_REPORT=$(CURDIR)/work_dirs/soak.jsonl $(PY) -m pytest tests/reliability -m soak -v $(ARGS)
 
 demo: install  ## distil a small model on drawn scenes
 	$(PY) tools/demo.py --seeds $(SEEDS)
