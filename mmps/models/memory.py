@@ -3,29 +3,9 @@
 Shapes: N persons of a batch, I labelled identities, Q queue slots, D embedding size.
 """
 import torch
-import torch.nn.functional as F
-from mmengine.dist import all_gather, get_world_size
 from torch import Tensor, nn
 
-
-def gather_persons(embeddings: Tensor, person_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """The persons of all ranks, in rank order; ranks may hold different numbers of them, also none.
-
-    Args:
-        embeddings: (N, D) of this rank.
-        person_ids: (N,) of this rank.
-
-    Returns:
-        (M, D) and (M,), M the sum of N over ranks. Every rank must call it.
-    """
-    if get_world_size() == 1:
-        return embeddings, person_ids
-    count = torch.tensor([len(person_ids)], device=person_ids.device)
-    counts = torch.cat(all_gather(count)).tolist()
-    missing = max(counts) - len(person_ids)
-    padded = all_gather(F.pad(embeddings, (0, 0, 0, missing)).contiguous()), all_gather(F.pad(person_ids, (0, missing)))
-    embeddings, person_ids = (torch.cat([rows[:n] for rows, n in zip(ranks, counts, strict=True)]) for ranks in padded)
-    return embeddings, person_ids
+from mmps.models.ranks import gather_rows
 
 
 class IdentityMemory(nn.Module):
@@ -110,7 +90,7 @@ class IdentityMemory(nn.Module):
             embeddings: (N, D), L2-normalised. May be empty. Every rank must call it.
             person_ids: (N,), -1 = unlabelled.
         """
-        embeddings, person_ids = gather_persons(embeddings.detach().float(), person_ids)
+        embeddings, person_ids = gather_rows(embeddings.detach().float(), person_ids)
         by_identity = person_ids.argsort(stable=True)  # keeps the batch's order within an identity, -1 first
         num_unlabelled = int((person_ids < 0).sum())
         self._update_queue(embeddings, by_identity[:num_unlabelled])

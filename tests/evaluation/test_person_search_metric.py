@@ -9,12 +9,16 @@ import torch.multiprocessing as mp
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
-from mmps.evaluation import CBGM, PersonSearchMetric, detection_scores, load_predictions, search_scores
+from mmps.evaluation import CBGM, PersonSearchMetric, SearchProtocol, detection_scores, load_predictions, search_scores
 from mmps.registry import METRICS
 
 
 @pytest.fixture
 def samples(scene):
+    return samples_of(scene)
+
+
+def samples_of(scene):
     """The scene's data samples, as a model and MMEngine's evaluator hand them to a metric."""
     samples = []
     for index, (boxes, person_ids) in enumerate(zip(scene['boxes'], scene['person_ids'], strict=True)):
@@ -58,6 +62,15 @@ def test_scores_are_those_of_search_and_detection(scene, samples):
 
 def test_order_and_repetition_of_samples_do_not_matter(scene, samples):
     assert evaluate(scene, [samples[i] for i in (2, 0, 1, 0, 2)])[0] == evaluate(scene, samples)[0]
+
+
+def test_nothing_of_a_data_workers_memory_is_held(samples):
+    """Each tensor of it that is kept keeps a file handle open: of as many images as a process may open files, it would die."""
+    metric = METRICS.build({'type': 'PersonSearchMetric'})
+    metric.process(None, [samples[0]])
+    tensors = [value for name in ('pred_instances', 'gt_instances', 'query_instances') for value in samples[0][name].values()]
+    kept = [value for value in metric.results[0].values() if isinstance(value, np.ndarray)]
+    assert len(kept) >= 6 and not any(np.shares_memory(array, tensor.numpy()) for array in kept for tensor in tensors)
 
 
 def test_half_precision_and_box_classes_are_understood(scene, samples):
@@ -123,7 +136,7 @@ def test_the_upper_bound_searches_the_annotated_boxes(scene, samples, tmp_path):
 
 def score_on_rank(rank, store, results, scene, shares):
     torch.set_num_threads(1)
-    dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+    dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=len(shares))
     scores, _ = evaluate(scene, shares[rank], collect_dir=str(results / 'collected'))
     torch.save(scores, results / f'{rank}.pt')
     dist.destroy_process_group()
@@ -136,6 +149,36 @@ def test_two_processes_score_what_one_does(scene, samples, tmp_path, parts):
     mp.spawn(score_on_rank, (tmp_path / 'store', tmp_path, scene, shares), nprocs=2)
     expected, _ = evaluate(scene, samples)
     assert torch.load(tmp_path / '0.pt') == torch.load(tmp_path / '1.pt') == expected
+
+
+def score_on_four_and_three(rank, folder, scene, shares):
+    for world in (4, 3):
+        if rank < world:
+            score_on_rank(rank, folder / f'store-{world}', folder / str(world), scene, shares[world])
+
+
+def test_four_and_three_processes_score_sixteen_images_as_one_does(tmp_path):
+    """Shared out as MMEngine's sampler does: images of the beginning are repeated so that all ranks have as many."""
+    random = np.random.default_rng(0)
+    person_ids = [np.array([0, 1]), *(random.permutation(8)[:random.integers(2, 6)] - 1 for _ in range(15))]
+    boxes = [np.array([[50 * i, 0, 50 * i + 40, 80] for i in range(len(ids))], np.float32) for ids in person_ids]
+    embeddings = [0.4 * random.standard_normal((len(ids), 7)).astype(np.float32) + np.eye(7, dtype=np.float32)[ids]
+                  for ids in person_ids]
+    names = tuple(f'{image:02}' for image in range(16))
+    scene = {
+        'protocol': SearchProtocol.from_identities(names, None, boxes, person_ids, names[:1] * 2, boxes[0], person_ids[0]),
+        'boxes': boxes, 'person_ids': person_ids, 'embeddings': embeddings, 'query_embeddings': embeddings[0],
+        'scores': [random.uniform(0.4, 1, len(ids)).astype(np.float32) for ids in person_ids]}
+    samples = samples_of(scene)
+    shares = {world: [[samples[(rank + world * turn) % 16] for turn in range(-(-16 // world))] for rank in range(world)]
+              for world in (4, 3)}
+    for world in shares:
+        (tmp_path / str(world)).mkdir()
+    mp.spawn(score_on_four_and_three, (tmp_path, scene, shares), nprocs=4)
+    expected, _ = evaluate(scene, samples)
+    assert 0 < expected['search/mAP'] < 1 and 0 < expected['search/det_AP'] < 1
+    for world in shares:
+        assert all(torch.load(tmp_path / f'{world}/{rank}.pt') == expected for rank in range(world))
 
 
 def test_a_failed_evaluation_leaves_the_metric_ready_for_the_next(scene, samples):

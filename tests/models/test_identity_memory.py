@@ -226,7 +226,7 @@ def test_a_fixed_memory_still_hears_of_the_other_ranks(monkeypatch):
     memory = memory_with()
     memory.fix(memory.lut.clone())
     others = F.normalize(torch.randn(2, 8)), torch.tensor([3, -1])
-    monkeypatch.setattr('mmps.models.memory.gather_persons',
+    monkeypatch.setattr('mmps.models.memory.gather_rows',
                         lambda *own: [torch.cat(each) for each in zip(own, others, strict=True)])
     memory.update(*persons(0, 5))
     assert memory.queue_position == 1 and torch.equal(memory.queue[0], others[0][1])

@@ -19,7 +19,7 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')),
     neck=dict(type='FPN', in_channels=[256, 512, 1024, 2048], out_channels=256, num_outs=5),
     rpn_head=dict(
-        type='RPNHead',
+        type='AllRanksRPNHead',
         in_channels=256,
         feat_channels=256,
         anchor_generator=dict(type='AnchorGenerator', scales=[8], ratios=[1.0, 2.0, 3.0], strides=[4, 8, 16, 32, 64]),

@@ -8,6 +8,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor, nn
 
 from mmps.distillation.losses.precision import full_precision
+from mmps.models.ranks import mean_over_ranks
 from mmps.registry import MODELS
 from mmps.structures import person_boxes
 
@@ -18,7 +19,7 @@ class SoftTargetLoss(nn.Module):
 
     KL(teacher || student) of "person" and "background" at every anchor or box, the background's part times
     ``background_weight``, times t^2; summed and divided by the number of persons that the teacher expects, which is the sum
-    of its probabilities, at least 1.
+    of its probabilities, at least 1. Both are sums over the batch of all ranks, at the cost of a collective of 4 bytes.
 
     As published, a background weight w other than 1 does not leave the student at the teacher: the minimum is where its
     logit is lower by t log w, and is below 0.
@@ -54,7 +55,7 @@ class SoftTargetLoss(nn.Module):
         student, teacher = (full_precision(torch.cat([level.flatten() for level in levels]))
                             for levels in (students[:len(teachers)], teachers))
         with torch.autocast(student.device.type, enabled=False):
-            expected = teacher.sigmoid().sum().clamp(min=1)
+            expected = mean_over_ranks(teacher.sigmoid().sum(), at_least=1)
             student, teacher = student / self.temperature, teacher / self.temperature
             person = teacher.sigmoid() * (F.logsigmoid(teacher) - F.logsigmoid(student))
             background = (-teacher).sigmoid() * (F.logsigmoid(-teacher) - F.logsigmoid(-student))
@@ -68,7 +69,8 @@ class BoundedRegressionLoss(nn.Module):
 
     The squared error of a refined box where it is not less than the teacher's by the margin, elsewhere 0. The error is that
     of the four edges, in widths and heights of the target, summed; the target is the person whom the box that was to
-    be refined overlaps most. Averaged over the boxes that overlap theirs by an IoU of 0.5 at least; the others do not count.
+    be refined overlaps most. Averaged over the boxes, of all ranks, that overlap theirs by an IoU of 0.5 at least; the others
+    do not count. Their number is a collective of 8 bytes.
 
     Args:
         margin: By how much the student must be better than the teacher to be left alone.
@@ -104,7 +106,7 @@ class BoundedRegressionLoss(nn.Module):
             error, bound = (((refined - targets) / size).square().sum(1) for refined in (student, teacher))
             counts = overlaps >= 0.5
             total = error.where(counts & (error + self.margin > bound), 0).sum()
-            return self.loss_weight * total / counts.sum().clamp(min=1)
+            return self.loss_weight * total / mean_over_ranks(counts.sum(), at_least=1)
 
 
 def most_overlapped(boxes: Tensor, persons: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,9 @@
 
 Shapes: P persons of the batch, I labelled identities, D_s and D_t embedding sizes of student and teacher. Embeddings are
 L2-normalised and come as one (N_i, D) tensor an image, as ``embed`` gives them, or as one (P, D) tensor.
+
+The batch is that of all ranks, unless a loss says otherwise. Where a loss is a mean over persons, their number is a collective
+of 8 bytes; where persons are compared with each other, those of all ranks are gathered: their number and 4 P (D_s + D_t) bytes.
 """
 from collections.abc import Sequence
 
@@ -10,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmps.distillation.losses.precision import full_precision
+from mmps.models.ranks import gather_rows, mean_over_ranks
 from mmps.registry import MODELS
 
 
@@ -56,7 +60,7 @@ class RelationLoss(nn.Module):
     def forward(self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor],
                 student_lut: Tensor | None = None, teacher_lut: Tensor | None = None) -> Tensor:
         """(P, D_s) and (P, D_t), optionally (I, D_s) and (I, D_t) -> scalar >= 0; 0 for fewer than two persons."""
-        student, teacher = persons_of(student), persons_of(teacher)
+        student, teacher = gather_rows(persons_of(student), persons_of(teacher))
         with torch.autocast(student.device.type, enabled=False):
             count = len(student)
             loss = self.compare(student @ student.T, teacher @ teacher.T, others(count, student.device))
@@ -97,8 +101,8 @@ class ResponseLoss(nn.Module):
         seen = seen_by_both('ResponseLoss', student_lut, teacher_lut)
         student, teacher = persons_of(student), persons_of(teacher)
         with torch.autocast(student.device.type, enabled=False):
-            return self.loss_weight * divergence(student @ student_lut.T, teacher @ teacher_lut.T, seen, self.temperature,
-                                                 self.symmetric)
+            total = divergence(student @ student_lut.T, teacher @ teacher_lut.T, seen, self.temperature, self.symmetric)
+            return self.loss_weight * (total / mean_over_ranks(len(student), at_least=1))
 
 
 @MODELS.register_module()
@@ -123,21 +127,22 @@ class RelationDivergenceLoss(nn.Module):
 
     def forward(self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor]) -> Tensor:
         """(P, D_s) and (P, D_t) -> scalar >= 0; 0 for fewer than three persons."""
-        student, teacher = persons_of(student), persons_of(teacher)
+        student, teacher = gather_rows(persons_of(student), persons_of(teacher))
         with torch.autocast(student.device.type, enabled=False):
-            return self.loss_weight * divergence(student @ student.T, teacher @ teacher.T, others(len(student), student.device),
-                                                 self.temperature, self.symmetric)
+            total = divergence(student @ student.T, teacher @ teacher.T, others(len(student), student.device),
+                               self.temperature, self.symmetric)
+            return self.loss_weight * (total / max(len(student), 1))
 
 
 def divergence(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float, symmetric: bool) -> Tensor:
-    """t^2 KL(softmax(teacher / t) || softmax(student / t)) over the masked entries of each row, averaged over the rows; if
+    """t^2 KL(softmax(teacher / t) || softmax(student / t)) over the masked entries of each row, summed over the rows; if
     symmetric, plus that of the other direction."""
     log_student, log_teacher = (F.log_softmax((similarities / temperature).masked_fill(~mask, -1e4), dim=1)
                                 for similarities in (student, teacher))
     total = F.kl_div(log_student, log_teacher, reduction='sum', log_target=True)
     if symmetric:
         total = total + F.kl_div(log_teacher, log_student, reduction='sum', log_target=True)
-    return temperature**2 * total / max(len(student), 1)
+    return temperature**2 * total
 
 
 @MODELS.register_module()
@@ -148,7 +153,8 @@ class TripletRelationLoss(nn.Module):
     the ordered triplets of three different persons. A difference of two embeddings shorter than 0.01 has no direction to speak
     of: it counts as its hundredfold, so that two persons who look alike do not make gradients without bounds.
 
-    Memory grows with P^3: some 250 MB for 200 persons.
+    Memory grows with P^3: some 250 MB for 200 persons. So on several ranks each compares its own persons only, and what DDP
+    averages is not the loss of one process with the whole batch.
 
     Args:
         beta: Where smooth L1 turns from squared to absolute; cosines differ by 2 at most.
@@ -201,4 +207,4 @@ class EmbeddingLoss(nn.Module):
                              'expected the same')
         with torch.autocast(student.device.type, enabled=False):
             difference = 1 - F.cosine_similarity(student, teacher)
-            return self.loss_weight * difference.sum() / max(len(student), 1)
+            return self.loss_weight * difference.sum() / mean_over_ranks(len(student), at_least=1)

@@ -3,9 +3,11 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
 from mmps.distillation.losses.precision import full_precision
+from mmps.models.ranks import mean_over_ranks
 from mmps.registry import MODELS
 
 
@@ -49,7 +51,9 @@ class PersonFeatureLoss(nn.Module):
 
     Both maps are standardised a channel first, over the batch, so that the loss compares patterns and not magnitudes (PKD,
     NeurIPS 2022, eq. 3). Then the mean squared difference over channels is averaged over each person's cells and over the
-    persons, and over the background cells: every person counts alike, whatever its area.
+    persons, and over the background cells: every person counts alike, whatever its area. The batch is that of all ranks: for
+    the channels' statistics each map takes two collectives of 4 C bytes, the student's two more in the backward pass, and
+    there are four of 4 bytes.
 
     Args:
         stride: Input-image pixels a cell of this level.
@@ -76,11 +80,17 @@ class PersonFeatureLoss(nn.Module):
             difference = F.mse_loss(standardise(student), standardise(teacher), reduction='none').mean(1)
             weights = person_weights(boxes, difference.shape[1:], self.stride)
             background = (weights == 0).to(difference)
-            persons = (difference * weights).sum() / weights.sum().clamp(min=1e-6)
-            rest = (difference * background).sum() / background.sum().clamp(min=1)
+            persons = (difference * weights).sum() / mean_over_ranks(weights.sum(), at_least=1e-6)
+            rest = (difference * background).sum() / mean_over_ranks(background.sum(), at_least=1)
             return self.loss_weight * (self.person_weight * persons + self.background_weight * rest)
 
 
 def standardise(feature: Tensor) -> Tensor:
-    """(B, C, H, W) -> the same, every channel with mean 0 and variance 1 over the batch."""
-    return F.batch_norm(feature, None, None, training=True)
+    """(B, C, H, W) -> the same, every channel with mean 0 and variance 1 over the batch of all ranks."""
+    if get_world_size() == 1:
+        return F.batch_norm(feature, None, None, training=True)
+    cells = mean_over_ranks(feature.new_full((), feature[:, 0].numel()))
+    mean = mean_over_ranks(feature.sum((0, 2, 3))) / cells
+    centred = feature - mean[:, None, None]
+    variance = mean_over_ranks(centred.square().sum((0, 2, 3))) / cells
+    return centred * (variance + 1e-5).rsqrt()[:, None, None]

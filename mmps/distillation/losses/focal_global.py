@@ -7,6 +7,7 @@ from mmcv.cnn.bricks import ContextBlock
 from torch import Tensor, nn
 
 from mmps.distillation.losses.feature import matched_maps, person_weights
+from mmps.models.ranks import mean_over_ranks
 from mmps.registry import MODELS
 
 
@@ -17,7 +18,8 @@ class FGDLoss(nn.Module):
     Focal: the squared difference of the maps, weighed with the teacher's spatial and channel attention, summed over the
     channels, over each person's cells with 1 / its area, and over the background with 1 / its cells; and the absolute
     difference of both maps' attentions. Global: the squared difference of the maps after a context block (GCNet, ICCV 2019)
-    each, which the distillation trains and which add nothing at the start. All are sums, divided by the images.
+    each, which the distillation trains and which add nothing at the start. All are sums, divided by the images: those of all
+    ranks, whose number is a collective of 8 bytes.
 
     The defaults are those of its authors' code, whose configs have, in the order below, temperature and four weights: 0.5,
     1e-3, 5e-4, 5e-4, 5e-6 for RetinaNet; 0.5, 5e-5, 2.5e-5, 5e-5, 5e-7 for Faster R-CNN; 0.8, 1.6e-3, 8e-4, 8e-4, 8e-6 for
@@ -71,7 +73,7 @@ class FGDLoss(nn.Module):
             if self.relation_weight:
                 difference = self.student_context(student) - self.teacher_context(teacher)
                 loss = loss + self.relation_weight * difference.square().sum()
-            return self.loss_weight * loss / len(student)
+            return self.loss_weight * loss / mean_over_ranks(len(student))
 
     def focal(self, student: Tensor, teacher: Tensor, spatial: Tensor, channel: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         difference = spatial * torch.einsum('bchw,bc->bhw', (student - teacher).square(), channel)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mmps.models.embedding import RowNorm
+from mmps.models.ranks import mean_over_ranks
 from mmps.registry import MODELS
 from mmps.structures import person_boxes
 
@@ -74,7 +75,8 @@ class AlignPSHead(FCOSHead):
         return (*super().forward((reid_map, *feats[1:])), reid_map)
 
     def loss(self, feats: Sequence[Tensor], batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """``loss_cls``, ``loss_bbox``, ``loss_centerness``, ``loss_reid`` and ``loss_triplet``."""
+        """``loss_cls``, ``loss_bbox``, ``loss_centerness``, ``loss_reid`` and ``loss_triplet``: over all ranks, for which the
+        first three take a collective of up to 8 bytes each."""
         return self.loss_by_feat(*self(feats), batch_data_samples)
 
     def loss_and_predict(self, feats: Sequence[Tensor], batch_data_samples: SampleList,
@@ -100,15 +102,15 @@ class AlignPSHead(FCOSHead):
         labels = (person < 0).long().flatten(1)
         labels = F.pad(labels, (0, scores.shape[1] - labels.shape[1]), value=1)
         losses = dict(loss_cls=self.loss_cls(
-            scores.reshape(-1, 1).float(), labels.flatten(), avg_factor=len(image) + len(person)))
+            scores.reshape(-1, 1).float(), labels.flatten(), avg_factor=mean_over_ranks(len(image) + len(person))))
 
         target = boxes[image, person_at]
         found = self.bbox_coder.decode(point, self._in_pixels(bbox_preds[0][image, :, y, x]))
         centerness = self.centerness_target(torch.cat([point - target[:, :2], target[:, 2:] - point], dim=1))
         losses['loss_bbox'] = self.loss_bbox(
-            found, target, weight=centerness, avg_factor=centerness.sum().clamp(min=1e-6))
+            found, target, weight=centerness, avg_factor=mean_over_ranks(centerness.sum(), at_least=1e-6))
         losses['loss_centerness'] = self.loss_centerness(
-            centernesses[0][image, 0, y, x].float(), centerness, avg_factor=max(len(image), 1))
+            centernesses[0][image, 0, y, x].float(), centerness, avg_factor=mean_over_ranks(len(image), at_least=1))
 
         embeddings = self.describe(reid_map[image, :, y, x], learn=True)
         ids = person_ids[image, person_at]

@@ -3,6 +3,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmps.models.memory import IdentityMemory
+from mmps.models.ranks import mean_over_ranks
 from mmps.registry import MODELS
 
 
@@ -45,7 +46,9 @@ class OIMLoss(nn.Module):
         self.queue_scale = queue_scale
 
     def forward(self, embeddings: Tensor, person_ids: Tensor) -> Tensor:
-        """Mean (focal) cross-entropy over the labelled persons, 0 where there are none. In float32 also under AMP.
+        """Mean (focal) cross-entropy over the labelled persons of all ranks, 0 where there are none. In float32 also under AMP.
+
+        On several ranks the mean over them is that: a collective of 8 bytes, beside those of the memory's update.
 
         Args:
             embeddings: (N, D), L2-normalised.
@@ -65,7 +68,7 @@ class OIMLoss(nn.Module):
                 total = F.cross_entropy(logits, person_ids, ignore_index=-1, reduction='sum')
             else:
                 total = self._focal_cross_entropy(logits, person_ids).sum()
-            loss = self.loss_weight * total / labelled.sum().clamp(min=1)
+            loss = self.loss_weight * total / mean_over_ranks(labelled.sum(), at_least=1)
         if self.training:
             self.memory.update(embeddings, person_ids)
         return loss

@@ -1,6 +1,7 @@
 import torch
 from torch import Tensor, nn
 
+from mmps.models.ranks import gather_rows
 from mmps.registry import MODELS
 
 
@@ -14,6 +15,9 @@ class TripletLoss(nn.Module):
     compared with the farthest of its own identity and the nearest of another, both among all anchors.
 
     AlignPS's code takes the rows of ids > 0, by its own numbering; here identity 0 has its row like any other.
+
+    The batch is that of all ranks: each computes the whole loss, with the gradient of its own persons. Every rank's persons are
+    gathered for it, N (4 D + 8) bytes, and the distances are (2 N)^2 numbers, N the persons of all ranks.
 
     Without a lookup table it is what MMDetection's loss of this name is, for any batch and without a loop over the anchors.
 
@@ -45,6 +49,7 @@ class TripletLoss(nn.Module):
                              'custom_hooks, which takes the number from the data set')
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+            embeddings, person_ids = gather_rows(embeddings, person_ids)
             if len(person_ids) == 0:  # nothing to take a maximum over
                 return embeddings.sum()
             anchors, ids = embeddings, person_ids

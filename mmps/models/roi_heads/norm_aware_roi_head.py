@@ -10,6 +10,7 @@ from mmdet.utils import InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmps.models.ranks import losses_over_ranks
 from mmps.models.roi_heads.person_search_roi_head import PersonSearchRoIHead
 from mmps.models.roi_heads.sampling import positive_ids, positives, sample_rois
 from mmps.registry import MODELS
@@ -41,15 +42,16 @@ class NormAwareRoIHead(PersonSearchRoIHead):
         self.confidence_weighted = confidence_weighted
 
     def loss(self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
-        """``loss_cls``, ``loss_bbox`` and ``loss_reid``."""
+        """``loss_cls`` and ``loss_bbox``, means over the RoIs of all ranks (one collective of 8 bytes), and ``loss_reid``."""
         samples = sample_rois(self, rpn_results_list, batch_data_samples)
         rois = bbox2roi([sample.priors for sample in samples])
         outputs = self.describe(x, rois)
         losses = self.bbox_head.loss_and_target(None, outputs.deltas, rois, samples, self.train_cfg)['loss_bbox']
         person = positives(samples)
+        # The mean over no RoIs would not be a number.
+        losses['loss_cls'] = self.bbox_head.loss_cls(outputs.logits, person.long()) if len(rois) else outputs.logits.sum()
         return dict(
-            losses,
-            loss_cls=self.bbox_head.loss_cls(outputs.logits, person.long()),
+            losses_over_ranks(losses, len(rois)),
             loss_reid=self.reid_loss(outputs.embeddings[person], positive_ids(samples, batch_data_samples)))
 
     def describe(self, x: tuple[Tensor, ...], rois: Tensor) -> BoxOutputs:

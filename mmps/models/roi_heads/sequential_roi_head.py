@@ -5,7 +5,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmps.models.roi_heads.norm_aware_roi_head import decode
-from mmps.models.roi_heads.person_search_roi_head import assess_boxes
+from mmps.models.roi_heads.person_search_roi_head import assess_boxes, loss_of_boxes
 from mmps.models.roi_heads.sampling import sample_rois
 from mmps.registry import MODELS
 
@@ -38,7 +38,7 @@ class SequentialRoIHead(BaseModule):
     def loss(self, x: tuple[Tensor, ...], proposals: InstanceList, batch_data_samples: SampleList) -> dict:
         """The first head's losses (``s0.*``), the second's (``s1.*``) and ``loss_reid``."""
         samples = sample_rois(self.first, proposals, batch_data_samples)
-        outputs = self.first.bbox_loss(x, samples)
+        outputs = loss_of_boxes(self.first, x, samples)
         deltas = outputs['bbox_pred'].detach().split([len(each.priors) for each in samples])
         refined = [InstanceData(bboxes=decode(self.first, each.priors, of_image, sample))
                    for each, of_image, sample in zip(samples, deltas, batch_data_samples, strict=True)]
