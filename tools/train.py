@@ -1,14 +1,15 @@
 #!/usr/bin/env python
 """Trains a detector, or a student under distillation, from a config."""
 from mmengine.device import get_device
-from mmengine.runner import Runner
 
 from mmps.apis import config_parser, load_config, run_tool
+from mmps.apis.resuming import checkpoint_to_resume
+from mmps.registry import RUNNERS
 
 
 def main() -> None:
     parser = config_parser(__doc__)
-    parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
+    parser.add_argument('--amp', action='store_true', help='mixed precision: float16, or what optim_wrapper.dtype says')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
     parser.add_argument('--resume', nargs='?', const='auto',
                         help='go on from a checkpoint; without a path, from the latest in the work directory')
@@ -16,17 +17,20 @@ def main() -> None:
     cfg = load_config(args)
     if args.amp:
         if get_device() == 'cpu':
-            raise ValueError("--amp needs a GPU: MMCV's operators have no half precision on the CPU")
+            raise ValueError("--amp needs a GPU: MMEngine's AmpOptimWrapper trains on none else")
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.loss_scale = 'dynamic'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise ValueError(f'--auto-scale-lr: {args.config} has no auto_scale_lr with a base_batch_size')
         cfg.auto_scale_lr.enable = True
-    if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-    Runner.from_cfg(cfg).train()
+    checkpoint = checkpoint_to_resume(args.resume, cfg.work_dir) if args.resume else None
+    if checkpoint:
+        cfg.resume, cfg.load_from = True, checkpoint
+    runner = RUNNERS.build(cfg)
+    if args.resume and not checkpoint:
+        runner.logger.info(f'--resume: there is no checkpoint in {cfg.work_dir} yet, so the training begins anew')
+    runner.train()
 
 
 if __name__ == '__main__':

@@ -5,11 +5,17 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
+    checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     sync_buffers=dict(type='SyncBuffersHook'),  # all ranks test, and save, the same running statistics
     visualization=dict(type='SearchVisualizationHook'))  # draw=True: pictures of every validation and test
-custom_hooks = [dict(type='IdentityHook'), dict(type='StopOnInvalidLossHook')]
+custom_hooks = [
+    dict(type='IdentityHook'),
+    dict(type='StopOnInvalidLossHook'),
+    dict(type='SkippedStepHook'),  # with --amp: an overflow leaves nothing behind
+    dict(type='SeedHook'),  # a training that is resumed ends
+    dict(type='DueValidationHook'),  # as one that never stopped
+]
 
 env_cfg = dict(
     cudnn_benchmark=False,

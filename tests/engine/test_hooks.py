@@ -1,14 +1,21 @@
 """The hooks that keep a training honest."""
+import errno
+import os
+import random
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
+from mmengine.fileio import get_file_backend
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import MMDistributedDataParallel
+from mmengine.registry import FUNCTIONS
 from mmengine.registry import HOOKS as ROOT_HOOKS
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner.priority import get_priority
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -16,7 +23,15 @@ from torch.utils.data import DataLoader, Dataset
 from mmps.datasets.cuhk_sysu import CUHKSYSU
 from mmps.datasets.fingerprint import fingerprint
 from mmps.distillation.lookup_table import Header, save_lookup_table
-from mmps.engine.hooks import IdentityHook, LookupTableHook, StopOnInvalidLossHook
+from mmps.engine.hooks import (
+    DueValidationHook,
+    IdentityHook,
+    LookupTableHook,
+    SafeCheckpointHook,
+    SeedHook,
+    StopOnInvalidLossHook,
+)
+from mmps.engine.hooks.safe_checkpoint_hook import write_whole
 from mmps.models import IdentityMemory
 
 
@@ -123,12 +138,14 @@ def test_an_interval_skips_checks():
         hook.after_train_iter(runner, 0, None, {'loss': torch.tensor(float('nan'))})
 
 
-def test_the_default_runtime_has_both_and_checks_before_it_saves(repository, mmps_scope):
+def test_the_default_runtime_has_them_and_checks_before_it_saves(repository, mmps_scope):
     cfg = Config.fromfile(repository / 'configs/_base_/default_runtime.py')
-    hooks = [ROOT_HOOKS.build(hook) for hook in cfg.custom_hooks]
-    assert {type(hook) for hook in hooks} == {IdentityHook, StopOnInvalidLossHook}
-    from mmengine.hooks import CheckpointHook
-    assert all(get_priority(hook.priority) < get_priority(CheckpointHook.priority) for hook in hooks)
+    hooks = {type(hook): get_priority(hook.priority) for hook in map(ROOT_HOOKS.build, cfg.custom_hooks)}
+    checkpoint = ROOT_HOOKS.build(cfg.default_hooks.checkpoint)
+    assert {IdentityHook, StopOnInvalidLossHook, SeedHook, DueValidationHook} <= hooks.keys()
+    assert type(checkpoint) is SafeCheckpointHook
+    priority = get_priority(checkpoint.priority)
+    assert max(hooks[IdentityHook], hooks[StopOnInvalidLossHook]) < priority < hooks[DueValidationHook]
 
 
 def test_a_teacher_without_identities_points_to_its_checkpoint():
@@ -245,3 +262,153 @@ def test_other_rows_that_a_checkpoint_brings_are_replaced_unless_it_is_to_be_res
     else:
         hook.before_train(runner)
         assert torch.equal(model.memory.lut, table[2]) and model.memory.fixed
+
+
+def draws():
+    return random.random(), float(np.random.rand()), float(torch.rand(1, dtype=torch.float64))  # noqa: NPY002
+
+
+def drawn(before, seed=0, rank=0, iteration=0):
+    """What is drawn after SeedHook's ``before`` whatever was drawn in front of it."""
+    draws()
+    loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
+    runner = SimpleNamespace(seed=seed, rank=rank, iter=iteration, train_loop=loop)
+    SeedHook().before_train_epoch(runner) if before == 'epoch' else SeedHook().before_train_iter(runner, 0)
+    return draws()
+
+
+def test_draws_are_a_function_of_seed_rank_iteration_and_what_they_are_for():
+    cases = [dict(before=before, seed=seed, rank=rank, iteration=iteration)
+             for before in ('epoch', 'iteration') for seed in (0, 1) for rank in (0, 1) for iteration in (0, 1, 6)]
+    found = [drawn(**case) for case in cases]
+    assert found == [drawn(**case) for case in cases]
+    for column in zip(*found, strict=True):
+        assert len(set(column)) == len(cases)
+
+
+def test_batches_of_a_loop_that_counts_iterations_are_drawn_alike_whether_trained_or_skipped():
+
+    def batches(trained_from):
+        loop = IterBasedTrainLoop.__new__(IterBasedTrainLoop)
+        loop.dataloader_iterator = iter(draws, None)
+        runner = SimpleNamespace(seed=0, rank=0, iter=trained_from, train_loop=loop)
+        SeedHook().before_train_epoch(runner)
+        for number in range(5):
+            yield next(loop.dataloader_iterator)
+            if number >= trained_from:
+                runner.iter = number
+                SeedHook().before_train_iter(runner, 0)
+                draws()
+    assert list(batches(0)) == list(batches(3)) and len(set(batches(0))) == 5
+
+
+class Drawn(Dataset):
+
+    def __getitem__(self, index):
+        return torch.tensor(draws(), dtype=torch.float64)
+
+    def __len__(self):
+        return 4
+
+
+def test_data_workers_draw_otherwise_in_each_epoch_and_the_same_when_that_is_resumed():
+    loader = DataLoader(Drawn(), num_workers=2, worker_init_fn=FUNCTIONS.get('seed_worker'))
+
+    def epoch(iteration, rank=0):
+        drawn('epoch', iteration=iteration, rank=rank)
+        return torch.cat(list(loader))
+    first, second, other = epoch(0), epoch(2), epoch(2, rank=1)
+    assert torch.equal(epoch(2), second)
+    assert torch.cat([first, second, other]).unique().numel() == 3 * 4 * 3  # no two alike
+
+
+@pytest.mark.parametrize('failing', ['write', 'fsync', 'replace'])
+def test_a_file_that_cannot_be_written_is_named_and_is_as_it_was(failing, tmp_path, monkeypatch):
+    path = tmp_path / 'epoch_1.pth'
+    write_whole(path, b'whole')
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    if failing == 'write':
+        monkeypatch.setattr('builtins.open', fail)
+    else:
+        monkeypatch.setattr(os, failing, fail)
+    with pytest.raises(OSError, match='No space left on device') as error:
+        write_whole(path, b'another')
+    monkeypatch.undo()
+    assert error.value.filename == str(path) and error.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b'whole' and os.listdir(tmp_path) == ['epoch_1.pth']
+
+
+@pytest.fixture
+def saver(tmp_path, monkeypatch):
+    """make(**hook arguments) -> the hook and a runner; and the list of the files that came (+) and went (-)."""
+
+    def make(**kwargs):
+        hook = SafeCheckpointHook(interval=1, **kwargs)
+        runner = SimpleNamespace(work_dir=str(tmp_path), message_hub=MessageHub.get_instance(f'{tmp_path}'),
+                                 logger=MMLogger.get_instance('hooks'), epoch=0, iter=0)
+
+        def save(out_dir, filename, *args, backend_args, **_):
+            get_file_backend(out_dir, backend_args=backend_args).put(b'checkpoint', os.path.join(out_dir, filename))
+        runner.save_checkpoint = save
+        hook.before_train(runner)
+        return hook, runner
+    steps = []
+    replace, unlink = os.replace, os.remove
+    monkeypatch.setattr(os, 'replace', lambda one, other: (steps.append(f'+{Path(other).name}'), replace(one, other)))
+    monkeypatch.setattr(os, 'remove', lambda path: (steps.append(f'-{Path(path).name}'), unlink(path)))
+    return make, steps
+
+
+def test_a_checkpoint_is_removed_after_its_successor_is_named_as_the_last(saver):
+    make, steps = saver
+    hook, runner = make(max_keep_ckpts=1)
+    for runner.epoch in range(2):
+        hook._save_checkpoint(runner)
+    assert steps == ['+epoch_1.pth', '+last_checkpoint', '+epoch_2.pth', '+last_checkpoint', '-epoch_1.pth']
+
+
+def test_the_best_checkpoint_is_removed_after_a_better_one_is_written(saver):
+    make, steps = saver
+    hook, runner = make(save_best='mAP', rule='greater')
+    for runner.epoch, score in ((1, 0.1), (2, 0.3), (3, 0.2)):
+        hook._save_best_checkpoint(runner, {'mAP': score})
+    assert steps == ['+best_mAP_epoch_1.pth', '+best_mAP_epoch_2.pth', '-best_mAP_epoch_1.pth']
+
+
+def test_what_a_killed_training_left_is_removed_when_it_starts_again(saver, tmp_path):
+    hook, runner = saver[0](max_keep_ckpts=1)
+    (tmp_path / 'epoch_1.pth').touch()
+    (tmp_path / 'epoch_2.pth.tmp').touch()
+    (tmp_path / 'mine.tmp').touch()
+    runner.message_hub.update_info('keep_ckpt_ids', [1, 2])  # killed when the second was written, the first not yet removed
+    hook.before_train(runner)
+    assert {path.name for path in tmp_path.iterdir()} == {'mine.tmp'} and list(hook.keep_ckpt_ids) == [2]
+
+
+@pytest.mark.parametrize('loop, done, validated, due', [
+    (EpochBasedTrainLoop, 0, None, False),  # a training that begins
+    (EpochBasedTrainLoop, 4, None, True),
+    (EpochBasedTrainLoop, 4, 2, True),
+    (EpochBasedTrainLoop, 4, 4, False),  # saved again after it
+    (EpochBasedTrainLoop, 5, None, False),  # not one of the second epochs
+    (EpochBasedTrainLoop, 2, None, False),  # before val_begin
+    (EpochBasedTrainLoop, 9, None, True),  # the last epoch
+    (IterBasedTrainLoop, 4, None, True),
+    (IterBasedTrainLoop, 5, None, False),
+    (IterBasedTrainLoop, 9, None, True),
+])
+def test_a_validation_that_was_due_at_the_checkpoint_is_made_first(loop, done, validated, due, tmp_path):
+    hub, made = MessageHub.get_instance(f'{tmp_path}'), []
+    by_epoch = loop is EpochBasedTrainLoop
+    loop = loop.__new__(loop)
+    vars(loop).update(_epoch=done if by_epoch else 0, _iter=done * 10 if by_epoch else done, _max_epochs=9 if by_epoch else 1,
+                      _max_iters=90 if by_epoch else 9, val_begin=3, dynamic_milestones=[0], dynamic_intervals=[2])
+    runner = SimpleNamespace(train_loop=loop, _train_loop=loop, epoch=loop.epoch, iter=loop.iter, message_hub=hub,
+                             logger=MMLogger.get_instance('hooks'),
+                             val_loop=SimpleNamespace(run=lambda: made.append(DueValidationHook().before_val(runner))))
+    if validated:
+        hub.update_info('validated', validated)
+    DueValidationHook().before_train(runner)
+    assert len(made) == due and hub.runtime_info.get('validated') == (done if due else validated)

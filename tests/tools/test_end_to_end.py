@@ -1,7 +1,6 @@
 """The tools as a user calls them, on a data set of 40 small drawn scenes."""
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,37 +11,14 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from mmengine.config import Config
-from mmengine.registry import DefaultScope
 
 from mmps.evaluation import load_predictions
-from mmps.registry import MODELS
 from mmps.synthetic import generate
 
 ROOT = Path(__file__).parents[2]
 STUDENT = ROOT / 'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py'
 TEACHER = ROOT / 'configs/oim/oim_r18-w32-fpn_10e_synthps-mini.py'
 DISTIL = ROOT / 'configs/gdps/gdps_oim-r18-w32_oim-r18-w8_10e_synthps-mini.py'
-
-# What is drawn at random while training: then two runs can be compared bit for bit, though one was broken off.
-NO_CHANCE = ['train_dataloader.dataset.pipeline.3.prob=0.0', 'model.train_cfg.rpn.sampler.num=100000',
-             'model.train_cfg.rcnn.sampler.num=100000']
-
-# Imports once what every call needs, then each line of stdin is a call in a process of its own.
-SERVER = '''
-import json, os, runpy, sys
-import matplotlib.pyplot, mmengine.runner, mmps.apis, mmps.visualization
-for line in sys.stdin:
-    call = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        for stream, name in ((1, 'stdout'), (2, 'stderr')):
-            os.dup2(os.open(call[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-        sys.argv = call['argv']
-        runpy.run_path(call['argv'][0], run_name='__main__')
-        break
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-'''
 
 
 @pytest.fixture(scope='module')
@@ -70,26 +46,10 @@ def environment(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def server(environment, tmp_path_factory):
-    folder = tmp_path_factory.mktemp('server')
-    with subprocess.Popen([sys.executable, '-c', SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                          env=environment, cwd=folder) as process:
-        yield process, folder
-        process.stdin.close()
-
-
-@pytest.fixture(scope='module')
-def call(server):
+def call(environment, load_script, tmp_path_factory):
     """call('train.py', config, ...) -> exit status, stdout and stderr of the tool."""
-    process, folder = server
-
-    def run(tool, *args):
-        streams = {name: str(folder / name) for name in ('stdout', 'stderr')}
-        process.stdin.write(json.dumps({'argv': [str(ROOT / 'tools' / tool), *map(str, args)], **streams}) + '\n')
-        process.stdin.flush()
-        status = int(process.stdout.readline())
-        return subprocess.CompletedProcess(args, status, *(Path(path).read_text() for path in streams.values()))
-    return run
+    with load_script(ROOT / 'tests/tool_server.py').ToolServer(environment, tmp_path_factory.mktemp('server')) as server:
+        yield server
 
 
 @pytest.fixture(scope='module')
@@ -114,7 +74,7 @@ def succeeded(done):
 def trained(shared, call, data):
     """The work directory of two epochs of the student, never broken off."""
     return shared('student', lambda folder: succeeded(call(
-        'train.py', STUDENT, '--work-dir', folder, *options(data, *NO_CHANCE))))
+        'train.py', STUDENT, '--work-dir', folder, *options(data))))
 
 
 @pytest.fixture(scope='module')
@@ -151,18 +111,16 @@ def test_training_saves_every_epoch_and_validates(trained):
     assert any('search/mAP' in line for line in logged)
 
 
-def test_a_killed_training_goes_on_as_if_it_had_not_been(trained, call, data, environment, tmp_path):
-    args = [str(STUDENT), '--work-dir', str(tmp_path), *options(data, *NO_CHANCE)]
-    running = subprocess.Popen([sys.executable, str(ROOT / 'tools/train.py'), *args], env=environment, cwd=tmp_path,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while not (tmp_path / 'last_checkpoint').exists() and running.poll() is None:
-            time.sleep(0.02)
-    finally:
-        running.kill()
-    assert running.wait() == -signal.SIGKILL
+def test_a_killed_training_goes_on_as_if_it_had_not_been(trained, call, data, tmp_path):
+    """Flips and samples are drawn as ever; tests/reliability/test_killed.py kills more, and compares more."""
+    args = ['--work-dir', tmp_path, *options(data)]
+    running = call.start('train.py', STUDENT, *args)
+    while not (tmp_path / 'last_checkpoint').exists() and running.is_running:
+        time.sleep(0.02)
+    running.kill()
+    assert running.wait().returncode == -signal.SIGKILL
     assert (tmp_path / 'epoch_1.pth').exists() and not (tmp_path / 'epoch_2.pth').exists()
-    succeeded(call('train.py', *args[:3], '--resume', *args[3:]))
+    succeeded(call('train.py', STUDENT, '--resume', *args))
     whole, resumed = load(trained / 'epoch_2.pth'), load(tmp_path / 'epoch_2.pth')
     assert resumed['meta']['epoch'] == 2 and resumed['meta']['iter'] == 12
     for name, value in whole['state_dict'].items():
@@ -230,94 +188,3 @@ def test_distillation_logs_every_term_and_saves_no_teacher(distilled):
     state = load(distilled / 'epoch_2.pth')['state_dict']
     assert not any(name.startswith(('teacher', 'architecture')) for name in state)
     assert any(name.startswith('distiller.connectors.') for name in state)
-
-
-# Wrong input
-
-
-def build(config, **changes):
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(changes)
-    with DefaultScope.overwrite_default_scope('mmps'):
-        return MODELS.build(cfg.model)
-
-
-@pytest.fixture(scope='module')
-def untrained(shared):
-    """Checkpoints: of the student, and of a teacher with another number of identities than the data has."""
-
-    def make(folder):
-        persons = 'model.roi_head.reid_loss.num_persons'
-        student = build(STUDENT, **{persons: 10, 'model.backbone.base_channels': 8,
-                                    'model.neck.in_channels': [8, 16, 32, 64]})
-        for name, model in (('student', student), ('teacher', build(TEACHER, **{persons: 7}))):
-            torch.save({'state_dict': model.state_dict()}, folder / f'{name}.pth')
-        (folder / 'text.pth').write_text('no checkpoint\n')
-    return shared('untrained', make)
-
-
-def without(data, folder, name):
-    shutil.copytree(data, folder)
-    (folder / name).unlink()
-    return folder
-
-
-
-CASES = {
-    'missing data root': lambda data, tmp, pth: (
-        'train.py', STUDENT, [], tmp / 'nothing', [], [f'{tmp}/nothing']),
-    'missing annotation file': lambda data, tmp, pth: (
-        'train.py', STUDENT, [], without(data, tmp / 'data', 'annotation/pool.mat'), [], ['pool.mat']),
-    'missing training image': lambda data, tmp, pth: (
-        'train.py', STUDENT, [], without_images(data, tmp / 'data'), [], ['.jpg', 'no such file']),
-    'missing image, in a data worker': lambda data, tmp, pth: (
-        'train.py', STUDENT, [], without_images(data, tmp / 'data'), ['train_dataloader.num_workers=1'],
-        ['.jpg', 'no such file']),
-    'missing test image': lambda data, tmp, pth: (
-        'test.py', STUDENT, [pth / 'student.pth'], without_images(data, tmp / 'data'), [], ['.jpg', 'no such file']),
-    'missing checkpoint': lambda data, tmp, pth: (
-        'test.py', STUDENT, [tmp / 'nothing.pth'], data, [], ['checkpoint', 'nothing.pth']),
-    'missing checkpoint to resume from': lambda data, tmp, pth: (
-        'train.py', STUDENT, ['--resume', tmp / 'nothing.pth'], data, [], ['nothing.pth']),
-    'checkpoint of another architecture': lambda data, tmp, pth: (
-        'test.py', TEACHER, [pth / 'student.pth'], data, [], ['student.pth', 'another model', 'backbone.conv1.weight']),
-    'text for a checkpoint': lambda data, tmp, pth: (
-        'test.py', STUDENT, [pth / 'text.pth'], data, [], ['text.pth']),
-    'missing teacher checkpoint': lambda data, tmp, pth: (
-        'train.py', DISTIL, [], data, [f'model.teacher_ckpt={tmp}/nothing.pth'], ['teacher_ckpt', 'nothing.pth']),
-    'teacher checkpoint of another architecture': lambda data, tmp, pth: (
-        'train.py', DISTIL, [], data, [f'model.teacher_ckpt={pth}/student.pth'], ['teacher_ckpt', 'student.pth']),
-    'teacher of another number of identities': lambda data, tmp, pth: (
-        'train.py', DISTIL, [], data, [f'model.teacher_ckpt={pth}/teacher.pth'], ['num_persons', '7', '10']),
-    'student of another number of identities': lambda data, tmp, pth: (
-        'train.py', STUDENT, [], data, ['model.roi_head.reid_loss.num_persons=7'], ['num_persons=7', '10']),
-    'a loss that is not a number': lambda data, tmp, pth: (
-        'train.py', STUDENT, [], data, ['model.roi_head.reid_loss.loss_weight=nan'], ['iteration 1', 'loss_reid = nan']),
-}
-
-
-def without_images(data, folder):
-    shutil.copytree(data, folder)
-    for path in (folder / 'Image/SSM').iterdir():
-        path.unlink()
-    return folder
-
-
-@pytest.mark.parametrize('case', CASES)
-def test_wrong_input_is_named_in_one_line_and_nothing_is_overwritten(case, call, data, untrained, tmp_path):
-    tool, config, args, root, more, words = CASES[case](data, tmp_path, untrained)
-    work = tmp_path / 'work'
-    work.mkdir()
-    kept = {work / name: f'the earlier {name}' for name in ('epoch_1.pth', 'epoch_2.pth', 'last_checkpoint', 'out.npz')}
-    for path, text in kept.items():
-        path.write_text(text)
-    if tool == 'test.py':
-        args = [*args, '--out', work / 'out.npz']
-    done = call(tool, config, *args, '--work-dir', work, *options(root, *more))
-    errors = [line for line in done.stderr.splitlines() if 'rror' in line]
-    assert done.returncode == 1, done.stderr[-3000:]
-    assert len(errors) == 1 and errors[0].startswith('error: '), done.stderr[-3000:]
-    assert all(word in errors[0] for word in words), errors[0]
-    assert 'Traceback' not in done.stdout + done.stderr
-    assert {path: path.read_text() for path in kept} == kept
-    assert not list(work.rglob('*.pth.tmp')) and {path.name for path in work.glob('*.pth')} == {'epoch_1.pth', 'epoch_2.pth'}

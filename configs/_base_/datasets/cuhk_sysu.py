@@ -18,7 +18,8 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=5,
     num_workers=4,
-    persistent_workers=True,
+    persistent_workers=False,  # SeedHook seeds those of each epoch
+    worker_init_fn=dict(type='seed_worker'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     batch_sampler=dict(type='AspectRatioBatchSampler'),
     dataset=dict(

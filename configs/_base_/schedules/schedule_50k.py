@@ -7,5 +7,5 @@ param_scheduler = [dict(type='MultiStepLR', by_epoch=False, begin=0, end=50000, 
 optim_wrapper = dict(
     type='OptimWrapper', optimizer=dict(type='SGD', lr=0.001, momentum=0.9, weight_decay=0.0005))
 auto_scale_lr = dict(enable=False, base_batch_size=2)
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5000))
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5000), logger=dict(log_metric_by_epoch=False))
 log_processor = dict(by_epoch=False)

@@ -2,6 +2,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmps.engine.hooks.skipped_step_hook import SkippedStepHook, has_loss_scaler
 from mmps.registry import HOOKS
 
 
@@ -9,15 +10,21 @@ from mmps.registry import HOOKS
 class StopOnInvalidLossHook(Hook):
     """Stops the training when a loss is NaN or infinite, before a checkpoint is written, and says which.
 
+    Where a loss scaler skips such a step and :class:`SkippedStepHook` takes it back, it is for that hook to stop.
+
     Args:
         interval: Iterations between two checks.
     """
 
     def __init__(self, interval: int = 1):
         self.interval = interval
+        self.taken_back = False
+
+    def before_train(self, runner: Runner) -> None:
+        self.taken_back = has_loss_scaler(runner) and any(isinstance(hook, SkippedStepHook) for hook in runner.hooks)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
-        if not self.every_n_train_iters(runner, self.interval):
+        if self.taken_back or not self.every_n_train_iters(runner, self.interval):
             return
         losses = {name: torch.as_tensor(value).detach() for name, value in (outputs or {}).items() if 'loss' in name}
         if not losses or torch.stack([value.float() for value in losses.values()]).isfinite().all():

@@ -1,0 +1,96 @@
+import os
+from collections import deque
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from mmps.registry import HOOKS
+
+UNFINISHED = '.tmp'
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """A file that is there whole, on the disk, or as it was before: written beside and renamed.
+
+    Raises:
+        OSError: It cannot be written, and names it. Nothing is left of it.
+    """
+    unfinished = Path(f'{path}{UNFINISHED}')
+    try:
+        with open(unfinished, 'wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@register_backend('whole_files')
+class WholeFileBackend(LocalBackend):
+    """Local files, each written with :func:`write_whole`."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        Path(filepath).parent.mkdir(parents=True, exist_ok=True)
+        write_whole(filepath, obj)
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """MMEngine's, for trainings that may be killed at any moment, or run out of disk: the last checkpoint is always whole.
+
+    A checkpoint is written beside and renamed, then ``last_checkpoint`` likewise; only then is the one that it replaces
+    removed. So for a moment there is one more than ``max_keep_ckpts``.
+    """
+
+    def __init__(self, *args, backend_args: dict | None = None, **kwargs) -> None:
+        super().__init__(*args, backend_args=backend_args or dict(backend='whole_files'), **kwargs)
+        self.replaced: list[str] = []
+
+    def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')  # a best one found now is noted in it
+        if is_main_process():
+            for path in Path(self.out_dir).glob(f'*.pth{UNFINISHED}'):
+                path.unlink()
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        self._remove_replaced()  # what is saved now no longer names it
+        if self.max_keep_ckpts > 0:
+            steps = [*self.keep_ckpt_ids] if step in self.keep_ckpt_ids else [*self.keep_ckpt_ids, step]
+            # The one to be removed is still listed in the new checkpoint: killed in between, the next start removes it.
+            runner.message_hub.update_info('keep_ckpt_ids', steps)
+            self.keep_ckpt_ids = deque(steps, self.max_keep_ckpts)
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir, name, self.file_client_args, save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler, meta=meta, by_epoch=self.by_epoch, backend_args=self.backend_args,
+            **self.args)
+        if not is_main_process():
+            return
+        write_whole(Path(runner.work_dir) / 'last_checkpoint', self.last_ckpt.encode())
+        if self.max_keep_ckpts > 0:
+            for outdated in steps[:-self.max_keep_ckpts]:
+                path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(outdated))
+                if self.file_backend.isfile(path):
+                    self.file_backend.remove(path)
+                elif self.file_backend.isdir(path):  # of a sharded training
+                    self.file_backend.rmtree(path)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        self.file_backend.remove = self.replaced.append  # MMEngine removes the earlier best one before it writes the new
+        super()._save_best_checkpoint(runner, metrics)
+        self._remove_replaced()
+
+    def _remove_replaced(self) -> None:
+        vars(self.file_backend).pop('remove', None)
+        best = {getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()}
+        for path in {*self.replaced} - best:
+            self.file_backend.remove(path)
+        self.replaced.clear()
