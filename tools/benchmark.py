@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 
-from mmps.apis import run_tool
+from mmps.apis import add_overrides, run_tool
 from mmps.apis.benchmark import benchmark
 from mmps.apis.matrix_file import read_matrix
 
@@ -25,8 +24,7 @@ def main() -> None:
                         help='only runs with one of these in their names, and their teachers')
     parser.add_argument('--workers', type=int, help='runs at a time; default one a GPU, without GPUs one a core')
     parser.add_argument('--gpus', help='for example 0,1; default all')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
-                        help='overrides of every config; lists as KEY="[a,b]"')
+    add_overrides(parser, 'overrides of every config; lists as KEY="[a,b]"')
     parser.add_argument('--report-only', action='store_true', help='run nothing, write tables and charts of what there is')
     args = parser.parse_args()
     visible = os.environ.get('CUDA_VISIBLE_DEVICES', ','.join(map(str, range(torch.cuda.device_count()))))

@@ -4,9 +4,9 @@ teacher. Its config reads them with model.teacher=dict(type='CachedTeacher', pat
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
-from mmps.apis import run_tool
+from mmps.apis import add_overrides, run_tool
 from mmps.apis.teacher_cache import cache_teacher
 
 
@@ -16,8 +16,7 @@ def main() -> None:
     parser.add_argument('--out', type=Path, required=True, help='folder; what an earlier call left there is gone on with')
     parser.add_argument('--jitters', type=int, help='sets of jittered boxes (default: 4, or 1 where box_jitter is 0)')
     parser.add_argument('--seed', type=int, default=0, help='how the boxes move depends on it (default 0)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
-                        help='overrides of the config; lists as KEY="[a,b]"')
+    add_overrides(parser, 'overrides of the config; lists as KEY="[a,b]"')
     args = parser.parse_args()
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)

@@ -2,9 +2,9 @@
 """Writes a teacher's mean embedding of every identity of its training set: what a student's LookupTableHook takes."""
 import argparse
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
-from mmps.apis import run_tool
+from mmps.apis import add_overrides, run_tool
 from mmps.distillation.lookup_table import export_lookup_table
 
 
@@ -16,8 +16,7 @@ def main() -> None:
     parser.add_argument('--dims', type=int, metavar='N',
                         help="the student's embedding size: fewer than the teacher's are the leading principal directions, "
                              "more are filled up with zeros (default: the teacher's)")
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
-                        help='overrides of the config; lists as KEY="[a,b]"')
+    add_overrides(parser, 'overrides of the config; lists as KEY="[a,b]"')
     args = parser.parse_args()
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)

@@ -1,20 +1,20 @@
 """What the command-line tools share."""
 import argparse
+import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.registry import Registry
+from torch.distributed.elastic.multiprocessing.errors import record
 
-import mmps.registry
-from mmps.compat import launch_on_cpu
+from mmps.compat import launch_by_mpi, launch_on_cpu
 
-# What wrong input raises: a file that is missing or unreadable, a value that does not fit, a loss that is not finite.
-EXPECTED = (OSError, ValueError, FloatingPointError)
+from .explain import explain
 
 
 def config_parser(description: str | None) -> argparse.ArgumentParser:
@@ -22,8 +22,7 @@ def config_parser(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where logs and checkpoints go; default work_dirs/CONFIG-NAME')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
-                        help='overrides of the config; lists as KEY="[a,b]"')
+    add_overrides(parser, 'overrides of the config; lists as KEY="[a,b]"')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser
@@ -36,51 +35,70 @@ def few(text: str) -> int:
     return int(text)
 
 
+def add_overrides(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """The argument --cfg-options, a dict."""
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, type=override, default={}, metavar='KEY=VALUE',
+                        help=purpose)
+
+
+def override(text: str) -> str:
+    """An argument that changes a config: argparse's type for KEY=VALUE."""
+    key, equals, value = text.partition('=')
+    try:
+        DictAction._parse_iterable(value)
+    except AssertionError as error:
+        raise argparse.ArgumentTypeError(f'{text!r}: {error}') from error
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f'expected KEY=VALUE, got {text!r}')
+    return text
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """The config that :func:`config_parser`'s arguments ask for."""
+    if args.launcher == 'mpi':
+        launch_by_mpi()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
-    cfg.merge_from_dict(args.cfg_options)
+    try:
+        cfg.merge_from_dict(args.cfg_options)
+    except (KeyError, TypeError) as error:  # an index that a list does not have, a key below a value that has none
+        raise ValueError(f'--cfg-options: {error.args[0]}') from error
+    if 'model' not in cfg:
+        raise ValueError(f'{args.config}: expected a config with a model, got the keys {sorted(cfg)}')
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
     launch_on_cpu(cfg)
     return cfg
 
 
+@record
 def run_tool(main: Callable[[], None]) -> None:
     """Runs a command-line tool: wrong input ends it with one line on stderr and exit status 1, not with a traceback.
 
-    ``MMPS_TRACEBACK=1`` in the environment shows where it happened. Any other exception keeps its traceback: it is a bug.
+    So does a rank that has lost another. ``MMPS_TRACEBACK=1`` in the environment shows where it happened. Any other exception
+    keeps its traceback: it is a bug. torchrun's summary has the line, or the traceback, of the rank that failed first.
     """
     try:
         main()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()  # a rank that just exits may take its peers down
-    except (*EXPECTED, KeyError) as error:
-        message = unknown_type(error) if isinstance(error, KeyError) else one_line(error)
+    except Exception as error:
+        peer = lost_peer(error) if isinstance(error, RuntimeError) else None
+        message = peer or explain(error)
         if message is None or os.environ.get('MMPS_TRACEBACK'):
             raise
+        if path := os.environ.get('TORCHELASTIC_ERROR_FILE'):
+            # torchrun calls the earliest failure the cause, and kills a rank that hangs half a minute after the others failed:
+            # those who lost it say so as if a minute later.
+            Path(path).write_text(json.dumps({'message': message, 'timestamp': int(time.time()) + 60 * bool(peer)}))
         sys.exit(f'error: {message}')
 
 
-def unknown_type(error: KeyError) -> str | None:
-    """What a config's type that no registry knows is answered, with names that are like it; None for any other KeyError."""
-    found = re.search(r'(\S+) is not in the (?:\S+::)?([\w ]+) registry', str(error))
-    if found is None:
+def lost_peer(error: RuntimeError) -> str | None:
+    """What a rank says that waited in vain for another one; None for any other RuntimeError."""
+    # gloo's message begins with its source file and ends with a greeting.
+    sentence = re.sub(r'^\[\S+\] ', '', str(error)).split('. ')[0]
+    is_lost = re.search(r'(closed|reset) by peer|broken pipe|timed? ?out', sentence, re.IGNORECASE)
+    if not is_lost or not torch.distributed.is_initialized():
         return None
-    name, kind = found[1].strip('\'"'), found[2]
-    registry = next((each for each in vars(mmps.registry).values() if isinstance(each, Registry) and each.name == kind), None)
-    known = set()
-    while registry is not None:
-        known |= registry.module_dict.keys()
-        registry = registry.parent
-    return f'there is no {kind} of type {name!r}{mmps.registry.did_you_mean(name, known)}'
-
-
-def one_line(error: BaseException) -> str:
-    """The message without what others put around it: the registry's "class X in file:", a data worker's traceback."""
-    if isinstance(error, OSError) and error.filename:
-        return f'{error.filename}: {error.strerror}'
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    line = re.sub(r'^[\w.]*(Error|Exception): ', '', lines[-1]) if 'Original Traceback' in str(error) else ' '.join(lines)
-    return re.sub(r'^(class `\w+` in \S+: )+', '', line)
+    return f'rank {torch.distributed.get_rank()} lost another rank, which died or hangs: {sentence}'

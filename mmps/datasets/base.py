@@ -4,18 +4,23 @@ G images, N boxes, Q queries, T targets, E gallery entries (all queries' galleri
 """
 import dataclasses
 import gc
+import logging
 import os.path as osp
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
+from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import BaseDetDataset
+from mmengine.logging import print_log
 
 from mmps.evaluation.protocol import SearchProtocol
 from mmps.evaluation.search import Search
 
 from .cache import cached, content_key
+from .reading import MIN_SIDE, TOLERATED
 
 
 @dataclasses.dataclass
@@ -79,10 +84,10 @@ class Annotations:
             self.target_queries, self.target_images, self.target_boxes,
             np.split(self.gallery_images, self.gallery_offsets[1:-1]))
 
-    def without_boxes(self, dropped: np.ndarray) -> 'Annotations':
-        """Without the boxes where ``dropped`` (N,) is true."""
-        kept = {name: getattr(self, name)[~dropped] for name in ('box_images', 'boxes', 'person_ids', 'ignored')}
-        return dataclasses.replace(self, **kept)
+    def only(self, kept: np.ndarray) -> 'Annotations':
+        """With the boxes where ``kept`` (N,) is true."""
+        rows = {name: getattr(self, name)[kept] for name in ('box_images', 'boxes', 'person_ids', 'ignored')}
+        return dataclasses.replace(self, **rows)
 
 
 def no_queries() -> dict[str, np.ndarray]:
@@ -102,6 +107,11 @@ class PersonSearchDataset(BaseDetDataset):
     images in the order of their ``img_id``. That is the search by which the data set is known; ``search_names`` and
     ``search`` give all that it offers.
 
+    An image that is there but cannot be used (empty, damaged, or with a side of fewer than 8 pixels) is an error in test mode:
+    scores without it would be others. In training the next image comes in its place, and a warning counts it, once;
+    more than 1 percent of the images are an error. What OpenCV decodes counts as sound: a JPEG that is damaged in its middle,
+    and before OpenCV 5 one that is cut off. A missing image always is an error, since it mostly means a wrong folder.
+
     Args:
         data_root (str): The data set's own folder.
         test_mode (bool): The test split with its queries instead of the training split.
@@ -110,7 +120,8 @@ class PersonSearchDataset(BaseDetDataset):
 
     Raises:
         FileNotFoundError: A missing data root or annotation file, or, when it is read, an image.
-        ValueError: An annotation file that does not hold what it should. All messages are one line and name the file.
+        ValueError: An annotation file that does not hold what it should, or images that cannot be used. All messages are one
+            line and name the file.
     """
 
     METAINFO = {'classes': ('person',), 'palette': [(220, 20, 60)], 'cbgm': {'k1': 30, 'k2': 4}}
@@ -122,11 +133,15 @@ class PersonSearchDataset(BaseDetDataset):
 
     def full_init(self) -> None:
         """As mmdet's, but out of reach of the garbage collector, which takes most of the time searching what stays."""
+        if self._fully_initialized:
+            return
         collecting, frozen = gc.isenabled(), gc.get_freeze_count()
         gc.disable()
         gc.freeze()
         try:
             super().full_init()
+            # Of each image whether it was left out. Data workers share it, and it outlives them.
+            self._left_out = torch.zeros(len(self), dtype=torch.bool).share_memory_()
         finally:
             if not frozen:
                 gc.unfreeze()
@@ -248,9 +263,34 @@ class PersonSearchDataset(BaseDetDataset):
             return super().prepare_data(idx)
         except Exception as error:
             path = self.get_data_info(idx)['img_path']
+            expected = f'expected an image of {type(self).__name__}'
             if not osp.isfile(path):
-                raise FileNotFoundError(f'{path}: no such file; expected an image of {type(self).__name__}') from error
-            if osp.getsize(path) == 0:
-                raise ValueError(f'{path}: empty file; expected an image of {type(self).__name__}') from error
-            raise
+                raise FileNotFoundError(f'{path}: no such file; {expected}') from error
+            damage = self._damage(path)
+            if damage is None:
+                raise
+            if self.test_mode:
+                raise ValueError(f'{path}: {damage}; {expected}') from error
+            self._leave_out(idx, f'{path}: {damage}')
+        return self.prepare_data((idx + 1) % len(self))  # no random draw: everything else stays as it would be
 
+    def _damage(self, path: str) -> str | None:
+        """Why an image file cannot be used, if it cannot."""
+        if osp.getsize(path) == 0:
+            return 'empty file'
+        loaders = [each for each in self.pipeline.transforms if isinstance(each, LoadImageFromFile)]
+        try:
+            height, width = (loaders or [LoadImageFromFile()])[0]({'img_path': path})['img'].shape[:2]
+        except Exception:  # decoders fail in many ways on a damaged file; all of them mean the same
+            return 'damaged image'
+        return None if min(height, width) >= MIN_SIDE else f'{width} x {height} pixels'
+
+    def _leave_out(self, idx: int, damage: str) -> None:
+        if self._left_out[idx]:
+            return
+        self._left_out[idx] = True
+        count = int(self._left_out.sum())
+        if count > TOLERATED * len(self):
+            raise ValueError(f'{damage}; expected images of {type(self).__name__}, but {count} of {len(self)} so far cannot '
+                             f'be used, more than {TOLERATED:.0%}')
+        print_log(f'skipped, {count} of {len(self)} images so far: {damage}', 'current', logging.WARNING)

@@ -3,16 +3,17 @@ import hashlib
 import logging
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from mmengine.logging import print_log
 
+from mmps.evaluation.npz import open_npz, read_array
+
 from .reading import one_line
 
-FORMAT_VERSION = 2  # raised with every change of what a loader reads or of the arrays it makes
+FORMAT_VERSION = 3  # raised with every change of what a loader reads or of the arrays it makes
 
 Arrays = dict[str, np.ndarray]
 
@@ -46,12 +47,12 @@ def cached(key: str, names: set[str], build: Callable[[], Arrays]) -> Arrays:
     path = cache_folder() / f'{key}.npz'
     if path.is_file():
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
+            with open_npz(path) as stored:
+                arrays = {name: read_array(stored, name) for name in stored.files}
             if arrays.keys() != names:
                 raise ValueError('other arrays than expected')
             return arrays
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError) as error:
             print_log(f'{path}: unreadable annotation cache, built again ({one_line(error)})',
                       'current', logging.WARNING)
     arrays = build()

@@ -19,14 +19,17 @@ from .base import Annotations, PersonSearchDataset, no_queries
 from .cache import cached, content_key
 from .nested_mat import read_nested
 from .reading import (
+    TOLERATED,
     AnnotationError,
+    box_rows,
     check_names,
     expecting,
-    finite,
     image_sizes,
     read_mat,
     require_file,
+    require_visible,
     strings,
+    visible,
     xywh_to_xyxy,
 )
 
@@ -85,19 +88,19 @@ class CUHKSYSU(PersonSearchDataset):
         images = [names[i] for i in chosen]
         boxes = np.concatenate([np.zeros((0, 4)), *(scene_boxes[i] for i in chosen)])
         box_images = np.repeat(np.arange(len(chosen)), [len(scene_boxes[i]) for i in chosen])
-        index = {name: i for i, name in enumerate(images)}
+        index, sizes = {name: i for i, name in enumerate(images)}, image_sizes(self.image_folder(), images)
         if self.test_mode:
-            split, labelled = _read_queries(last_file, f'TestG{self.gallery_size}', index)
+            split, labelled = _read_queries(last_file, f'TestG{self.gallery_size}', index, sizes)
             num_persons = len(split['query_images'])
         else:
             num_persons, labelled = _read_identities(last_file, index)
             split = no_queries()
         annotations = Annotations(
-            images=np.array(images, dtype=str), sizes=image_sizes(self.image_folder(), images),
+            images=np.array(images, dtype=str), sizes=sizes,
             cameras=np.zeros(len(images), dtype=np.int64), box_images=box_images, boxes=xywh_to_xyxy(boxes),
             person_ids=_person_ids(box_images, boxes, *labelled, last_file),
             ignored=np.zeros(len(boxes), dtype=bool), num_persons=np.array(num_persons), **split)
-        return annotations.without_boxes((boxes[:, 2:] <= 0).any(axis=1))
+        return annotations.only(visible(annotations.boxes, sizes[box_images], scenes_file))
 
     @property
     def headline(self) -> str:
@@ -123,7 +126,8 @@ class CUHKSYSU(PersonSearchDataset):
         _, pool_file, headline_file = self.annotation_files()
 
         def read() -> dict[str, np.ndarray]:
-            return _read_queries(path, key, {image: i for i, image in enumerate(protocol.images)})[0]
+            index = {image: i for i, image in enumerate(protocol.images)}
+            return _read_queries(path, key, index, np.zeros((len(index), 2)))[0]
 
         listed = cached(content_key(f'{type(self).__name__} {key}', [pool_file, path], []), set(no_queries()), read)
         rows = _rows_of(protocol, listed['query_images'], listed['query_boxes'], path, headline_file)
@@ -169,7 +173,7 @@ def _read_scenes(path: Path) -> tuple[list[str], list[np.ndarray]]:
     with expecting(path, "'Img' rows of name, count and boxes [x y w h]"):
         for name, _, scene in read_mat(path, 'Img').ravel():
             names.append(str(name.ravel()[0]))
-            boxes.append(finite([box[0].ravel() for box in scene.ravel()]).reshape(-1, 4))
+            boxes.append(box_rows([box[0].ravel() for box in scene.ravel()]))
     check_names(names, path)
     return names, boxes
 
@@ -184,15 +188,16 @@ def _read_identities(path: Path, index: dict[str, int]) -> tuple[int, tuple]:
                 images.append(_find(index, str(scene[0].ravel()[0]), path, 'the training images'))
                 boxes.append(scene[1].ravel())
                 person_ids.append(person_id)
-        boxes = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+        boxes = box_rows(boxes)
     return len(identities), (images, boxes, person_ids)
 
 
-def _read_queries(path: Path, key: str, index: dict[str, int]) -> tuple[dict[str, np.ndarray], tuple]:
+def _read_queries(path: Path, key: str, index: dict[str, int], sizes: np.ndarray) -> tuple[dict[str, np.ndarray], tuple]:
     """The fields of ``no_queries``, and the (image, box [x y w h], query) of every query and target.
 
     Args:
         index: Of each test image's name.
+        sizes: (G, 2) of the test images; 0 where unknown.
     """
     pool = 'the test images of pool.mat'
     with expecting(path, f'{key!r} rows of Query (image name, box, hard or not) and Gallery (image name, box or empty)'):
@@ -203,16 +208,18 @@ def _read_queries(path: Path, key: str, index: dict[str, int]) -> tuple[dict[str
             query_images.append(_find(index, str(query[0].ravel()[0]), path, pool))
             query_boxes.append(query[1].ravel())
             hard.append('ishard' in query.dtype.names and query['ishard'].any())
-        query_boxes = finite(query_boxes).reshape(-1, 4)
+        query_boxes = box_rows(query_boxes)
         name_field, box_field = nested.records.dtype.names[:2]
         scenes = np.array([_find(index, name.item(), path, pool) for name in nested.records[name_field]], dtype=np.int32)
         sought = np.array([box.size > 0 for box in nested.records[box_field]], dtype=bool)
         boxes = np.zeros((len(scenes), 4))
-        boxes[sought] = finite([box.ravel() for box in nested.records[box_field][sought]]).reshape(-1, 4)
+        boxes[sought] = box_rows([box.ravel() for box in nested.records[box_field][sought]])
     query_images, query_ids = np.array(query_images, dtype=np.int64), np.arange(len(query_images))
     gallery_images, entries = scenes[nested.indices], np.flatnonzero(sought[nested.indices])
     target_queries = np.searchsorted(nested.offsets, entries, 'right') - 1
     target_images, target_boxes = gallery_images[entries].astype(np.int64), boxes[nested.indices[entries]]
+    require_visible(xywh_to_xyxy(query_boxes), sizes[query_images], path, 'queries')
+    require_visible(xywh_to_xyxy(target_boxes), sizes[target_images], path, 'targets')
     fields = {'query_images': query_images, 'query_boxes': xywh_to_xyxy(query_boxes), 'query_person_ids': query_ids,
               'hard_queries': np.flatnonzero(hard), 'gallery_offsets': nested.offsets, 'gallery_images': gallery_images,
               'target_queries': target_queries, 'target_images': target_images,
@@ -225,7 +232,8 @@ def _read_queries(path: Path, key: str, index: dict[str, int]) -> tuple[dict[str
 def _person_ids(box_images, boxes, images, labelled_boxes, labels, path: Path) -> np.ndarray:
     """(N,) the label of each box [x y w h] that equals a labelled one in the same image, else -1.
 
-    Of several equal boxes the first is the labelled one, and of several labels the first counts.
+    Of several equal boxes the first is the labelled one, and of several labels the first counts. Labels without such a box
+    are counted in a warning; many mean that the files do not belong together.
     """
     person_ids = np.full(len(boxes), -1, dtype=np.int64)
     row = {}  # by hash, box after box: the rules for equal ones need their order
@@ -238,6 +246,8 @@ def _person_ids(box_images, boxes, images, labelled_boxes, labels, path: Path) -
             missing += 1
         elif person_ids[i] < 0:
             person_ids[i] = label
+    if missing > TOLERATED * len(labels):
+        raise AnnotationError(f'{path}: expected labelled boxes that are in Images.mat, {missing} of {len(labels)} are not')
     if missing:
         print_log(f'{path}: {missing} of {len(labels)} labelled boxes are not in Images.mat and carry no label',
                   'current', logging.WARNING)

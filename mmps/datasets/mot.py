@@ -10,7 +10,18 @@ import numpy as np
 from mmps.registry import DATASETS
 
 from .base import Annotations, PersonSearchDataset, no_queries
-from .reading import AnnotationError, check_names, clip, expecting, finite, require_file, xywh_to_xyxy
+from .reading import (
+    MIN_SIDE,
+    AnnotationError,
+    check_names,
+    clip,
+    expecting,
+    finite,
+    require_file,
+    visible,
+    whole,
+    xywh_to_xyxy,
+)
 
 INFO = "the sequence's image folder and size"
 PEDESTRIAN = 1
@@ -117,7 +128,7 @@ class MOTChallenge(PersonSearchDataset):
         """Of this split: images, sizes, frames, cameras; and box_images, boxes, tracks, ignored."""
         info = _read_info(folder)
         files = sorted((int(path.stem), path.name) for path in (folder / info['imDir']).glob(f'*{info["imExt"]}')
-                       if path.stem.isdigit())
+                       if path.stem.isdecimal())
         cut = round(len(files) * self.train_fraction)
         files = files[cut:] if self.test_mode else files[:cut]
         frames = np.array([frame for frame, _ in files], dtype=np.int64)
@@ -126,8 +137,9 @@ class MOTChallenge(PersonSearchDataset):
 
         rows, classes, visibility = _read_tracks(folder / 'gt/gt.txt')
         used = np.isin(rows[:, 0], frames) & np.isin(classes, (PEDESTRIAN, *PEDESTRIAN_LIKE))
-        boxes = clip(xywh_to_xyxy(rows[:, 2:6] - [1, 1, 0, 0]), np.broadcast_to(size, (len(rows), 2)))
-        used &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        sizes = np.broadcast_to(size, (len(rows), 2))
+        boxes = clip(xywh_to_xyxy(rows[:, 2:6] - [1, 1, 0, 0]), sizes)
+        used[used] = visible(boxes[used], sizes[used], folder / 'gt/gt.txt')
         order = np.flatnonzero(used)[np.lexsort((rows[used, 1], rows[used, 0]))]
         rows, boxes = rows[order], boxes[order]
         ignored = (classes[order] != PEDESTRIAN) | (rows[:, 6] == 0) | (visibility[order] < self.min_visibility)
@@ -169,12 +181,16 @@ class MOTChallenge(PersonSearchDataset):
 
 def _read_info(folder: Path) -> dict:
     path = require_file(folder / 'seqinfo.ini', INFO)
-    parser = configparser.ConfigParser()
+    parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(path.read_text())
         section = parser['Sequence']
         info = {'imDir': section['imDir'], 'imExt': section['imExt'],
                     'imWidth': int(section['imWidth']), 'imHeight': int(section['imHeight'])}
+        if not MIN_SIDE <= min(info['imWidth'], info['imHeight']) <= max(info['imWidth'], info['imHeight']) < 2 ** 31:
+            raise ValueError(f'a size of {info["imWidth"]} x {info["imHeight"]} pixels')
+        if not re.fullmatch(r'\.\w+', info['imExt']):
+            raise ValueError(f'imExt {info["imExt"]!r}')
     except (configparser.Error, KeyError, ValueError) as error:
         reason = ' '.join(str(error).split())
         raise AnnotationError(f'{path}: expected [Sequence] with imDir, imExt, imWidth, imHeight ({reason})') from error
@@ -191,6 +207,7 @@ def _read_tracks(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rows = finite(np.loadtxt(path, delimiter=',', ndmin=2))
         if rows.shape[1] not in (9, 10):
             raise ValueError(f'{rows.shape[1]} columns')
+        whole(rows[:, :2])
     if rows.shape[1] == 10:
         return rows[:, :7], np.full(len(rows), PEDESTRIAN), np.ones(len(rows))
     unclassed = rows[:, 7] == -1

@@ -105,7 +105,7 @@ def _stream(file: BinaryIO, key: str, field: str, name: str) -> NestedRows:
         nested = io.BytesIO(elements[field])
         head = _read_head(nested)
         inner = inner or head
-        if head.fields != inner.fields:
+        if head.fields != inner.fields or not head.fields:  # without any, it could claim any number of records
             raise _OtherLayout
         indices.append(_index_records(elements[field], nested.tell(), head, index_of))
         offsets.append(offsets[-1] + head.length)

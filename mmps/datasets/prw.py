@@ -19,7 +19,10 @@ from .reading import (
     image_sizes,
     read_mat,
     require_file,
+    require_visible,
     strings,
+    visible,
+    whole,
     xywh_to_xyxy,
 )
 
@@ -58,6 +61,7 @@ class PRW(PersonSearchDataset):
         boxes = clip(xywh_to_xyxy(rows[:, 1:]), sizes[box_images])
         if self.test_mode:
             query_ids, query_boxes, query_images = _read_queries(root / 'query_info.txt', images)
+            require_visible(xywh_to_xyxy(query_boxes), sizes[query_images], root / 'query_info.txt', 'queries')
             labels = np.unique(np.concatenate([ids[ids >= 0], query_ids]))
             queries = {'query_images': query_images, 'query_person_ids': np.searchsorted(labels, query_ids),
                        'query_boxes': clip(xywh_to_xyxy(query_boxes), sizes[query_images])}
@@ -69,7 +73,7 @@ class PRW(PersonSearchDataset):
             box_images=box_images, boxes=boxes, ignored=np.zeros(len(boxes), dtype=bool),
             person_ids=np.where(ids >= 0, np.searchsorted(labels, ids), -1), num_persons=np.array(len(labels)),
             **{**no_queries(), **queries})
-        return annotations.without_boxes((boxes[:, 2:] <= boxes[:, :2]).any(axis=1))
+        return annotations.only(visible(boxes, sizes[box_images], root / 'annotations'))
 
 
 def _read_frames(path: Path, key: str) -> list[str]:
@@ -87,7 +91,11 @@ def _read_boxes(path: Path) -> np.ndarray:
     """(n, 5) rows [id x y w h]."""
     rows = read_mat(path, *BOX_KEYS)
     with expecting(path, 'rows [id x y w h]'):
-        return finite(rows).reshape(-1, 5)
+        rows = finite(rows)
+        if rows.size and (rows.ndim != 2 or rows.shape[1] != 5):
+            raise ValueError(f'an array {rows.shape}')
+        whole(rows[:, :1])
+        return rows.reshape(-1, 5)
 
 
 def _camera(name: str) -> int:
@@ -109,6 +117,8 @@ def _read_queries(path: Path, images: list[str]) -> tuple[np.ndarray, np.ndarray
         with expecting(path, f'"id x y w h frame" in line {number}'):
             person_id, x, y, w, h, frame = line.split()
             ids.append(int(person_id))
+            if not 0 <= ids[-1] < 2 ** 53:
+                raise ValueError(f'id {person_id}')
             boxes.append(finite([float(x), float(y), float(w), float(h)]))
         if _image_name(frame) not in index:
             raise AnnotationError(f'{path}: expected one of the test frames of frame_test.mat in line {number}, '

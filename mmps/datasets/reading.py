@@ -1,11 +1,18 @@
 """Reading annotation files: what is wrong with one is said in one line that names it and what was expected there."""
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
+from mmengine.logging import print_log
 from PIL import Image
 from scipy.io import loadmat
+
+# In an image with a side of fewer pixels nobody can be seen.
+MIN_SIDE = 8
+# A few wrong entries are an accident, and counted in a warning; a larger part than this says that something else is wrong.
+TOLERATED = 0.01
 
 
 class AnnotationError(ValueError):
@@ -23,7 +30,7 @@ def expecting(path: Path, what: str) -> Iterator[None]:
         yield
     except (AnnotationError, FileNotFoundError):
         raise
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise AnnotationError(f'{path}: expected {what} ({one_line(error)})') from error
 
 
@@ -62,10 +69,27 @@ def strings(cells: np.ndarray) -> list[str]:
 
 def finite(rows) -> np.ndarray:
     """``rows`` as float64; to be called where the file is being taken apart."""
+    if np.iscomplexobj(rows):  # their imaginary parts would be dropped
+        raise ValueError('the numbers are complex')
     rows = np.asarray(rows, dtype=np.float64)
     if not np.isfinite(rows).all():
         raise ValueError('not all numbers are finite')
     return rows
+
+
+def whole(numbers: np.ndarray) -> np.ndarray:
+    """``numbers`` as int64; to be called where the file is being taken apart."""
+    if not ((numbers == np.round(numbers)) & (np.abs(numbers) < 2 ** 53)).all():
+        raise ValueError('not all ids are whole numbers')
+    return numbers.astype(np.int64)
+
+
+def box_rows(boxes) -> np.ndarray:
+    """(N, 4) float64 of N boxes of four numbers each; to be called where the file is being taken apart."""
+    rows = finite(boxes)
+    if len(boxes) and rows.shape != (len(boxes), 4):
+        raise ValueError(f'{len(boxes)} boxes as {rows.shape}')
+    return rows.reshape(-1, 4)
 
 
 def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
@@ -80,21 +104,49 @@ def clip(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.clip(boxes, 0, limit)
 
 
+def _visible(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    boxes = clip(boxes, sizes)
+    return (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+
+
+def visible(boxes: np.ndarray, sizes: np.ndarray, path: Path) -> np.ndarray:
+    """(N,) which corner boxes have an area inside their images, (N, 2) height and width, as for :func:`clip`.
+
+    A warning counts the others, which are to be left out.
+    """
+    kept = _visible(boxes, sizes)
+    if not kept.all():
+        print_log(f'{path}: {np.sum(~kept)} of {len(kept)} boxes have no area inside their images and are left out',
+                  'current', logging.WARNING)
+    return kept
+
+
+def require_visible(boxes: np.ndarray, sizes: np.ndarray, path: Path, what: str) -> None:
+    """Refuses boxes of ``what`` that are not :func:`visible`: whom they are of cannot be embedded, nor missed."""
+    kept = _visible(boxes, sizes)
+    if not kept.all():
+        first = int(np.argmin(kept))
+        raise AnnotationError(f'{path}: expected boxes of {what} with an area inside their images, got x1 y1 x2 y2 '
+                              f'{boxes[first].tolist()} (number {first + 1} of {len(boxes)})')
+
+
 def check_names(names: Iterable[str], path: Path) -> None:
     """Refuses image names that would lead out of the data root."""
     for name in names:
         parts = PurePosixPath(name).parts
-        if not parts or '..' in parts or '\\' in name or name.startswith('/') or PureWindowsPath(name).drive:
+        if not parts or '..' in parts or '\\' in name or '\0' in name or name.startswith('/') or PureWindowsPath(name).drive:
             raise AnnotationError(f'{path}: expected image names inside the data root, got {name!r}')
 
 
 def image_sizes(folder: Path, names: Iterable[str]) -> np.ndarray:
-    """(G, 2) height and width from the files' headers; 0 where that fails, which is reported once the image is used."""
+    """(G, 2) height and width from the files' headers; 0 where that fails or nobody can be seen, which is reported once the
+    image is used."""
     sizes = []
     for name in names:
         try:
             with Image.open(folder / name) as image:
-                sizes.append((image.height, image.width))
+                size = image.height, image.width
         except OSError:
-            sizes.append((0, 0))
+            size = 0, 0
+        sizes.append(size if min(size) >= MIN_SIDE else (0, 0))
     return np.array(sizes, dtype=np.int32).reshape(-1, 2)

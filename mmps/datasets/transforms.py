@@ -6,6 +6,8 @@ from mmengine.structures import InstanceData
 
 from mmps.registry import TRANSFORMS
 
+from .reading import MIN_SIDE
+
 # In the pipeline's results: true where the labels are person ids.
 LABELS_ARE_IDS = 'labels_are_person_ids'
 
@@ -17,7 +19,16 @@ class LoadPersonAnnotations(LoadAnnotations):
     Every transform that drops, repeats or joins boxes treats ``gt_bboxes_labels`` alike; so the ids follow their boxes
     through all of them (RandomCrop, FilterAnnotations, RandomErasing, Mosaic, ...). ``PackPersonSearchInputs`` puts
     both where they belong.
+
+    Raises:
+        ValueError: The image file has a side of fewer pixels than a person.
     """
+
+    def transform(self, results: dict) -> dict:
+        height, width = results.get('ori_shape', (MIN_SIDE, MIN_SIDE))
+        if min(height, width) < MIN_SIDE:
+            raise ValueError(f'{results["img_path"]}: {width} x {height} pixels; expected at least {MIN_SIDE} each way')
+        return super().transform(results)
 
     def _load_labels(self, results: dict) -> None:
         results['gt_bboxes_labels'] = _listed_ids(results)

@@ -28,9 +28,10 @@ class Pair(NamedTuple):
 @torch.no_grad()
 def levels_of(detector: nn.Module) -> list[Level]:
     """The maps that a detector gives in its present mode, of each stride the first; found out on an image of zeros."""
-    parameter = next(detector.parameters())
+    extract_feat = detector.extract_feat  # a cached teacher, without parameters, says here that it has none
+    image = torch.zeros(1, 3, SIDE, SIDE, device=next(detector.parameters()).device)
     with fixed_statistics(detector), torch.random.fork_rng(devices=[]):
-        feats = detector.extract_feat(torch.zeros(1, 3, SIDE, SIDE, device=parameter.device))
+        feats = extract_feat(image)
     levels: dict[int, Level] = {}
     for index, feat in enumerate(feats):
         stride = SIDE // feat.shape[-1]

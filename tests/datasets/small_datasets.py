@@ -20,8 +20,8 @@ def struct(rows, *fields):
     return array
 
 
-def appearance(name, box):
-    return name, NOTHING if box is None else np.array([box], dtype=np.uint16), np.uint8(0)
+def appearance(name, box, dtype=np.uint16):
+    return name, NOTHING if box is None else np.array([box], dtype=dtype), np.uint8(0)
 
 
 def write_image(path: Path, width: int, height: int):
@@ -61,15 +61,15 @@ def write_protocol(path: Path, key: str, queries=CUHK_QUERIES, hard=(), compress
 
 
 def write_cuhk_sysu(root: Path, scenes=CUHK_SCENES, persons=CUHK_PERSONS, queries=CUHK_QUERIES,
-                    pool=('t4.jpg', 't1.jpg', 't2.jpg', 't3.jpg'), with_images=True):
+                    pool=('t4.jpg', 't1.jpg', 't2.jpg', 't3.jpg'), with_images=True, dtype=np.uint16):
     (root / 'annotation/test/train_test').mkdir(parents=True, exist_ok=True)
     savemat(root / 'annotation/Images.mat', {'Img': struct(
-        [(name, len(boxes), struct([(np.array([box], dtype=np.uint16), np.uint8(0)) for box in boxes],
+        [(name, len(boxes), struct([(np.array([box], dtype=dtype), np.uint8(0)) for box in boxes],
                                    'idlocate', 'ishard')) for name, boxes in scenes.items()],
         'imname', 'nAppear', 'box')})
     savemat(root / 'annotation/pool.mat', {'pool': cell(list(pool))})
     savemat(root / 'annotation/test/train_test/Train.mat', {'Train': cell([
-        struct([(f'p{i}', len(seen), struct([appearance(*one) for one in seen], 'imname', 'idlocate', 'ishard'))],
+        struct([(f'p{i}', len(seen), struct([appearance(*one, dtype) for one in seen], 'imname', 'idlocate', 'ishard'))],
                'idname', 'nAppear', 'scene') for i, seen in enumerate(persons)])})
     write_protocol(root / 'annotation/test/train_test/TestG100.mat', 'TestG100', queries)
     for name in scenes if with_images else ():

@@ -69,9 +69,10 @@ def test_one_identity_one_query_and_one_test_scene_are_enough(tmp_path):
 
 
 def test_labelled_box_that_images_mat_does_not_have_is_counted_in_a_warning(tmp_path, log_lines):
-    root = write_cuhk_sysu(tmp_path / 'odd', persons=[[('s2.jpg', (1, 1, 21, 41))]])
+    persons = [[('s2.jpg', (12, 11, 21, 41))] * 99 + [('s2.jpg', (1, 1, 21, 41))]]
+    root = write_cuhk_sysu(tmp_path / 'odd', {'s2.jpg': [(12, 11, 21, 41)]}, persons, [], [])
     assert CUHKSYSU(data_root=str(root)).metainfo['num_persons'] == 1
-    assert len(log_lines) == 1 and '1 of 1 labelled boxes' in log_lines[0]
+    assert len(log_lines) == 1 and '1 of 100 labelled boxes' in log_lines[0]
 
 
 def test_empty_scenes_are_dropped_in_training_only(cuhk_sysu):

@@ -316,6 +316,12 @@ def test_recorders_of_feature_maps_are_refused_when_the_model_is_built(config, w
             distiller=distiller, teacher=dict(type='CachedTeacher', path=str(written)), teacher_ckpt=None)
 
 
+def test_the_whole_of_gdps_is_refused_for_its_maps(repository, config, written):
+    distil = Config.fromfile(repository / 'configs/_base_/distillers/gdps.py').distil
+    refused(('a cached teacher has no feature maps',), MODELS.build, dict(
+        distil, architecture=config.model.architecture, teacher=dict(type='CachedTeacher', path=str(written))))
+
+
 def test_a_distiller_that_moves_boxes_otherwise_is_refused(config, written):
     teacher = dict(type='CachedTeacher', path=str(written))
     refused(('box_jitter is 0.1 with shared boxes', 'embedded boxes with box_jitter 0.2: write a cache from this config'),

@@ -25,7 +25,13 @@ def test_dist_train_starts_torchrun_with_the_ranks_asked_for(launch):
     out = launch('dist_train.sh', 'config.py', '4', '--amp', '--resume', PORT='1234', NNODES='2', NODE_RANK='1').stdout
     assert out.startswith('python -m torch.distributed.run --nnodes=2 --node_rank=1 ')
     assert '--master_port=1234 --nproc_per_node=4 ' in out
-    assert out.strip().endswith(f'{TOOLS}/train.py config.py --launcher pytorch --amp --resume')
+    assert out.strip().endswith(f'--max_restarts=0 {TOOLS}/train.py config.py --launcher pytorch --amp --resume')
+
+
+def test_dist_train_restarts_on_one_machine_only(launch):
+    assert '--max_restarts=2 ' in launch('dist_train.sh', 'config.py', '4', MAX_RESTARTS='2').stdout
+    done = launch('dist_train.sh', 'config.py', '4', MAX_RESTARTS='2', NNODES='2')
+    assert done.returncode == 2 and '--resume' in done.stderr and not done.stdout
 
 
 def test_slurm_train_starts_a_task_a_gpu(launch):

@@ -1,12 +1,13 @@
 """What a tool says about wrong input."""
 import argparse
+import re
 
 import pytest
 from mmengine.registry import Registry
 from torch._utils import ExceptionWrapper
 
-from mmps.apis import few, run_tool
-from mmps.apis.run import one_line
+from mmps.apis import config_parser, few, run_tool
+from mmps.apis.explain import one_line
 from mmps.datasets.reading import AnnotationError
 from mmps.registry import MODELS
 
@@ -113,6 +114,46 @@ def test_a_name_like_no_other_is_only_named():
     with pytest.raises(KeyError) as raised:
         MODELS.build(dict(type='Xyzzyqwerty'))
     assert message_of(raised.value) == "error: there is no model of type 'Xyzzyqwerty'"
+
+
+@pytest.mark.parametrize('wrong, words', [
+    (dict(type='OIMLoss', num_persons=3, queue_size=2, embed_dims=4, scal=1),
+     "OIMLoss has no argument 'scal': did you mean scale"),
+    (dict(type='ResNet'), "ResNet: missing 1 required positional argument: 'depth'"),
+    (dict(type='OIMLoss', num_persons='many', queue_size=2, embed_dims=4), "IdentityMemory|OIMLoss.*num_persons='many'"),
+    (dict(type='TwoStagePersonSearch', backbone=3), 'TwoStagePersonSearch cannot be built with .*dict')])
+def test_a_wrong_argument_is_answered_with_its_class(wrong, words):
+    with pytest.raises((TypeError, ValueError)) as raised:
+        MODELS.build(wrong)
+    assert re.match(f'error: .*({words})', message_of(raised.value))
+
+
+def test_a_wrong_call_inside_the_code_is_a_bug():
+    class Part:
+        def __init__(self):
+            dict.fromkeys()
+
+    def helper(**given):
+        Part(**given)
+    for call in (Part, lambda: helper(x=1)):
+        with pytest.raises(TypeError):
+            run_tool(call)
+
+
+@pytest.mark.parametrize('text, reason', [('x', 'expected KEY=VALUE'), ('=1', 'expected KEY=VALUE'), ('x=[1,', 'brackets')])
+def test_an_option_that_is_none_is_refused(text, reason, capsys):
+    with pytest.raises(SystemExit) as stop:
+        config_parser(None).parse_args(['config.py', '--cfg-options', text])
+    assert stop.value.code == 2 and reason in capsys.readouterr().err
+    taken = config_parser(None).parse_args(['config.py', '--cfg-options', 'x=[1,2]', 'y=a=b']).cfg_options
+    assert taken == {'x': [1, 2], 'y': 'a=b'}
+
+
+@pytest.mark.parametrize('said, words', [
+    ('DataLoader worker (pid 7) is killed by signal: Killed. ', 'was killed (signal: Killed): out of memory'),
+    ('DataLoader worker (pid(s) 7, 8) exited unexpectedly', 'was killed: out of memory')])
+def test_a_killed_data_worker_is_said_so(said, words):
+    assert words in message_of(RuntimeError(said))
 
 
 def test_any_other_key_that_is_missing_is_a_bug():
