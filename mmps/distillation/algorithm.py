@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmps.distillation.images import ImageConversion
 from mmps.distillation.levels import fit_levels, has_words, levels_of, pair_levels
+from mmps.distillation.losses.precision import guard_losses
 from mmps.distillation.recorders import BatchRecorder, check_module
 from mmps.distillation.statistics import fixed_statistics
 from mmps.models.checkpoint import load_exactly
@@ -88,6 +89,7 @@ class PersonSearchDistill(SingleTeacherDistill):
             else:
                 super().__init__(architecture=architecture, distiller=distiller, teacher=teacher, teacher_ckpt=None,
                                  teacher_trainable=False, student_trainable=True, **kwargs)
+        guard_losses(self.distiller.distill_losses)
         self.box_jitter = box_jitter
         self.student_boxes = student_boxes
         self.warmup = warmup
