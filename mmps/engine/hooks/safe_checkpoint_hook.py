@@ -55,6 +55,7 @@ class SafeCheckpointHook(CheckpointHook):
         super().before_train(runner)
         self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')  # a best one found now is noted in it
         if is_main_process():
+            (Path(runner.work_dir) / f'last_checkpoint{UNFINISHED}').unlink(missing_ok=True)
             for path in Path(self.out_dir).glob(f'*.pth{UNFINISHED}'):
                 path.unlink()
 
