@@ -381,6 +381,7 @@ def test_what_a_killed_training_left_is_removed_when_it_starts_again(saver, tmp_
     hook, runner = saver[0](max_keep_ckpts=1)
     (tmp_path / 'epoch_1.pth').touch()
     (tmp_path / 'epoch_2.pth.tmp').touch()
+    (tmp_path / 'last_checkpoint.tmp').touch()
     (tmp_path / 'mine.tmp').touch()
     runner.message_hub.update_info('keep_ckpt_ids', [1, 2])  # killed when the second was written, the first not yet removed
     hook.before_train(runner)
