@@ -203,7 +203,7 @@ def test_a_sharded_training_resumes_as_if_never_broken_off_and_is_tested_unshard
 @pytest.mark.soak
 def test_a_sharded_teacher_and_student_distil_as_unsharded_ones(data, environment, tmp_path, report):
     train(STUDENT, tmp_path / 'teacher', environment, *options(data, 1))
-    arguments = options(data, 1, *NO_CHANCE[:1], f'model.teacher.cfg_path={STUDENT}',
+    arguments = options(data, 1, *NO_CHANCE[:1], 'model.teacher.cfg_path=mmps::oim/oim_r18-w8-fpn_10e_synthps-mini.py',
                         f'model.teacher_ckpt={tmp_path / "teacher/epoch_1.pth"}')
     plain = losses(train(DISTIL, tmp_path / 'plain', environment, *arguments))
     config = sharded(DISTIL, tmp_path)
