@@ -18,21 +18,25 @@
     headline: [plain, GDPS]     # optional: bold in the tables
 
 A method's options override the config that its students are trained with, all others that of the network itself. Text in
-options is read as on the command line: '(832, 480)' is a tuple, and 1e-4, which is text in YAML, a number.
+options is read as on the command line: '(832, 480)' is a tuple, and 1e-4, which is text in YAML, a number. The YAML itself is
+read as data, but it names and overrides configs, which are Python: a matrix is to be trusted like a config.
 """
 import argparse
 import copy
+import math
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import yaml
 from mmengine.config import Config, DictAction
 
+from mmps.evaluation.npz import one_line
 from mmps.registry import did_you_mean
 
 from .matrix import Matrix, Method, Network, folder_name, is_detector
 
 NO_TEACHER = 'none'
+MAX_BYTES = 100_000  # of a file, and entries in it: a shipped matrix has 3,000 bytes
 KINDS = {str: 'text', int: 'a whole number', bool: 'true or false', dict: 'a mapping', list: 'a list'}
 
 
@@ -49,10 +53,27 @@ def read_matrix(path: Path, configs: Path, data_root: Path | None = None, option
         ValueError: It is no YAML, or says what cannot be.
     """
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f'more than {MAX_BYTES} bytes')
         content = yaml.load(path.read_text(encoding='utf-8'), UniqueKeys)
-    except yaml.YAMLError as error:
-        raise ValueError(f'{path}: not YAML: {" ".join(str(error).split())}') from None
+        if _entries(content, {}) > MAX_BYTES:
+            raise ValueError('its aliases stand for more than the file has room for')
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError: bytes that are no text, a 13th month
+        raise ValueError(f'{path}: not YAML of a matrix: {one_line(error)}') from None
     return MatrixReader(path, configs, data_root, options or {}).read(content)
+
+
+def _entries(content, counted: dict[int, float]) -> float:
+    """How many there are with aliases written out; infinite where one holds itself. Raises ValueError for another type."""
+    if not isinstance(content, dict | list):
+        if not isinstance(content, str | int | float | None):
+            raise ValueError(f'expected text, numbers, mappings and lists, got {content!r}')
+        return 1
+    if id(content) not in counted:
+        counted[id(content)] = math.inf
+        counted[id(content)] = 1 + sum(_entries(each, counted) for each in (
+            content.values() if isinstance(content, dict) else content))
+    return counted[id(content)]
 
 
 class UniqueKeys(yaml.SafeLoader):
@@ -78,7 +99,7 @@ class MatrixReader:
         self.check_fields(content, '', dict(data=str, synthesise=dict, options=dict, teachers=dict, students=dict,
                                             methods=dict, seeds=int, headline=list), required=('data', 'students', 'methods'))
         self.data = self.data or Path(content['data'])
-        self.options = as_options(content.get('options', {}))
+        self.options = self.overrides_in(content, '')
         for section in ('teachers', 'students', 'methods'):
             self.check_names(content.get(section, {}), section)
         self.teachers = {name: self.teacher(name, entry) for name, entry in content.get('teachers', {}).items()}
@@ -125,7 +146,7 @@ class MatrixReader:
             self.refuse(where, f'seeds: expected 1 or more, got {seeds}')
         distil, hooks = self.distiller(entry['distiller'], where) if 'distiller' in entry else (None, ())
         method = Method(name, distil, hooks, entry.get('lookup_table', False), self.named_teachers(entry, where),
-                        as_options(entry.get('options', {})), seeds)
+                        self.overrides_in(entry, where), seeds)
         if method.is_plain and method.teachers:
             self.refuse(where, 'has a teacher, but neither a distiller nor lookup_table')
         if method.lookup_table and method.teachers == ():
@@ -153,9 +174,20 @@ class MatrixReader:
         for split in ('train', 'val', 'test'):
             if f'{split}_dataloader' in cfg:
                 rooted(cfg[f'{split}_dataloader'].dataset).data_root = str(self.data)
-        for options in (self.options, as_options(entry.get('options', {})), self.overrides):
-            cfg.merge_from_dict(copy.deepcopy(options))  # what is merged is used up
+        for options in (self.options, self.overrides_in(entry, where), self.overrides):
+            try:
+                cfg.merge_from_dict(copy.deepcopy(options))  # what is merged is used up
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                self.refuse(where, f'options that do not fit {path}: {error}')
+        if not isinstance(cfg.get('model'), dict) or not isinstance(cfg.model.get('type'), str):
+            self.refuse(where, f'{path} has no model with a type')
         return cfg
+
+    def overrides_in(self, entry: dict, where: str) -> dict:
+        try:
+            return as_options(entry.get('options', {}))
+        except (AssertionError, RecursionError, ValueError) as error:  # the first: brackets that do not match
+            self.refuse(where, f'options: {error}')
 
     def distiller(self, name: str, where: str) -> tuple[Mapping, tuple[Mapping, ...]]:
         """A distiller's arguments of ``PersonSearchDistill``, and its hooks."""
@@ -198,12 +230,15 @@ class MatrixReader:
                 self.refuse(where, f'{other!r} and {name!r} would share the folder {folder_name(name)}')
 
     def refuse(self, where: str, complaint: str) -> None:
-        raise ValueError(': '.join(filter(None, (str(self.path), where, complaint))))
+        raise ValueError(one_line(': '.join(filter(None, (str(self.path), where, complaint)))))
 
 
 def as_options(value):
     """Overrides as the command line would have them."""
     if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise ValueError(f'expected keys of text, got {key!r}')
         return {key: as_options(each) for key, each in value.items()}
     if isinstance(value, list):
         return [as_options(each) for each in value]

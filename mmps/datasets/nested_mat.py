@@ -21,6 +21,7 @@ import numpy as np
 from scipy.io import loadmat
 from tqdm import tqdm
 
+from .mat_elements import check_elements
 from .reading import damaged, read_mat, require_file
 
 HEADER_BYTES, TAG_BYTES = 128, 8
@@ -177,7 +178,9 @@ def _decode(header: bytes, head: _Head, records: list[bytes]) -> np.ndarray:
     shape = _tag.pack(INT32, _shape.size) + _shape.pack(1, len(records))
     name = _tag.pack(INT8, 1) + b'x'.ljust(8, b'\0')
     array = b''.join([head.flags, shape, name, head.names, *records])
-    return loadmat(io.BytesIO(header + _tag.pack(MATRIX, len(array)) + array))['x'].ravel()
+    content = header + _tag.pack(MATRIX, len(array)) + array
+    check_elements(content)
+    return loadmat(io.BytesIO(content))['x'].ravel()
 
 
 class _Inflated(io.RawIOBase):

@@ -1,4 +1,5 @@
 """Reading annotation files: what is wrong with one is said in one line that names it and what was expected there."""
+import io
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ import numpy as np
 from mmengine.logging import print_log
 from PIL import Image
 from scipy.io import loadmat
+
+from .mat_elements import check_elements
 
 # In an image with a side of fewer pixels nobody can be seen.
 MIN_SIDE = 8
@@ -48,7 +51,9 @@ def read_mat(path: Path, *keys: str) -> np.ndarray:
     """The first of ``keys`` that the MATLAB file has."""
     require_file(path, f'a MATLAB file with the key {" or ".join(keys)}')
     try:
-        content = loadmat(path, variable_names=keys)
+        content = path.read_bytes()
+        check_elements(content)
+        content = loadmat(io.BytesIO(content), variable_names=keys)
     except Exception as error:  # SciPy's reader fails in many ways on a damaged file; all of them mean the same
         raise damaged(path, error) from error
     for key in keys:

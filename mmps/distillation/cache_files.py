@@ -12,12 +12,16 @@ D embedding size; of the 2 flips the first is the image as it is, the second its
     done        (M,) bool             the images whose embeddings are there
     lut         (I, D) float32        the teacher's lookup table
 """
+import dataclasses
 import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_origin
 
 import numpy as np
+
+from mmps.evaluation.npz import one_line
 
 FORMAT = 'mmps teacher cache 1'
 MAPPED = ('movements', 'embeddings')
@@ -62,6 +66,23 @@ class Header:
                 'lut': ('float32', (self.identities, self.embed_dims))}
 
 
+def typed(kind: type, fields: dict):
+    """A dataclass of the fields of a JSON object; raises ValueError for other fields, or values of another type.
+
+    Numbers must be finite, whole ones not negative.
+    """
+    try:
+        made = kind(**fields)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    for field in dataclasses.fields(made):
+        value, wanted = getattr(made, field.name), get_origin(field.type) or field.type
+        fits = type(value) is wanted or (wanted is float and type(value) is int)
+        if not fits or (wanted in (int, float) and not 0 <= value < float('inf')):
+            raise ValueError(f'{field.name}: expected {wanted.__name__}, got {repr(value)[:40]}')
+    return made
+
+
 def command(path: Path, header: Header | None = None) -> str:
     """The command line that writes a cache."""
     config, options = 'DISTILLED_CONFIG', ''
@@ -86,11 +107,21 @@ class TeacherCache:
             file = self.path / f'{name}.npy'
             try:
                 array = np.load(file, mmap_mode='r' if name in MAPPED else None, allow_pickle=False)
-            except (ValueError, EOFError) as error:
+            except OSError:
+                raise
+            except Exception as error:  # a damaged file raises almost anything, for its size a MemoryError
                 raise ValueError(f'{file}: damaged or truncated, expected {dtype} {shape}; {self.advice}') from error
             if (array.dtype, array.shape) != (np.dtype(dtype), shape):
                 raise ValueError(f'{file}: found {array.dtype} {array.shape}, expected {dtype} {shape}; {self.advice}')
             setattr(self, name, np.asarray(array))
+        for name, holds, what in (
+                ('image_ids', len(np.unique(self.image_ids)) == len(self.image_ids), 'different numbers'),
+                ('offsets', self.offsets[0] == 0 and self.offsets[-1] == self.header.boxes
+                 and (self.offsets[1:] >= self.offsets[:-1]).all(), f'numbers that rise from 0 to {self.header.boxes}'),
+                ('movements', np.isfinite(self.movements).all(), 'finite numbers'),
+                ('lut', np.isfinite(self.lut).all(), 'finite numbers')):
+            if not holds:
+                raise ValueError(f'{self.path / name}.npy: damaged, expected {what}; {self.advice}')
         self._positions = {img_id: position for position, img_id in enumerate(self.image_ids.tolist())}
 
     def _read_header(self) -> Header:
@@ -98,9 +129,9 @@ class TeacherCache:
         if not file.is_file():
             raise FileNotFoundError(f'{file}: no such file, expected a teacher cache; write it with: {self.command}')
         try:
-            header = Header(**json.loads(file.read_text()))
-        except (ValueError, TypeError) as error:  # no JSON, or other entries
-            raise ValueError(f'{file}: expected the header of a teacher cache ({error}); {self.advice}') from error
+            header = typed(Header, json.loads(file.read_text(encoding='utf-8')))
+        except (ValueError, RecursionError) as error:  # no JSON, or other entries
+            raise ValueError(f'{file}: expected the header of a teacher cache ({one_line(error)}); {self.advice}') from error
         if header.format != FORMAT:
             raise ValueError(f'{file}: found format {header.format!r}, expected {FORMAT!r}; {self.advice}')
         self.command = command(self.path, header)

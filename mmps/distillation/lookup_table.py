@@ -2,7 +2,6 @@
 set, is the student's lookup table and stays fixed. Here is the file between the two. Shapes: I identities, D embedding size.
 """
 import json
-import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from tqdm import tqdm
 
 from mmps.datasets.base import PersonSearchDataset
 from mmps.datasets.fingerprint import fingerprint
+from mmps.distillation.cache_files import typed
+from mmps.evaluation.npz import one_line, open_npz, read_array
 from mmps.models.checkpoint import load_exactly, weights_fingerprint
 from mmps.models.memory import IdentityMemory
 from mmps.registry import MODELS
@@ -86,11 +87,11 @@ def load_lookup_table(path: str | Path) -> tuple[Header, Tensor]:
         ValueError: Another file, another format, or a table that is not what the header says.
     """
     try:
-        arrays = np.load(path, allow_pickle=False)
-        fields, table = json.loads(str(arrays['header'])), arrays['table']
-        header = Header(**fields)
-    except (ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f'{path} is no lookup table: expected what {EXPORT} {path} writes') from error
+        with open_npz(path) as arrays:
+            header = typed(Header, json.loads(str(read_array(arrays, 'header'))))
+            table = read_array(arrays, 'table')
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} is no lookup table: expected what {EXPORT} {path} writes ({one_line(error)})') from error
     if header.format != FORMAT:
         raise ValueError(f'{path}: format {header.format}, but this version of mmps reads format {FORMAT}')
     if table.dtype != np.float32 or table.shape != (header.num_persons, header.dims) or not np.isfinite(table).all():

@@ -1,18 +1,20 @@
 """Reads the arrays of a pickle, or of a file of ``torch.save``, without letting the file run code and without torch.
 
 A pickle names the functions that rebuild its objects, and a malicious one names others. Here the few names that arrays
-need stand for functions of this module, which only look at bytes; every other name is refused.
+need stand for functions of this module, which only look at bytes; every other name is refused. Nor may a small file fill
+the memory: what it holds, counted in every place where it holds it, must not be more numbers than the file has bytes.
 """
+import io
 import math
 import pickle
 import re
 import zipfile
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 ZIP_MAGIC = b'PK\x03\x04'
+ALWAYS = 1 << 20  # numbers that even a smaller file may hold: one that names the same list in many places is smaller
 DEPTH = 4  # of lists in lists; what a pickle holds in several places unfolds with every level
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C  # what a file of torch.save begins with, if it is not a zip (before torch 1.6)
 
@@ -28,16 +30,20 @@ def load_arrays(path: str | Path):
     """
     with open(path, 'rb') as file:
         try:
-            start = file.read(len(ZIP_MAGIC))
+            start, size = file.read(len(ZIP_MAGIC)), file.seek(0, io.SEEK_END)
             file.seek(0)
             if start == ZIP_MAGIC:
-                return _plain(_load_zip(zipfile.ZipFile(file)), {})
-            value = _Unpickler(file).load()
-            if isinstance(value, int) and value == TORCH_MAGIC:  # version and machine come first, each a pickle
-                value = [_Unpickler(file).load() for _ in range(3)][-1]
-            return _plain(value, {})
+                value = _load_zip(zipfile.ZipFile(file), size)
+            else:
+                value = _Unpickler(file).load()
+                if isinstance(value, int) and value == TORCH_MAGIC:  # version and machine come first, each a pickle
+                    value = [_Unpickler(file).load() for _ in range(3)][-1]
+            value = _plain(value, {})
+            if _count(value, {}) > max(size, ALWAYS):
+                raise pickle.UnpicklingError('it holds more numbers than its size allows')
+            return value
         except Exception as error:  # a damaged pickle raises almost anything
-            reason = str(error) or type(error).__name__
+            reason = ' '.join(str(error).split()) or type(error).__name__
             raise ValueError(f'{path} cannot be read as a pickle of arrays: {reason}') from error
 
 
@@ -115,7 +121,8 @@ NAMES = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """In Python: the one in C makes room for as many objects as the file says that it has, before it has read them."""
 
     def find_class(self, module: str, name: str):
         if f'{module}.{name}' not in NAMES:
@@ -125,24 +132,39 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid):
         raise pickle.UnpicklingError('it has tensors, which can be read from a zip of torch.save only')
 
+    def load_build(self) -> None:
+        if not isinstance(self.stack[-2], _Array | _DType | _OrderedDict):
+            raise pickle.UnpicklingError(f'it changes what it names, a {type(self.stack[-2]).__name__}')
+        super().load_build()
+
+    def load_bytearray8(self) -> None:
+        self.load_binbytes8()  # which takes no room before there are bytes
+
+    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build, pickle.BYTEARRAY8[0]: load_bytearray8}
+
 
 class _ZipUnpickler(_Unpickler):
     """Also takes the tensors' numbers, which lie in the zip as files of their own."""
 
     def __init__(self, archive: zipfile.ZipFile, pickled: str) -> None:
-        super().__init__(BytesIO(archive.read(pickled)))
+        super().__init__(io.BytesIO(archive.read(pickled)))
         self.archive = archive
         self.folder = pickled.removesuffix('data.pkl') + 'data/'
+        self.storages: dict[str, bytes] = {}
 
     def persistent_load(self, pid: tuple) -> np.ndarray:
         _, dtype, key, *_ = pid
-        return np.frombuffer(self.archive.read(self.folder + key), dtype)
+        if key not in self.storages:  # several tensors may share one
+            self.storages[key] = self.archive.read(self.folder + key)
+        return np.frombuffer(self.storages[key], dtype)
 
 
-def _load_zip(archive: zipfile.ZipFile):
+def _load_zip(archive: zipfile.ZipFile, size: int):
     pickled = [name for name in archive.namelist() if name.split('/')[-1] == 'data.pkl']
     if len(pickled) != 1:
         raise pickle.UnpicklingError('it is a zip, but not one of torch.save: it has no data.pkl')
+    if sum(member.file_size for member in archive.infolist()) > size:
+        raise pickle.UnpicklingError('it unpacks to more than its own size, as no file of torch.save does')
     return _ZipUnpickler(archive, pickled[0]).load()
 
 
@@ -160,3 +182,14 @@ def _plain(value, opened: dict[int, object], depth: int = 0):
         else:
             opened[id(value)] = [_plain(entry, opened, depth + 1) for entry in value]
     return opened[id(value)]
+
+
+def _count(value, counted: dict[int, int]) -> int:
+    """The numbers in ``value``, those that it holds in several places once for each."""
+    if isinstance(value, np.ndarray):
+        return value.size
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in counted:
+        counted[id(value)] = sum(_count(entry, counted) for entry in (value.values() if isinstance(value, dict) else value))
+    return counted[id(value)]

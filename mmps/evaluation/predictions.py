@@ -3,13 +3,13 @@
 G images, N detections over all images, M annotated persons over all images, Q queries, C other people of all queries'
 images, D embedding size.
 """
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from .npz import one_line, open_npz, read_array
 from .protocol import SearchProtocol
 
 FORMAT = 1
@@ -117,11 +117,9 @@ def load_predictions(path: str | Path) -> Predictions:
         ValueError: Not such a file, another format version, or an array that is missing or does not fit.
     """
     try:
-        file = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f'{path} is not a predictions file (npz)') from error
-    if not isinstance(file, np.lib.npyio.NpzFile):
-        raise ValueError(f'{path} is not a predictions file (npz): it holds a single array')
+        file = open_npz(path)
+    except ValueError as error:
+        raise ValueError(f'{path} is not a predictions file (npz): {error}') from error
     with file:
         if any(name.split('/')[-1] == 'data.pkl' for name in file.files):
             raise ValueError(f"{path} is a file of torch.save, not one of predictions (npz); SeqNet's cache needs --seqnet")
@@ -133,10 +131,10 @@ def _arrays_of(path: Path, predictions: Predictions) -> dict[str, np.ndarray]:
     queries = np.asarray(predictions.query_embeddings)
     if queries.ndim != 2:
         raise ValueError(f"{path}: array 'query_embeddings': expected shape (Q, D), got {queries.shape}")
-    arrays = {'format': np.int64(FORMAT), 'images': np.array(predictions.images, dtype=np.str_),
+    arrays = {'format': np.int64(FORMAT), 'images': _text(path, 'images', predictions.images),
               'query_embeddings': queries.astype(np.float32)}
     if predictions.query_images is not None:
-        arrays['query_images'] = np.array(predictions.query_images, dtype=np.str_)
+        arrays['query_images'] = _text(path, 'query_images', predictions.query_images)
     if predictions.query_boxes is not None:
         arrays['query_boxes'] = np.asarray(predictions.query_boxes, dtype=np.float32)
     for offsets, names in LISTS.items():
@@ -147,6 +145,13 @@ def _arrays_of(path: Path, predictions: Predictions) -> dict[str, np.ndarray]:
         for name, entries in lists.items():
             arrays[name] = _end_to_end(path, name, entries, counts, _row_shape(name, queries.shape[1]))
     return arrays
+
+
+def _text(path: Path, name: str, names: Sequence[str]) -> np.ndarray:
+    array = np.array(names, dtype=np.str_)
+    if array.tolist() != list(names):
+        raise ValueError(f'{path}: {name}: expected names of images, which do not end with a null character')
+    return array
 
 
 def _end_to_end(path: Path, name: str, entries: Sequence[np.ndarray], counts: list[int],
@@ -204,7 +209,7 @@ def _lists(path: str | Path, arrays: Mapping[str, np.ndarray], offsets: str, nam
     starts = _array(path, arrays, offsets, count + 1, kinds='iu')
     if starts[0] != 0 or starts[-1] != rows or (starts[1:] < starts[:-1]).any():
         raise ValueError(f'{path}: array {offsets!r}: expected numbers that rise from 0 to {rows}, the length of '
-                         f'{names[0]!r}, got {starts}')
+                         f'{names[0]!r}, got {one_line(starts)}')
     spans = [slice(*span) for span in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)]
     return {name: [array[span] for span in spans] for name, array in joined.items()}
 
@@ -219,13 +224,11 @@ def _array(path: str | Path, arrays: Mapping[str, np.ndarray], name: str, *shape
     if name not in arrays:
         raise ValueError(f'{path}: array {name!r} of shape {wanted} is missing')
     try:
-        array = arrays[name]
-        if not isinstance(array, np.ndarray | np.generic):
-            raise ValueError('it is not an array')
+        array = read_array(arrays, name)
         if kinds == 'U':
             array.tolist()  # its characters are looked at only now
-    except Exception as error:  # a damaged file raises almost anything, a MemoryError for its size among them
-        raise ValueError(f'{path}: array {name!r} cannot be read: {str(error) or type(error).__name__}') from error
+    except ValueError as error:
+        raise ValueError(f'{path}: array {name!r} cannot be read: {one_line(error)}') from error
     fits = len(array.shape) == len(shape) and all(
         isinstance(want, str) or want == got for want, got in zip(shape, array.shape, strict=True)
     )
@@ -233,6 +236,8 @@ def _array(path: str | Path, arrays: Mapping[str, np.ndarray], name: str, *shape
         kind = {'f': 'floats', 'iu': 'whole numbers', 'U': 'text'}[kinds]
         raise ValueError(f'{path}: array {name!r}: expected shape {wanted} of {kind}, got {array.shape} of {array.dtype}')
     if kinds == 'iu':
+        if array.dtype.kind == 'u' and array.size and array.max() > np.iinfo(np.int64).max:
+            raise ValueError(f'{path}: array {name!r}: {array.max()} is too large a number')
         return array.astype(np.int64, copy=False)
     return _float32(f'{path}: array {name!r}', array) if kinds == 'f' else array
 

@@ -61,7 +61,7 @@ def _detections(path: str | Path, cache: Mapping, kind: str, count: int, things:
 
 def _list(path: str | Path, cache: Mapping, name: str, count: int, things: str) -> list | np.ndarray:
     if name not in cache:
-        found = [str(key) for key in cache]
+        found = [' '.join(str(key).split()) for key in cache]
         raise ValueError(f'{path}: {name} is missing: expected the dict that SeqNet saves, got one with '
                          f'{", ".join(found[:5]) or "nothing"}{" and others" * (len(found) > 5)}')
     entries = cache[name]

@@ -1,11 +1,73 @@
+"""Reading checkpoints: tensors and plain values, whatever the file says; nothing in it is run."""
 import hashlib
-import pickle
+import os
+import re
+import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
+
+
+@CheckpointLoader.register_scheme(prefixes='', force=True)
+def load_local(path: str, map_location=None) -> dict:
+    """What a checkpoint file holds. MMEngine calls it for every local file: ``load_from``, ``resume``, ``init_cfg``.
+
+    Args:
+        map_location: As :func:`torch.load` has it.
+
+    Raises:
+        OSError: There is no such file, or it cannot be opened.
+        ValueError: It is damaged, or holds something else than a dict of tensors, plain values and log histories. One line.
+    """
+    path = os.path.expanduser(path)
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if sum(member.file_size for member in archive.infolist()) > os.path.getsize(path):
+                    raise ValueError('it unpacks to more than its own size, as no file of torch.save does')
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise ValueError(f'{path} is no checkpoint that can be loaded: {_why(error)}') from error
+    except Exception as error:  # of any type: what bytes that are no pickle mean to an unpickler is left to chance
+        raise ValueError(f'{path} is no checkpoint that can be loaded: {_why(error)}') from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f'{path} is no checkpoint: expected named tensors, got {type(checkpoint).__name__}')
+    return checkpoint
+
+
+def _why(error: Exception) -> str:
+    refused = re.search(r'nsupported (?:global: )?(?:GLOBAL|class) (\S+)', str(error))
+    if refused:
+        return f'it holds {refused[1]}, and only tensors and plain values are read; nothing was run'
+    return str(error) if type(error) is ValueError and '\n' not in str(error) else type(error).__name__
+
+
+def named_tensors(path: str, checkpoint: dict, *keys: str) -> dict[str, Tensor]:
+    """A checkpoint's tensors by name, from under the first of ``keys`` that it has, or from itself.
+
+    Raises:
+        ValueError: They are not named tensors with numbers of their own. One line.
+    """
+    weights = next((checkpoint[key] for key in keys if isinstance(checkpoint.get(key), dict)), checkpoint)
+    if not weights or not all(isinstance(name, str) and name.isprintable() and isinstance(value, Tensor)
+                              for name, value in weights.items()):
+        raise ValueError(f'{path} is no checkpoint: expected named tensors, or them as {" or ".join(keys)}')
+    for name, value in weights.items():
+        if not _is_plain(value):
+            raise ValueError(f'{path} is no checkpoint: expected plain numbers, all of them in the file, as {name}, '
+                             f'got {value.dtype} {tuple(value.shape)}, {value.layout}, on {value.device.type}')
+    return weights
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Whether it has its numbers at hand: a view may claim more than its storage holds, and fill the memory once copied."""
+    return (value.layout == torch.strided and value.device.type != 'meta'
+            and not (value.is_quantized or value.is_nested or value.is_complex())
+            and value.numel() * value.element_size() <= value.untyped_storage().nbytes())
 
 
 def load_exactly(model: nn.Module, path: str, role: str) -> None:
@@ -25,7 +87,7 @@ def load_exactly(model: nn.Module, path: str, role: str) -> None:
     given = {name: tuple(value.shape) for name, value in weights.items()}
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     wanted |= {name: given[name] for name, shape in wanted.items()
-               if name.endswith('memory.lut') and shape[0] == 0 and name in given}
+               if name.endswith('memory.lut') and shape[0] == 0 and name in given and given[name][1:] == shape[1:]}
     differing = [name for name in [*wanted, *(given.keys() - wanted.keys())] if wanted.get(name) != given.get(name)]
     if differing:
         name = differing[0]
@@ -44,15 +106,12 @@ def read_weights(path: str, role: str) -> dict[str, Tensor]:
         FileNotFoundError: There is no such file.
         ValueError: It is no checkpoint.
     """
-    if '://' not in path and not Path(path).is_file():
+    if '://' not in path and not os.path.isfile(path):
         raise FileNotFoundError(f'{role}: there is no file {path}')
     try:
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise ValueError(f'{role}: {path} is no checkpoint that can be loaded ({type(error).__name__})') from error
-    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else {}
-    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ValueError(f'{role}: {path} is no checkpoint: expected named tensors, or them as state_dict')
+        weights = named_tensors(path, CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent'), 'state_dict')
+    except ValueError as error:
+        raise ValueError(f'{role}: {error}') from error
     return {name: value for name, value in weights.items() if not name.startswith('distiller.')}
 
 

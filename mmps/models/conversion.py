@@ -3,8 +3,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
+
+from .checkpoint import load_local, named_tensors
 
 
 class Rule(NamedTuple):
@@ -108,19 +109,4 @@ def load_released(path: str) -> dict[str, Tensor]:
         OSError: There is no such file, or it cannot be opened.
         ValueError: No file of named tensors.
     """
-    try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # of any type: what bytes that are no pickle mean to an unpickler is left to chance
-        refused = re.search(r'Unsupported (?:global: GLOBAL|class) (\S+)', str(error))
-        why = f'it holds {refused[1]}, and only tensors and plain values are read' if refused else type(error).__name__
-        raise ValueError(f'{path} is no checkpoint that can be loaded: {why}') from error
-    for key in ('state_dict', 'model'):
-        if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
-            checkpoint = checkpoint[key]
-            break
-    entries = checkpoint.items() if isinstance(checkpoint, dict) else ()
-    if not entries or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in entries):
-        raise ValueError(f'{path} is no checkpoint: expected named tensors, or them as model or state_dict')
-    return checkpoint
+    return named_tensors(path, load_local(path, 'cpu'), 'state_dict', 'model')
