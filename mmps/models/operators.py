@@ -20,7 +20,8 @@ def guard_operators(model: nn.Module) -> None:
 
     What its anchor and box heads give becomes float32 before boxes are decoded from it. Its RoI extractors get float32
     features, or they would round the boxes to the features' type, and these, as what deformable convolutions get and their
-    weights, in the plain layout; and they pool large features faster on a CPU (:class:`SeparableRoIAlign`).
+    weights, in the plain layout; and they pool large features faster on a CPU (:class:`SeparableRoIAlign`). Deformable
+    convolutions, which know no bfloat16 and work in the type of their offsets, get float32 offsets there.
     """
     for module in model.modules():
         if isinstance(module, AnchorHead | BBoxHead):
@@ -33,7 +34,7 @@ def guard_operators(model: nn.Module) -> None:
         elif isinstance(module, DeformConv2d | ModulatedDeformConv2d):
             module.register_forward_pre_hook(_plain_inputs_and_weights)
             if hasattr(module, 'conv_offset'):
-                module.conv_offset.register_forward_hook(_plain_output)
+                module.conv_offset.register_forward_hook(_plain_offsets)
 
 
 def _float32_outputs(module: nn.Module, inputs: tuple, outputs):
@@ -50,8 +51,8 @@ def _plain_inputs_and_weights(module: nn.Module, inputs: tuple) -> tuple:
     return tuple(each.contiguous() for each in inputs)
 
 
-def _plain_output(module: nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
-    return output.contiguous()
+def _plain_offsets(module: nn.Module, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+    return (output.float() if output.dtype == torch.bfloat16 else output).contiguous()
 
 
 def float32(values):
