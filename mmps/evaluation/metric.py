@@ -181,7 +181,7 @@ def _array(sample: dict, instances: str, name: str) -> np.ndarray:
     value = sample[instances][name]
     value = torch.as_tensor(getattr(value, 'tensor', value)).detach().cpu()
     # A copy: memory that a data worker shares costs a file handle as long as it is held.
-    return np.array(value.float() if value.is_floating_point() else value)
+    return (value.float() if value.is_floating_point() else value).numpy().copy()
 
 
 def _assemble(protocol: SearchProtocol, results: list[dict]) -> Predictions:
