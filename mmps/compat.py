@@ -83,7 +83,7 @@ def _encode(text: str, encoding: str) -> bytes:
 
 def _known_as(name: str, function: Callable) -> Callable:
     """The function under the name by which files call it: torch < 2.6 takes a function's own name only."""
-    function.__module__, function.__qualname__ = name.split('.')
+    function.__module__, _, function.__qualname__ = name.rpartition('.')
     function.__name__ = function.__qualname__
     return function
 
@@ -91,14 +91,17 @@ def _known_as(name: str, function: Callable) -> Callable:
 def allow_mmengine_checkpoints() -> None:
     """mmengine 0.10.7: MMEngine's checkpoints hold more than the weights that a weights-only ``torch.load`` takes.
 
-    Exactly what they hold beside tensors is allowed (log histories and the NumPy arrays in them); the check stays on.
+    Exactly what they hold beside tensors is allowed (log histories and the NumPy arrays in them, of NumPy 1 and 2); the check
+    stays on.
     """
     if digit_version('0.10.7') >= MMENGINE:
         reconstruct, scalar = (value.__reduce__()[0] for value in (np.empty(0), np.float64(0)))
         dtypes = [type(np.dtype(kind)) for kind in ('float64', 'float32', 'int64', 'int32', 'bool')]
         torch.serialization.add_safe_globals([
             HistoryBuffer, _known_as('builtins.getattr', _statistic), _known_as('numpy.dtype', _number_type),
-            _known_as('_codecs.encode', _encode), reconstruct, scalar, np.ndarray, *dtypes])
+            _known_as('_codecs.encode', _encode), np.ndarray, *dtypes,
+            *(_known_as(f'numpy.{module}.multiarray.{function.__name__}', lambda *args, function=function: function(*args))
+              for module in ('core', '_core') for function in (reconstruct, scalar))])
 
 
 def load_weights_only() -> None:

@@ -1,5 +1,7 @@
 """What upstream broke works, and no more than that was opened."""
 import pickle
+import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -36,6 +38,15 @@ def test_mmengines_checkpoints_load_weights_only(tmp_path):
     for name in ('train/loss', 'train/time', 'train/data_time'):
         for ours, theirs in zip(restored.get_scalar(name).data, hub.get_scalar(name).data, strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize('module', [b'numpy.core.multiarray', b'numpy._core.multiarray'])
+def test_a_log_history_of_another_numpy_loads(tmp_path, module):
+    torch.save({'history': HistoryBuffer([1, 2], [1, 1])}, tmp_path / 'a.pth')
+    with zipfile.ZipFile(tmp_path / 'a.pth') as one, zipfile.ZipFile(tmp_path / 'b.pth', 'w') as other:
+        for name in one.namelist():
+            other.writestr(name, re.sub(rb'numpy\._?core\.multiarray', module, one.read(name)))
+    assert torch.load(tmp_path / 'b.pth', weights_only=True)['history'].data[0].tolist() == [1, 2]
 
 
 def test_other_classes_in_a_checkpoint_are_still_refused(tmp_path):

@@ -6,6 +6,8 @@ from types import FrameType
 
 from mmengine.config import Config
 from mmengine.registry import Registry, build_from_cfg
+from mmengine.runner import FlexibleRunner, Runner
+from mmengine.utils import import_modules_from_strings
 
 import mmps.registry
 
@@ -36,7 +38,8 @@ def unreadable_config(error: Exception, frames: list[FrameType]) -> str | None:
     """Of whatever went wrong while a config file was read."""
     reading = [frame for frame in frames
                if frame.f_globals.get('__name__') == Config.__module__ and 'filename' in frame.f_locals]
-    if not reading:
+    importing = any(frame.f_code is import_modules_from_strings.__code__ for frame in frames)
+    if not reading or (importing and not isinstance(error, ImportError)):  # the second: a bug in a module of custom_imports
         return None
     path = str(reading[-1].f_locals['filename'])
     lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == path]
@@ -86,9 +89,12 @@ def wrong_value(error: Exception, frames: list[FrameType]) -> str | None:
     said = isinstance(error, ValueError) and frames[-1].f_globals.get('__name__', '').startswith('mmps')
     if not isinstance(error, TypeError | ValueError) or not building or said:
         return None
-    args = building[-1].f_locals['args']
+    built, args = (building[-1].f_locals[name] for name in ('obj_cls', 'args'))
+    if inspect.isclass(built) and issubclass(built, Runner | FlexibleRunner):  # it was given the whole config: a bug
+        return None
     given = ', '.join(f'{name}={value!r}' for name, value in args.items() if isinstance(value, str | int | float | None))
-    return f'{building[-1].f_locals["obj_cls"].__name__} cannot be built with {given or "its arguments"}: {one_line(error)}'
+    return (f'{built.__name__} cannot be built with {given or "its arguments"}: {one_line(error)} '
+            '(MMPS_TRACEBACK=1 shows where)')
 
 
 def killed_worker(error: Exception, frames: list[FrameType]) -> str | None:

@@ -21,7 +21,7 @@ def checkpoint_to_resume(asked: str, work_dir: str) -> str | None:
         asked, note = find_latest_checkpoint(work_dir), Path(work_dir) / 'last_checkpoint'
         if asked is None:
             return None
-        if not Path(asked).is_file():
+        if '://' not in asked and not Path(asked).is_file():
             raise FileNotFoundError(f'--resume: {note} names a checkpoint that is not there: {asked!r}; name one as '
                                     f'--resume FILE, or remove {note} to begin anew')
     if '://' not in asked and not Path(asked).is_file():

@@ -48,6 +48,8 @@ def override(text: str) -> str:
         DictAction._parse_iterable(value)
     except AssertionError as error:
         raise argparse.ArgumentTypeError(f'{text!r}: {error}') from error
+    except RecursionError as error:
+        raise argparse.ArgumentTypeError(f'{text!r}: expected brackets around several tuples') from error
     if not key or not equals:
         raise argparse.ArgumentTypeError(f'expected KEY=VALUE, got {text!r}')
     return text
@@ -97,8 +99,9 @@ def run_tool(main: Callable[[], None]) -> None:
 def lost_peer(error: RuntimeError) -> str | None:
     """What a rank says that waited in vain for another one; None for any other RuntimeError."""
     # gloo's message begins with its source file and ends with a greeting.
-    sentence = re.sub(r'^\[\S+\] ', '', str(error)).split('. ')[0]
+    sentence = re.sub(r'^\[\S+\] ', '', str(error)).split('. ')[0].split('\n')[0]
     is_lost = re.search(r'(closed|reset) by peer|broken pipe|timed? ?out', sentence, re.IGNORECASE)
-    if not is_lost or not torch.distributed.is_initialized():
+    is_own = sentence.startswith(('DataLoader', 'CUDA error'))
+    if not is_lost or is_own or not torch.distributed.is_initialized():
         return None
     return f'rank {torch.distributed.get_rank()} lost another rank, which died or hangs: {sentence}'

@@ -6,10 +6,11 @@ version 4 hold no such numbers and are left to SciPy.
 """
 import math
 import zlib
+from collections.abc import Collection
 from struct import Struct, iter_unpack
 
 HEADER_BYTES, TAG_BYTES = 128, 8
-INT8, INT32, UINT32, MATRIX, COMPRESSED = 1, 5, 6, 14, 15  # types of element
+INT8, INT32, UINT32, MATRIX, COMPRESSED, UTF8 = 1, 5, 6, 14, 15, 16  # types of element
 PLAIN = frozenset((1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 16, 17, 18))  # those of numbers and text
 CELL, STRUCT, VALUES = 1, 2, (4, *range(6, 16))  # classes of matrix; the last are those of text and numbers
 COMPLEX = 8  # a flag of a matrix
@@ -17,11 +18,14 @@ DEPTH = 16  # of matrices in matrices: SciPy goes down without a limit
 MAX_BYTES = 1 << 30  # of an inflated variable
 
 
-def check_elements(content: bytes) -> None:
-    """Raises ValueError where a file of version 5 is not what SciPy expects of one, or has a variable of over 1 GiB."""
+def check_elements(content: bytes, names: Collection[str] | None = None) -> None:
+    """Raises ValueError where one of these variables (None = all) of a file of version 5 is not what SciPy expects of one, or
+    has over 1 GiB; and for a file of version 7.3, which is another format."""
     order = {b'IM': '<', b'MI': '>'}.get(content[HEADER_BYTES - 2:HEADER_BYTES])
     if order is None or not all(content[:4]):
         return
+    if 2 in content[HEADER_BYTES - 4:HEADER_BYTES - 2]:
+        raise ValueError('version 7.3 is another format: save it as version 7')
     tag, at = Struct(f'{order}II'), HEADER_BYTES
     while at < len(content):
         kind, size = _tag(tag, content, at, len(content))
@@ -32,9 +36,29 @@ def check_elements(content: bytes) -> None:
             if not inflater.eof:
                 raise ValueError(f'a variable ends early, or has more than {MAX_BYTES} bytes')
             kind, size = _tag(tag, inflated, 0, len(inflated))
-            _check(tag, inflated, kind, TAG_BYTES, TAG_BYTES + size, DEPTH)
+            variable = inflated, kind, TAG_BYTES, TAG_BYTES + size
         else:
-            _check(tag, content, kind, start, at, DEPTH)
+            variable = content, kind, start, at
+        if names is None or _name(tag, *variable) in names:
+            _check(tag, *variable, DEPTH)
+
+
+def _name(tag: Struct, content: bytes, kind: int, at: int, end: int) -> str:
+    """Of a matrix whose flags begin at ``at``: what follows them and the shape."""
+    if kind != MATRIX or at == end:
+        return ''
+    *_, at = _element(tag, content, at + 2 * TAG_BYTES, end)
+    _, inside, size, _ = _element(tag, content, at, end)
+    return content[inside:inside + size].decode('latin1')
+
+
+def _element(tag: Struct, content: bytes, at: int, end: int) -> tuple[int, int, int, int]:
+    """Of the element at ``at``, which must end by ``end``: type, place and length of its content, and where the next begins."""
+    kind, size = tag.unpack_from(content, at) if at + TAG_BYTES <= end else (0, 0)
+    if kind >> 16:  # the short form: the size is in the type's upper half, and the content follows at once
+        return kind & 0xffff, at + TAG_BYTES // 2, kind >> 16, at + TAG_BYTES
+    kind, size = _tag(tag, content, at, end)
+    return kind, at + TAG_BYTES, size, at + TAG_BYTES + size + -size % 8
 
 
 def _tag(tag: Struct, content: bytes, at: int, end: int) -> tuple[int, int]:
@@ -61,12 +85,7 @@ def _check(tag: Struct, content: bytes, kind: int, at: int, end: int, depth: int
         raise ValueError(f'a matrix of class {of}, which is neither cells, structs, text nor numbers')
     plain, matrices = [], 0  # where each plain element has its content, and how long that is
     while at < end:
-        kind, size = tag.unpack_from(content, at) if at + TAG_BYTES <= end else (0, 0)
-        if kind >> 16:  # the short form: the size is in the type's upper half, and the content follows at once
-            kind, size, inside, at = kind & 0xffff, kind >> 16, at + TAG_BYTES // 2, at + TAG_BYTES
-        else:
-            kind, size = _tag(tag, content, at, end)
-            inside, at = at + TAG_BYTES, at + TAG_BYTES + size + -size % 8
+        kind, inside, size, at = _element(tag, content, at, end)
         if kind == MATRIX and of in (CELL, STRUCT):
             _check(tag, content, kind, inside, inside + size, depth - 1)
             matrices += 1
@@ -76,7 +95,8 @@ def _check(tag: Struct, content: bytes, kind: int, at: int, end: int, depth: int
             plain.append((kind, inside, size))
     # shape and name; numbers or text, maybe an imaginary part; of a struct the fields' width and names
     expected = 2 if of == CELL else 4 if of == STRUCT or flags >> 8 & COMPLEX else 3
-    if len(plain) != expected or plain[0][0] != INT32 or plain[0][2] < 8 or plain[0][2] % 4 or plain[1][0] != INT8:
+    if len(plain) != expected or plain[0][0] not in (INT32, UINT32) or plain[0][2] < 8 or plain[0][2] % 4 \
+            or plain[1][0] not in (INT8, UTF8):
         raise ValueError('a matrix without its shape, its name or what is in it')
     shape = [number[0] for number in iter_unpack(f'{tag.format[0]}I', content[plain[0][1]:plain[0][1] + plain[0][2]])]
     count = math.prod(shape)

@@ -52,7 +52,7 @@ def read_mat(path: Path, *keys: str) -> np.ndarray:
     require_file(path, f'a MATLAB file with the key {" or ".join(keys)}')
     try:
         content = path.read_bytes()
-        check_elements(content)
+        check_elements(content, keys)
         content = loadmat(io.BytesIO(content), variable_names=keys)
     except Exception as error:  # SciPy's reader fails in many ways on a damaged file; all of them mean the same
         raise damaged(path, error) from error

@@ -9,6 +9,8 @@ import torch
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+ALWAYS = 1 << 26  # bytes that a view may claim, however few are stored
+
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
 def load_local(path: str, map_location=None) -> dict:
@@ -67,7 +69,7 @@ def _is_plain(value: Tensor) -> bool:
     """Whether it has its numbers at hand: a view may claim more than its storage holds, and fill the memory once copied."""
     return (value.layout == torch.strided and value.device.type != 'meta'
             and not (value.is_quantized or value.is_nested or value.is_complex())
-            and value.numel() * value.element_size() <= value.untyped_storage().nbytes())
+            and value.numel() * value.element_size() <= max(value.untyped_storage().nbytes(), ALWAYS))
 
 
 def load_exactly(model: nn.Module, path: str, role: str) -> None:

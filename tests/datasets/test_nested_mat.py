@@ -3,10 +3,11 @@ import shutil
 import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
+from scipy.sparse import csr_matrix
 from small_datasets import CUHK_QUERIES, protocol_rows, struct, write_protocol
 
 from mmps.datasets import nested_mat
-from mmps.datasets.reading import AnnotationError
+from mmps.datasets.reading import AnnotationError, read_mat
 from mmps.synthetic import mat5
 
 BOX = (5, 6, 20, 50)
@@ -96,6 +97,17 @@ def test_a_struct_array_that_is_not_nested_alike_is_an_error(tmp_path, write):
     write(tmp_path / 'TestG50.mat')
     with pytest.raises((TypeError, ValueError)):
         nested_mat.read_nested(tmp_path / 'TestG50.mat', 'TestG50', 'Gallery')
+
+
+def test_a_variable_that_nobody_asks_for_may_be_anything(tmp_path):
+    savemat(tmp_path / 'a.mat', dict(other=csr_matrix(np.eye(3)), pool=np.arange(3)))
+    assert read_mat(tmp_path / 'a.mat', 'pool').ravel().tolist() == [0, 1, 2]
+
+
+def test_a_file_of_matlabs_newer_format_is_told_apart(tmp_path):
+    (tmp_path / 'a.mat').write_bytes(b'MATLAB 7.3 MAT-file'.ljust(124) + b'\0\2IM' + b'HDF' * 99)
+    with pytest.raises(AnnotationError, match=r'a\.mat.*version 7\.3'):
+        read_mat(tmp_path / 'a.mat', 'pool')
 
 
 @pytest.mark.parametrize('damage', [

@@ -377,6 +377,15 @@ def test_the_best_checkpoint_is_removed_after_a_better_one_is_written(saver):
     assert steps == ['+best_mAP_epoch_1.pth', '+best_mAP_epoch_2.pth', '-best_mAP_epoch_1.pth']
 
 
+def test_a_validation_alone_has_nothing_to_save():
+    SafeCheckpointHook(interval=1).after_val_epoch(SimpleNamespace(), {'mAP': 0.1})
+
+
+@pytest.mark.parametrize('arguments', [dict(out_dir='s3://bucket/x'), dict(file_client_args=dict(backend='disk'))])
+def test_where_files_go_elsewhere_mmengine_writes_them(arguments):
+    assert SafeCheckpointHook(interval=1, **arguments).backend_args is None
+
+
 def test_what_a_killed_training_left_is_removed_when_it_starts_again(saver, tmp_path):
     hook, runner = saver[0](max_keep_ckpts=1)
     (tmp_path / 'epoch_1.pth').touch()

@@ -107,6 +107,15 @@ def test_where_nothing_is_taken_back_the_first_invalid_loss_stops(train, tmp_pat
     assert [path.name for path in (tmp_path / '0').glob('*.pth')] == ['iter_1.pth']
 
 
+def test_an_invalid_loss_whose_gradients_are_sound_stops_at_once(train, monkeypatch):
+    """The scaler, which looks at gradients, does not skip it."""
+    forward = Embedder.forward
+    monkeypatch.setattr(Embedder, 'forward', lambda self, **batch: {
+        name: value + torch.tensor(NAN) for name, value in forward(self, **batch).items()})
+    with pytest.raises(FloatingPointError, match='iteration 1: loss_reid = nan'):
+        train(1, 1)
+
+
 def test_the_scaler_is_saved_and_resumed(train):
     before = train(1, HUGE, 1)
     after = train(1, HUGE, 1, 1, resume=True)

@@ -3,11 +3,14 @@ import argparse
 import re
 
 import pytest
+import torch
+from mmengine.config import Config
 from mmengine.registry import Registry
 from torch._utils import ExceptionWrapper
 
 from mmps.apis import config_parser, few, run_tool
 from mmps.apis.explain import one_line
+from mmps.apis.run import lost_peer
 from mmps.datasets.reading import AnnotationError
 from mmps.registry import MODELS
 
@@ -140,7 +143,8 @@ def test_a_wrong_call_inside_the_code_is_a_bug():
             run_tool(call)
 
 
-@pytest.mark.parametrize('text, reason', [('x', 'expected KEY=VALUE'), ('=1', 'expected KEY=VALUE'), ('x=[1,', 'brackets')])
+@pytest.mark.parametrize('text, reason', [('x', 'expected KEY=VALUE'), ('=1', 'expected KEY=VALUE'), ('x=[1,', 'brackets'),
+                                          ('x=(1,2),(3,4)', 'brackets around')])
 def test_an_option_that_is_none_is_refused(text, reason, capsys):
     with pytest.raises(SystemExit) as stop:
         config_parser(None).parse_args(['config.py', '--cfg-options', text])
@@ -154,6 +158,26 @@ def test_an_option_that_is_none_is_refused(text, reason, capsys):
     ('DataLoader worker (pid(s) 7, 8) exited unexpectedly', 'was killed: out of memory')])
 def test_a_killed_data_worker_is_said_so(said, words):
     assert words in message_of(RuntimeError(said))
+
+
+@pytest.mark.parametrize('said, is_lost', [
+    ('[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:5. This may indicate', True),
+    ('[x.cc:1] Timed out waiting 10000ms for recv operation to complete', True),
+    ('DataLoader timed out after 30 seconds', False),
+    ('CUDA error: the launch timed out and was terminated\nCUDA kernel errors might be', False)])
+def test_only_a_rank_that_waited_for_another_has_lost_it(said, is_lost, monkeypatch):
+    monkeypatch.setattr(torch.distributed, 'is_initialized', lambda: True)
+    monkeypatch.setattr(torch.distributed, 'get_rank', lambda: 3)
+    message = lost_peer(RuntimeError(said))
+    assert message.startswith('rank 3 lost another rank') if is_lost else message is None
+
+
+def test_a_module_that_a_config_imports_may_have_a_bug(tmp_path, monkeypatch):
+    (tmp_path / 'with_a_bug.py').write_text("{}['k']")
+    (tmp_path / 'config.py').write_text("custom_imports = dict(imports=['with_a_bug'])")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KeyError, match='k'):
+        run_tool(lambda: Config.fromfile(tmp_path / 'config.py'))
 
 
 def test_any_other_key_that_is_missing_is_a_bug():

@@ -10,7 +10,7 @@ from mmps.registry import HOOKS
 class StopOnInvalidLossHook(Hook):
     """Stops the training when a loss is NaN or infinite, before a checkpoint is written, and says which.
 
-    Where a loss scaler skips such a step and :class:`SkippedStepHook` takes it back, it is for that hook to stop.
+    A step that a loss scaler skips and :class:`SkippedStepHook` takes back is left to that hook.
 
     Args:
         interval: Iterations between two checks.
@@ -18,13 +18,13 @@ class StopOnInvalidLossHook(Hook):
 
     def __init__(self, interval: int = 1):
         self.interval = interval
-        self.taken_back = False
+        self.skipping: list[SkippedStepHook] = []
 
     def before_train(self, runner: Runner) -> None:
-        self.taken_back = has_loss_scaler(runner) and any(isinstance(hook, SkippedStepHook) for hook in runner.hooks)
+        self.skipping = [hook for hook in runner.hooks if isinstance(hook, SkippedStepHook) and has_loss_scaler(runner)]
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
-        if self.taken_back or not self.every_n_train_iters(runner, self.interval):
+        if any(hook.took_back for hook in self.skipping) or not self.every_n_train_iters(runner, self.interval):
             return
         losses = {name: torch.as_tensor(value).detach() for name, value in (outputs or {}).items() if 'loss' in name}
         if not losses or torch.stack([value.float() for value in losses.values()]).isfinite().all():

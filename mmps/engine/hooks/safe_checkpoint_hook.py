@@ -47,8 +47,10 @@ class SafeCheckpointHook(CheckpointHook):
     removed. So for a moment there is one more than ``max_keep_ckpts``.
     """
 
-    def __init__(self, *args, backend_args: dict | None = None, **kwargs) -> None:
-        super().__init__(*args, backend_args=backend_args or dict(backend='whole_files'), **kwargs)
+    def __init__(self, *args, out_dir: str | None = None, backend_args: dict | None = None, **kwargs) -> None:
+        if backend_args is None and kwargs.get('file_client_args') is None and '://' not in str(out_dir):
+            backend_args = dict(backend='whole_files')
+        super().__init__(*args, out_dir=out_dir, backend_args=backend_args, **kwargs)
         self.replaced: list[str] = []
 
     def before_train(self, runner: Runner) -> None:
@@ -85,6 +87,8 @@ class SafeCheckpointHook(CheckpointHook):
                     self.file_backend.rmtree(path)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if not self.save_best:
+            return
         self.file_backend.remove = self.replaced.append  # MMEngine removes the earlier best one before it writes the new
         super()._save_best_checkpoint(runner, metrics)
         self._remove_replaced()

@@ -48,15 +48,17 @@ class SkippedStepHook(Hook):
                          for buffer in module.buffers(recurse=False)]
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+        self.took_back = True  # or not: that is known when the gradients of all their batches are there
         if not self.active or not runner.optim_wrapper.should_update():
             return
         if self.skipped:
             for buffer, before in self.kept:
                 buffer.copy_(before)
         self.num_skipped = self.num_skipped + 1 if self.skipped else 0
-        self.kept, self.skipped = [], True
+        self.kept, self.took_back, self.skipped = [], bool(self.skipped), True
         if self.num_skipped > self.patience:
-            losses = ', '.join(f'{name} = {float(value)}' for name, value in (outputs or {}).items() if 'loss' in name)
+            losses = ', '.join(f'{name} = {torch.as_tensor(value).item()}'
+                               for name, value in (outputs or {}).items() if 'loss' in name)
             raise FloatingPointError(f'iteration {runner.iter + 1}: {self.num_skipped} steps in a row were skipped by the loss '
                                      f'scaler ({losses}); stopped')
 
