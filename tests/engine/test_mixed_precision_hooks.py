@@ -112,7 +112,7 @@ def test_an_invalid_loss_whose_gradients_are_sound_stops_at_once(train, monkeypa
     forward = Embedder.forward
     monkeypatch.setattr(Embedder, 'forward', lambda self, **batch: {
         name: value + torch.tensor(NAN) for name, value in forward(self, **batch).items()})
-    with pytest.raises(FloatingPointError, match='iteration 1: .*loss_reid = nan'):
+    with pytest.raises(FloatingPointError, match=r'iteration 1: .*loss_reid = nan'):
         train(1, 1)
 
 
