@@ -6,21 +6,9 @@ one without persons.
 """
 import torch
 import torch.nn.functional as F
-from mmengine.dist import all_gather, all_reduce, get_comm_device, get_rank, get_world_size
+from mmengine.dist import all_gather, get_comm_device, get_rank, get_world_size
 from torch import Tensor
-
-
-class _Mean(torch.autograd.Function):
-
-    @staticmethod
-    def forward(ctx, value: Tensor) -> Tensor:
-        mean = value.clone(memory_format=torch.contiguous_format)
-        all_reduce(mean, 'mean')
-        return mean
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return _Mean.apply(gradient)
+from torch.distributed.nn.functional import all_reduce  # with a gradient, unlike MMEngine's
 
 
 def mean_over_ranks(value: Tensor | float, at_least: float | None = None) -> Tensor | float:
@@ -40,7 +28,7 @@ def mean_over_ranks(value: Tensor | float, at_least: float | None = None) -> Ten
         return value.clamp(min=at_least) if isinstance(value, Tensor) else max(value, at_least)
     if not isinstance(value, Tensor):
         value = torch.full((), value, dtype=torch.float64, device=get_comm_device())
-    mean = _Mean.apply(value if value.is_floating_point() else value.double())
+    mean = all_reduce(value if value.is_floating_point() else value.double()) / world
     return mean if at_least is None else mean.clamp(min=at_least / world)
 
 

@@ -27,3 +27,10 @@ def environment(tmp_path_factory):
     """Of a tool that is called: one thread, this checkout, a cache of its own."""
     return {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore',
             'MMPS_CACHE': str(tmp_path_factory.mktemp('cache'))}
+
+
+@pytest.fixture(scope='module')
+def server(environment, load_script, tmp_path_factory):
+    """server('train.py', config, ...) -> what a tool that was called so returned and printed."""
+    with load_script(ROOT / 'tests/tool_server.py').ToolServer(environment, tmp_path_factory.mktemp('server')) as server:
+        yield server

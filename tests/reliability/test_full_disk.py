@@ -22,12 +22,6 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 
 
 @pytest.fixture(scope='module')
-def server(environment, load_script, tmp_path_factory):
-    with load_script(ROOT / 'tests/tool_server.py').ToolServer(environment, tmp_path_factory.mktemp('server')) as server:
-        yield server
-
-
-@pytest.fixture(scope='module')
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp('data') / 'tiny'
     generate(folder, 'cuhk-sysu', 'tiny', progress=False)

@@ -58,12 +58,6 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 
 
 @pytest.fixture(scope='module')
-def server(environment, load_script, tmp_path_factory):
-    with load_script(ROOT / 'tests/tool_server.py').ToolServer(environment, tmp_path_factory.mktemp('server')) as server:
-        yield server
-
-
-@pytest.fixture(scope='module')
 def inputs(tmp_path_factory):
     """A folder with the data set, a teacher's checkpoint and the configs, by epoch and by iteration, by their data workers."""
     folder = tmp_path_factory.mktemp('inputs')

@@ -30,12 +30,6 @@ RESPONSE = ROOT / 'configs/gdps/gdps-response_oim-r18-w32_oim-r18-w8_10e_synthps
 ANNOTATIONS = 'annotation/test/train_test/'
 
 
-@pytest.fixture(scope='module')
-def server(environment, load_script, tmp_path_factory):
-    with load_script(ROOT / 'tests/tool_server.py').ToolServer(environment, tmp_path_factory.mktemp('server')) as server:
-        yield server
-
-
 def build(config, **changes):
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(changes)
