@@ -1,20 +1,33 @@
-# Everything from a bare clone: "make test" or "make demo". The first call makes .venv; later ones install only what changed.
+# Everything from a bare clone: "make demo" or "make test". The first call makes .venv; later ones install only what changed.
 # Once there is a .venv, its torch and its Python are those to go on with.
-TORCH ?= $(or $(shell sed -n 's/^Version: \([0-9.]*\).*/\1/p' .venv/lib/python3*/site-packages/torch-*.dist-info/METADATA 2>/dev/null | head -n 1),2.13.0)
+TORCH ?= $(or $(shell sed -n 's/^Version: \([0-9.]*\).*/\1/p' .venv/lib/python3*/site-packages/torch-*.dist-info/METADATA 2>/dev/null | head -n 1),$(shell sed -n 's/^torch==//p' requirements.txt))
 PYTHON ?= $(firstword $(wildcard .venv/bin/python) python3)
 SEEDS ?= 1
 # Processes that run tests.
 JOBS ?= 2
 PY := .venv/bin/python
+# What .venv was made from. Where it changed, or .venv was moved, pip runs again.
+STAMP := .venv/mmps-installed
+STATE = { pwd; echo $(TORCH); cat requirements.txt requirements/tests.txt setup.* pyproject.toml; }
 
-.PHONY: help install lint test soak demo clean
+.PHONY: help install lint test smoke soak demo clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## +/  make \1\t/' | expand -t 20
 	@echo 'Variables: TORCH=$(TORCH) PYTHON=$(PYTHON) SEEDS=$(SEEDS) JOBS=$(JOBS)'
 
-install:  ## make .venv with all that mmps needs
-	@$(PYTHON) tools/setup_env.py --torch $(TORCH)
+install:  ## make .venv with all that mmps needs; nothing is compiled
+	@$(STATE) | cmp -s - $(STAMP) || $(MAKE) --no-print-directory .venv
+
+.PHONY: .venv
+.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "mmps needs Python 3.10 or newer, and $(PYTHON) is older: name another one, as in: make PYTHON=python3.12 $(or $(MAKECMDGOALS),install)")'
+	@test -x $(PY) || $(PYTHON) -m venv .venv
+	@# A compiled mmcv that is there stays; mmcv-lite has the same folder.
+	@$(PY) -m pip show -q mmcv 2>/dev/null && drop='^mmcv-lite|^torch==' || drop='^torch=='; \
+	    grep -Ev "$$drop" requirements.txt > .venv/requirements.txt
+	$(PY) -m pip --disable-pip-version-check install torch==$(TORCH) -r .venv/requirements.txt -r requirements/tests.txt -e .
+	@$(STATE) > $(STAMP)
 
 lint: install  ## style, and which module may import which
 	$(PY) -m ruff check --output-format concise .
@@ -22,6 +35,9 @@ lint: install  ## style, and which module may import which
 
 test: lint  ## lint and all tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+smoke: install  ## a minute: each detector and a distillation train, predict and are scored on tiny scenes
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) -m smoke $(ARGS)
 
 soak: install  ## the long tests of docs/reliability.md; what they measure goes to work_dirs/soak.jsonl
 	mkdir -p work_dirs && rm -f work_dirs/soak.jsonl

@@ -1,7 +1,7 @@
 """Person search with unified distillation for OpenMMLab. Importing it registers every module of the package."""
+from . import compat  # isort: skip  # first: it lets the other imports work
 from mmdet.utils import register_all_modules
 
-from . import compat  # isort: skip  # first: it lets the other imports work
 from . import datasets, distillation, engine, evaluation, models, visualization
 from .version import __version__
 

@@ -1,4 +1,3 @@
-# The student of the demo.
 _base_ = [
     '../_base_/models/oim_r18-w8_fpn.py', '../_base_/datasets/synthps.py', '../_base_/schedules/schedule_10e_scratch.py',
     '../_base_/default_runtime.py'

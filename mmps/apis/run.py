@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config, DictAction
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from mmps.compat import launch_by_mpi, launch_on_cpu
+from mmps.compat.upstream import launch_by_mpi, launch_on_cpu
 
 from .explain import explain
 

@@ -1,6 +1,6 @@
-from . import anchors, dense_heads, detectors, losses, necks, roi_heads
+from . import anchors, backbones, dense_heads, detectors, losses, necks, pretrained, roi_heads
 from .embedding import EmbeddingHead, NormAwareEmbedding
 from .memory import IdentityMemory
 
-__all__ = ['EmbeddingHead', 'IdentityMemory', 'NormAwareEmbedding', 'anchors', 'dense_heads', 'detectors',
-           'losses', 'necks', 'roi_heads']
+__all__ = ['EmbeddingHead', 'IdentityMemory', 'NormAwareEmbedding', 'anchors', 'backbones', 'dense_heads', 'detectors',
+           'losses', 'necks', 'pretrained', 'roi_heads']

@@ -3,7 +3,7 @@ import pytest
 import torch
 from mmcv.ops import RoIAlign
 
-from mmps.models.operators import float32
+from mmps.models.precision import float32
 from mmps.registry import MODELS
 
 ALL = ['fpn', 'c4', 'nae', 'seqnet', 'alignps', 'alignps-roi']

@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import STRATEGIES, DefaultScope
 
-from mmps.compat import launch_by_mpi
+from mmps.compat.upstream import launch_by_mpi
 from mmps.models.checkpoint import load_exactly
 from mmps.registry import MODELS
 from mmps.synthetic import generate

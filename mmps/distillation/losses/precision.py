@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmps.models.operators import float32
+from mmps.models.precision import float32
 
 
 def full_precision(tensor: Tensor) -> Tensor:

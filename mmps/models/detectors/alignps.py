@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmps.models.detectors.base import PersonSearchDetector
 from mmps.models.detectors.levels import check_strides, feature_levels
 from mmps.models.memory import IdentityMemory
-from mmps.models.operators import guard_operators
+from mmps.models.precision import keep_boxes_float32
 from mmps.registry import MODELS
 
 
@@ -45,7 +45,7 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
         check_strides(levels, 'bbox_head', self.bbox_head.strides, self.bbox_head.in_channels)
         if roi_head is not None:
             self._add_roi_head(roi_head, roi_level)
-        guard_operators(self)
+        keep_boxes_float32(self)
 
     def _add_roi_head(self, roi_head: dict, roi_level: int) -> None:
         if not 0 <= roi_level < len(self.neck.in_channels):

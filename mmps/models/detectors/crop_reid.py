@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from mmps.models.detectors.base import PersonSearchDetector, plain
 from mmps.models.embedding import RowNorm
 from mmps.models.memory import IdentityMemory
-from mmps.models.operators import guard_operators
 from mmps.registry import MODELS
 from mmps.structures import person_boxes
 
@@ -93,7 +92,6 @@ class CropReID(PersonSearchDetector, BaseDetector):
         if ours not in (None, theirs):
             raise ValueError(f'CropReID: reid has out_channels={ours}, reid_loss embed_dims={theirs}: they must agree')
         self.norm = RowNorm(theirs)
-        guard_operators(self)
 
     @property
     def memory(self) -> IdentityMemory:
@@ -110,7 +108,7 @@ class CropReID(PersonSearchDetector, BaseDetector):
         return dict(loss_reid=self.reid_loss(embeddings, person_ids))
 
     def embed_boxes(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
-        crops = self.crop(feats[0].float().contiguous(), bbox2roi(boxes))
+        crops = self.crop(feats[0].float(), bbox2roi(boxes))
         embeddings = F.normalize(self.norm(self.reid(crops).float()))
         return list(embeddings.split([len(of_image) for of_image in boxes]))
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mmps.models.detectors.base import PersonSearchDetector
 from mmps.models.detectors.levels import check_extractor, check_strides, feature_levels
 from mmps.models.memory import IdentityMemory
-from mmps.models.operators import guard_operators
+from mmps.models.precision import keep_boxes_float32
 from mmps.registry import MODELS
 
 
@@ -28,7 +28,7 @@ class TwoStagePersonSearch(PersonSearchDetector, TwoStageDetector):
         for name, module in self.roi_head.named_modules():
             if isinstance(module, SingleRoIExtractor):
                 check_extractor(levels, f'roi_head.{name}', module.featmap_strides, module.out_channels)
-        guard_operators(self)
+        keep_boxes_float32(self)
 
     @property
     def memory(self) -> IdentityMemory:

