@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from mmps.synthetic import generate
 
 from .benchmark_report import write_report
@@ -19,7 +21,7 @@ OVERHEAD = 1.15  # a run's start, validation and test, beside its training
 
 
 def benchmark(matrix: Matrix, tools: Path, work_dir: Path, out: Path, workers: int, gpus: Sequence[str] = (),
-              only: Sequence[str] = (), report_only: bool = False) -> bool:
+              only: Sequence[str] = (), report_only: bool = False, bars: bool = False) -> bool:
     """Runs what is not finished yet, and writes the tables and charts after each run.
 
     Args:
@@ -28,6 +30,7 @@ def benchmark(matrix: Matrix, tools: Path, work_dir: Path, out: Path, workers: i
         gpus: Names as in CUDA_VISIBLE_DEVICES; each run has one.
         only: Patterns; runs with none of them in their names are left out, but for the teachers that are needed.
         report_only: Only the tables and charts.
+        bars: Show how far each training is, and when it will end.
 
     Returns:
         Whether all that was asked for is finished.
@@ -52,7 +55,7 @@ def benchmark(matrix: Matrix, tools: Path, work_dir: Path, out: Path, workers: i
         print(f'{len(asked)} runs, {len(asked) - len(todo)} of them finished, {workers} at a time; '
               f'logs in {work_dir}/*/*/*.log', flush=True)
         progress.report()
-        for ended in run_each(list_steps(todo, tools), workers, gpus=gpus, equal=True):
+        for ended in run_each(list_steps(todo, tools, bars), workers, gpus=gpus, equal=True, bars=bars):
             progress.ended(ended)
         return not progress.unfinished()
 
@@ -76,8 +79,12 @@ class Step(Job):
     is_last: bool = False
 
 
-def list_steps(todo: Sequence[Run], tools: Path) -> list[Step]:
-    """What is to be done, in order; a test comes before the trainings that wait, so that its result is there soon."""
+def list_steps(todo: Sequence[Run], tools: Path, counted: bool = False) -> list[Step]:
+    """What is to be done, in order; a test comes before the trainings that wait, so that its result is there soon.
+
+    Args:
+        counted: Whether trainings tell how many steps they have, and have done. The data set is read for it.
+    """
     steps: dict[str, Step] = {}
     training = {run for run in todo if not run.is_trained}
     for run in todo:
@@ -91,7 +98,8 @@ def list_steps(todo: Sequence[Run], tools: Path) -> list[Step]:
         if run in training:
             shutil.rmtree(run.work_dir / 'test', ignore_errors=True)
             name = f'train {run.name}'
-            steps[name] = Step(name, run.command(tools), run.work_dir / 'train.log', after=after, runs=[run])
+            progress = dict(total=run.num_steps, done=run.steps_done) if counted else {}
+            steps[name] = Step(name, run.command(tools), run.work_dir / 'train.log', after=after, runs=[run], **progress)
             after = [name]
         name = f'test {run.name}'
         steps[name] = Step(name, run.test_command(tools), run.work_dir / 'test.log', after=after, runs=[run], is_last=True)
@@ -120,7 +128,7 @@ class Progress:
         step = ended.job
         if ended.status:
             self.failed.update(step.runs)
-            print(f'{step.name} failed (exit status {ended.status}): {ended.complaint} [{step.log}]', flush=True)
+            tqdm.write(f'{step.name} failed (exit status {ended.status}): {ended.complaint} [{step.log}]')
             self.failed.update(run for run in self.unfinished() if run.teacher in step.runs and not run.teacher.is_trained)
             self.report()
         elif step.is_last:
@@ -130,8 +138,8 @@ class Progress:
         result = self.results[run] = run.finish(parameters_of(run.student))
         scores = '  '.join(f'{name} {value * 100:.1f}' for name, value in result.scores.items() if value is not None)
         done = len(self.asked) - len(self.unfinished())
-        print(f'[{done:>{len(str(len(self.asked)))}}/{len(self.asked)}] {run.name}   {scores}  {result.minutes:.1f} min   '
-              f'{self.left()}', flush=True)
+        tqdm.write(f'[{done:>{len(str(len(self.asked)))}}/{len(self.asked)}] {run.name}   {scores}  {result.minutes:.1f} min   '
+                   f'{self.left()}')
         self.report()
 
     def left(self) -> str:

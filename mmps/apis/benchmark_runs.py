@@ -14,7 +14,7 @@ from typing import ClassVar
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mmps.registry import MODELS
+from mmps.registry import DATASETS, MODELS
 
 from .benchmark_report import Result
 from .logs import scalars
@@ -33,6 +33,7 @@ class Run(TrainingFolder):
         config: What it is trained with; ``student.cfg`` is what it is tested with.
         teacher: The run of its teacher.
         lookup_table: Where the table that it starts with is, or will be.
+        keeps_predictions: Whether its test writes what it predicts.
     """
     student: Network
     method: Method | None
@@ -41,6 +42,7 @@ class Run(TrainingFolder):
     work_dir: Path
     config: Config
     lookup_table: Path | None = None
+    keeps_predictions: bool = False
     made_by: ClassVar[str] = 'the benchmark'
     stamp_name: ClassVar[str] = 'benchmark_config.py'  # not config.py: MMEngine writes what it has made of it over it
 
@@ -74,12 +76,25 @@ class Run(TrainingFolder):
         return bool(self.student.checkpoint) or super().is_trained
 
     @property
+    def num_steps(self) -> int:
+        """Of its training."""
+        loop, loader = self.config.train_cfg, self.config.train_dataloader
+        if 'max_iters' in loop:
+            return loop.max_iters
+        with DefaultScope.overwrite_default_scope('mmps'):
+            return loop.max_epochs * -(-len(DATASETS.build(loader.dataset)) // loader.batch_size)
+
+    def steps_done(self) -> int:
+        return max((entry.get('iter', 0) for entry in scalars(self.work_dir)), default=0)
+
+    @property
     def result_file(self) -> Path:
         return self.work_dir / 'result.json'
 
     def result(self) -> Result | None:
         """What a finished run of this very config gave."""
-        if self.is_changed or not self.result_file.is_file():
+        lost = self.keeps_predictions and not self.predictions.is_file()
+        if self.is_changed or lost or not self.result_file.is_file():
             return None
         return Result(**json.loads(self.result_file.read_text()))
 
@@ -105,8 +120,17 @@ class Run(TrainingFolder):
         return [sys.executable, str(tools / 'train.py'), str(self.trained_as), '--work-dir', str(self.work_dir), '--resume']
 
     def test_command(self, tools: Path) -> list[str]:
+        out = ['--out', str(self.predictions)] if self.keeps_predictions else []
         return [sys.executable, str(tools / 'test.py'), str(self.tested_as), str(self.checkpoint),
-                '--work-dir', str(self.work_dir / 'test')]
+                '--work-dir', str(self.work_dir / 'test'), *out]
+
+    @property
+    def predictions(self) -> Path:
+        return self.work_dir / 'test' / 'predictions.npz'
+
+    @property
+    def is_tested(self) -> bool:
+        return super().is_tested and (self.predictions.is_file() or not self.keeps_predictions)
 
     def finish(self, parameters: int) -> Result:
         """Writes what the run gave, and drops the checkpoints but the last."""
@@ -136,18 +160,18 @@ def list_runs(matrix: Matrix, work_dir: Path) -> list[Run]:
         config.work_dir = str(folder)
         if network.checkpoint:
             config.checkpoint_sha256 = digest(network.checkpoint.read_bytes())
-        teachers[network.name] = Run(network, None, None, 0, folder, config)
+        teachers[network.name] = Run(network, None, None, 0, folder, config, keeps_predictions=matrix.predictions)
     runs = list(teachers.values())
     for seed in range(max(method.seeds for method in matrix.methods.values())):
         for student in matrix.students.values():
             for method in matrix.methods.values():
-                if seed < method.seeds:
-                    runs += [student_run(student, method, teachers.get(network.name) if network else None, seed, work_dir)
-                             for network in matrix.teachers_of(student, method)]
+                for network in matrix.teachers_of(student, method) if seed < method.seeds else []:
+                    teacher = teachers[network.name] if network else None
+                    runs.append(student_run(matrix, student, method, teacher, seed, work_dir))
     return runs
 
 
-def student_run(student: Network, method: Method, teacher: Run | None, seed: int, work_dir: Path) -> Run:
+def student_run(matrix: Matrix, student: Network, method: Method, teacher: Run | None, seed: int, work_dir: Path) -> Run:
     name = '_'.join([folder_name(method.name), *([folder_name(teacher.student.name)] if teacher else []), f'seed{seed}'])
     folder = work_dir / 'students' / folder_name(student.name) / name
     lookup_table = None
@@ -157,7 +181,7 @@ def student_run(student: Network, method: Method, teacher: Run | None, seed: int
     config.work_dir = str(folder)
     if teacher:  # what it is made with: another teacher means another run
         config.teacher_sha256 = digest(teacher.text.encode())
-    return Run(student, method, teacher, seed, folder, config, lookup_table)
+    return Run(student, method, teacher, seed, folder, config, lookup_table, matrix.predictions)
 
 
 def chosen(runs: Sequence[Run], patterns: Sequence[str]) -> list[Run]:

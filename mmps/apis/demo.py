@@ -1,78 +1,34 @@
-"""The demo: a teacher, a plain student and the same student under GDPS, trained and tested on scenes drawn on the spot."""
-import os
-import shutil
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+"""The demo: a benchmark of a teacher, a plain student and the same student under GDPS, on scenes drawn on the spot."""
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 import cv2
 import numpy as np
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mmps.evaluation import SearchProtocol, colour_histogram, load_predictions, search_scores
+from mmps.evaluation import (
+    Predictions,
+    SearchProtocol,
+    SearchResult,
+    colour_histogram,
+    load_predictions,
+    mean_interval,
+    search_scores,
+)
 from mmps.evaluation.tables import markdown_table
-from mmps.registry import DATASETS, MODELS
-from mmps.synthetic import generate
+from mmps.registry import DATASETS
 from mmps.visualization import search_rows
-from mmps.visualization.report import Row, write_report
+from mmps.visualization.report import write_report
 
-from .jobs import Job, run_jobs
-from .logs import losses, scalars
-from .runs import TrainingFolder
+from .benchmark import benchmark
+from .benchmark_report import percent
+from .benchmark_runs import Run, list_runs, parameters_of
+from .logs import losses
+from .matrix_file import read_matrix
 
-TEACHER = 'oim/oim_r18-w32-fpn_10e_synthps-mini.py'
-STUDENT = 'oim/oim_r18-w8-fpn_10e_synthps-mini.py'
-GDPS = 'gdps/gdps_oim-r18-w32_oim-r18-w8_10e_synthps-mini.py'
-SCORES = {'mAP': 'search/mAP', 'top-1': 'search/top-1', 'det AP': 'search/det_AP'}
-
-
-@dataclass
-class Run(TrainingFolder):
-    """One training and its test.
-
-    Attributes:
-        name: Of its folder below the demo's.
-        role: teacher, student or gdps: the row of the table it belongs to.
-        config: Path of its config.
-        tested_as: Path of the config it is tested with.
-        data: Overrides that lead either config to the data.
-        options: Overrides of the training config.
-    """
-    name: str
-    role: str
-    config: Path
-    tested_as: Path
-    work_dir: Path
-    data: dict
-    options: dict = field(default_factory=dict)
-    made_by: ClassVar[str] = 'the demo'
-    stamp_name: ClassVar[str] = 'demo_config.py'
-
-    @property
-    def loaded(self) -> Config:
-        cfg = Config.fromfile(self.config)
-        cfg.merge_from_dict({**self.data, **self.options})
-        return cfg
-
-    def command(self, tools: Path) -> list[str]:
-        return [sys.executable, str(tools / 'train.py'), str(self.config), '--work-dir', str(self.work_dir), '--resume',
-                '--cfg-options', *(f'{key}={value}' for key, value in {**self.data, **self.options}.items())]
-
-    def test_command(self, tools: Path) -> list[str]:
-        return [sys.executable, str(tools / 'test.py'), str(self.tested_as), str(self.checkpoint), '--work-dir',
-                str(self.work_dir / 'test'), '--out', str(self.predictions),
-                '--cfg-options', *(f'{key}={value}' for key, value in self.data.items())]
-
-    @property
-    def predictions(self) -> Path:
-        return self.work_dir / 'test' / 'predictions.npz'
-
-    @property
-    def is_tested(self) -> bool:
-        return self.predictions.is_file() and super().is_tested
+MATRIX = 'benchmarks/demo.yml'
+COLUMNS = ['', 'mAP', '95 % interval', 'top-1', 'det AP', 'parameters', 'ms / image']
 
 
 def demo(configs: Path, tools: Path, work_dir: Path, data_root: Path, seeds: int = 1) -> Path:
@@ -87,97 +43,50 @@ def demo(configs: Path, tools: Path, work_dir: Path, data_root: Path, seeds: int
 
     Returns:
         The report's path.
+
+    Raises:
+        ChildProcessError: A run failed; what it said was printed.
     """
-    generate(data_root, 'cuhk-sysu', 'mini', seed=0, workers=os.cpu_count() or 1)
-    runs = list_runs(configs, work_dir, data_root, seeds)
+    matrix = read_matrix(configs / MATRIX, configs, data_root)
+    matrix = replace(matrix, methods={name: replace(method, seeds=seeds) for name, method in matrix.methods.items()})
+    if not benchmark(matrix, tools, work_dir, work_dir, workers=2, bars=True):
+        raise ChildProcessError('a run of the demo failed, see above')
+    runs = list_runs(matrix, work_dir)
+    rows: dict[str, list[Run]] = {}
     for run in runs:
-        run.forget_if_changed()
-    if not runs[0].is_trained:  # what was distilled, or begun, with another teacher must go
-        for run in runs:
-            if run.role == 'gdps':
-                run.forget()
-    train(runs, tools)
-    test(runs, tools)
-    dataset, protocol, paths = test_set(configs / STUDENT, data_root)
-    rows = table_rows(runs, dataset, protocol, paths)
-    print('\n' + table(rows, seeds))
+        rows.setdefault(row_name(run), []).append(run)
+    dataset = test_set(runs[0])
+    protocol, paths = dataset.metainfo['protocol'], [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
+    predictions = {run: load_predictions(run.predictions) for run in runs}
+    searches = {run: score(protocol, found) for run, found in predictions.items()}
+    text = '\n\n'.join([table(rows, searches, histogram_search(dataset, protocol, paths)), *comparison(runs, searches),
+                        f'SynthPS mini, {protocol.num_queries} queries, per cent. Intervals: bootstrap over the queries'
+                        + (f'; students: mean and standard deviation of {seeds} seeds' if seeds > 1 else '')])
+    print('\n' + text)
     report = work_dir / 'report.html'
-    write_report(report, table(rows, seeds), {run.name: losses(run.work_dir) for run in runs},
-                 search_pictures(runs, protocol, paths))
+    write_report(report, text, {run.name: losses(run.work_dir) for run in runs},
+                 search_pictures({name: predictions[of_row[0]] for name, of_row in rows.items()}, protocol, paths))
     print(f'\n{report}')
     return report
 
 
-def list_runs(configs: Path, work_dir: Path, data_root: Path, seeds: int) -> list[Run]:
-    """The teacher, then for each seed the plain and the distilled student."""
-    roots = {f'{split}_dataloader.dataset.data_root': str(data_root) for split in ('train', 'val', 'test')}
-    teacher = Run('teacher', 'teacher', configs / TEACHER, configs / TEACHER, work_dir / 'teacher', roots)
-    runs = [teacher]
-    for seed in range(seeds):
-        seeded = {'randomness.seed': seed}
-        runs.append(Run(f'student, seed {seed}', 'student', configs / STUDENT, configs / STUDENT,
-                        work_dir / f'student_seed{seed}', roots, seeded))
-        runs.append(Run(f'student + GDPS, seed {seed}', 'gdps', configs / GDPS, configs / STUDENT,
-                        work_dir / f'gdps_seed{seed}', roots,
-                        {**seeded, 'model.teacher_ckpt': str(teacher.checkpoint)}))
-    return runs
+def row_name(run: Run) -> str:
+    """The row of the table that a run belongs to."""
+    if run.method is None:
+        return f'teacher ({run.student.name})'
+    return f'student ({run.student.name})' if run.method.is_plain else f'student + {run.method.name}'
 
 
-def train(runs: Sequence[Run], tools: Path) -> None:
-    """Trains what is not trained yet, two at a time; GDPS waits for its teacher."""
-    todo = [run for run in runs if not run.is_trained]
-    pending = {run.name for run in todo}
-    jobs = []
-    for run in todo:
-        shutil.rmtree(run.work_dir / 'test', ignore_errors=True)
-        steps = run.loaded.max_epochs * num_batches(run.loaded)
-        jobs.append(Job(run.name, run.command(tools), run.work_dir / 'train.log', steps,
-                        lambda run=run: max((entry.get('iter', 0) for entry in scalars(run.work_dir)), default=0),
-                        after=[runs[0].name] if run.role == 'gdps' and runs[0].name in pending else []))
-    if todo:
-        print(f'Training {len(todo)} of {len(runs)} runs; logs in {runs[0].work_dir.parent}/*/train.log', flush=True)
-        run_jobs(jobs, workers=2)
-
-
-def num_batches(cfg: Config) -> int:
-    dataset = build_dataset(cfg.train_dataloader.dataset)
-    return -(-len(dataset) // cfg.train_dataloader.batch_size)
-
-
-def build_dataset(cfg: dict):
+def test_set(run: Run):
     with DefaultScope.overwrite_default_scope('mmps'):
-        return DATASETS.build(cfg)
+        return DATASETS.build(run.student.cfg.test_dataloader.dataset)
 
 
-def test(runs: Sequence[Run], tools: Path) -> None:
-    """Tests, one at a time, whose time is to be compared."""
-    for run in runs:
-        if run.is_tested:
-            continue
-        run_jobs([Job(f'test {run.name}', run.test_command(tools), run.work_dir / 'test.log', 1,
-                      lambda run=run: int(run.predictions.is_file()))], workers=1)
+def score(protocol: SearchProtocol, found: Predictions) -> SearchResult:
+    return search_scores(protocol, found.boxes, found.scores, found.embeddings, found.query_embeddings)
 
 
-def test_set(config: Path, data_root: Path) -> tuple:
-    """The test data set, its protocol and the paths of its images."""
-    cfg = Config.fromfile(config).test_dataloader.dataset
-    dataset = build_dataset({**cfg, 'data_root': str(data_root)})
-    return dataset, dataset.metainfo['protocol'], [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
-
-
-def table_rows(runs: Sequence[Run], dataset, protocol: SearchProtocol, paths: Sequence[str]) -> list[Row]:
-    """Rows of the table: the colour histogram, then teacher, student and distilled student over the seeds."""
-    rows = [Row('colour histogram, given boxes', histogram_scores(dataset, protocol, paths))]
-    names = {'teacher': 'teacher (OIM, R18 x 1/2)', 'student': 'student (OIM, R18 x 1/8)', 'gdps': 'student + GDPS'}
-    for role, name in names.items():
-        of_role = [run for run in runs if run.role == role]
-        tested = [run.test_scores() for run in of_role]
-        scores = {label: [score[key] * 100 for score in tested] for label, key in SCORES.items()}
-        rows.append(Row(name, scores, num_parameters(of_role[0].tested_as), np.mean([s['time'] for s in tested]) * 1000))
-    return rows
-
-
-def histogram_scores(dataset, protocol: SearchProtocol, paths: Sequence[str]) -> dict[str, list[float]]:
+def histogram_search(dataset, protocol: SearchProtocol, paths: Sequence[str]) -> SearchResult:
     """How far colours alone lead, even with the annotated boxes for detections."""
     boxes, embeddings, queries = [], [], [None] * protocol.num_queries
     for index, path in enumerate(paths):
@@ -188,29 +97,52 @@ def histogram_scores(dataset, protocol: SearchProtocol, paths: Sequence[str]) ->
         asked = np.flatnonzero(protocol.query_images == index)
         for query, histogram in zip(asked, colour_histogram(image, protocol.query_boxes[asked]), strict=True):
             queries[query] = histogram
-    result = search_scores(protocol, boxes, [np.ones(len(b), np.float32) for b in boxes], embeddings,
-                           np.stack(queries))
-    return {'mAP': [result.mAP * 100], 'top-1': [result.topk[1] * 100]}
+    return search_scores(protocol, boxes, [np.ones(len(of_image), np.float32) for of_image in boxes], embeddings,
+                         np.stack(queries))
 
 
-def num_parameters(config: Path) -> int:
-    with DefaultScope.overwrite_default_scope('mmps'):
-        model = MODELS.build(Config.fromfile(config).model)
-    return sum(parameter.numel() for parameter in model.parameters())
+def table(rows: Mapping[str, Sequence[Run]], searches: Mapping[Run, SearchResult], histogram: SearchResult) -> str:
+    """Markdown. More than one seed as mean and spread; the interval is that of the mean over the seeds."""
+    lines = [['colour histogram, given boxes', percent([histogram.mAP]), interval(histogram.ap), percent([histogram.topk[1]])]]
+    for name, runs in rows.items():
+        results = [run.result() for run in runs]
+        lines.append([name, percent([searches[run].mAP for run in runs]), interval(mean_ap(runs, searches)),
+                      percent([searches[run].topk[1] for run in runs]), percent([result.det_AP for result in results]),
+                      f'{parameters_of(runs[0].student) / 1e6:.2f} M', f'{np.mean([each.image_ms for each in results]):.0f}'])
+    return markdown_table(COLUMNS, [line + [''] * (len(COLUMNS) - len(line)) for line in lines])
 
 
-def table(rows: Sequence[Row], seeds: int) -> str:
-    """The rows as a Markdown table; more than one seed as mean and spread."""
-    columns = ['mAP', 'top-1', 'det AP', 'parameters', 'ms / image']
-    text = markdown_table(['', *columns], [[row.name, *row.cells(columns)] for row in rows])
-    spread = f'; students: mean and standard deviation of {seeds} seeds' if seeds > 1 else ''
-    return f'{text}\n\nSynthPS mini, per cent{spread}'
+def comparison(runs: Sequence[Run], searches: Mapping[Run, SearchResult]) -> list[str]:
+    """How much better the distilled student is than the plain one: with each seed, and on average where there are several."""
+    pairs = [(plain, distilled) for plain in runs for distilled in runs
+             if plain.method and plain.method.is_plain and distilled.teacher and plain.seed == distilled.seed]
+    lines = [difference(f'seed {plain.seed}', searches[distilled].ap - searches[plain].ap) for plain, distilled in pairs]
+    if len(pairs) > 1:
+        plain, distilled = (mean_ap(of_row, searches) for of_row in zip(*pairs, strict=True))
+        lines.append(difference(f'mean of {len(pairs)} seeds', distilled - plain))
+    return lines
 
 
-def search_pictures(runs: Sequence[Run], protocol: SearchProtocol, paths: Sequence[str], count: int = 6) -> dict:
-    """For some queries, drawn evenly, and for one run of each row: the query and its first five results."""
+def mean_ap(runs: Sequence[Run], searches: Mapping[Run, SearchResult]) -> np.ndarray:
+    """(Q,): each query's average precision, the mean over runs with different seeds."""
+    return np.mean([searches[run].ap for run in runs], axis=0)
+
+
+def interval(values: np.ndarray) -> str:
+    return ' to '.join(f'{end * 100:.1f}' for end in mean_interval(values))
+
+
+def difference(name: str, gains: np.ndarray) -> str:
+    """One line about gains in average precision, (Q,), query by query."""
+    low, high = mean_interval(gains)
+    verdict = '' if low > 0 or high < 0 else ': it may be chance'
+    return (f'GDPS over plain, {name}: {gains.mean() * 100:+.1f} mAP, 95 % interval {low * 100:+.1f} to {high * 100:+.1f} '
+            f'(paired){verdict}')
+
+
+def search_pictures(predictions: Mapping[str, Predictions], protocol: SearchProtocol, paths: Sequence[str],
+                    count: int = 6) -> dict:
+    """For some queries, drawn evenly, and for each row of the table: the query and its first five results."""
     queries = np.unique(np.linspace(0, protocol.num_queries - 1, count).round().astype(int))
-    first = {run.role: run for run in reversed(runs)}
-    per_run = {role: search_rows(protocol, load_predictions(first[role].predictions), paths, queries)
-               for role in ('teacher', 'student', 'gdps')}
-    return {int(query): {first[role].name: rows[i] for role, rows in per_run.items()} for i, query in enumerate(queries)}
+    per_row = {name: search_rows(protocol, found, paths, queries) for name, found in predictions.items()}
+    return {int(query): {name: of_row[i] for name, of_row in per_row.items()} for i, query in enumerate(queries)}

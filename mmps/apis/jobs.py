@@ -46,27 +46,11 @@ class Ended:
         return lines[-1] if lines else 'it printed nothing'
 
 
-def run_jobs(jobs: Sequence[Job], workers: int, poll: float = 1.0) -> dict[str, float]:
-    """Runs the jobs in their order, as many at a time as there are workers, sharing the cores among those that run.
-
-    Returns:
-        Seconds each took.
-
-    Raises:
-        ChildProcessError: A job ended with another status than 0; names its log. The others are stopped.
-    """
-    seconds = {}
-    for ended in run_each(jobs, workers, poll, bars=True):
-        if ended.status:
-            raise ChildProcessError(
-                f'{ended.job.name} failed (exit status {ended.status}): {ended.complaint} [{ended.job.log}]')
-        seconds[ended.job.name] = ended.seconds
-    return seconds
-
-
 def run_each(jobs: Sequence[Job], workers: int, poll: float = 1.0, *, bars: bool = False, gpus: Sequence[str] = (),
              equal: bool = False) -> Iterator[Ended]:
-    """As :func:`run_jobs`, but a failure stops none but those that are after it, which never start.
+    """Runs the jobs in their order, as many at a time as there are workers, sharing the cores among those that run.
+
+    A failure stops none but those that are after it, which never start.
 
     Args:
         bars: Show progress.

@@ -61,6 +61,7 @@ class Matrix:
     Attributes:
         synthesise: Arguments of ``mmps.synthetic.generate`` if the data is to be drawn.
         headline: Methods that the tables show in bold.
+        predictions: Whether what each run predicts in its test is kept.
     """
     name: str
     data: Path
@@ -69,6 +70,7 @@ class Matrix:
     students: Mapping[str, Network]
     methods: Mapping[str, Method]
     headline: tuple[str, ...]
+    predictions: bool = False
 
     def teachers_of(self, student: Network, method: Method) -> list[Network | None]:
         """With each of them the student is trained; [None] where the method has none."""

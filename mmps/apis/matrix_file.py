@@ -16,6 +16,7 @@
       Munjal: {lookup_table: true}      # the student's lookup table is the teacher's
     seeds: 1    # optional: of the methods that do not say
     headline: [plain, GDPS]     # optional: bold in the tables
+    predictions: true       # optional: each run keeps what it predicts, test/predictions.npz
 
 A method's options override the config that its students are trained with, all others that of the network itself. Text in
 options is read as on the command line: '(832, 480)' is a tuple, and 1e-4, which is text in YAML, a number. The YAML itself is
@@ -97,7 +98,8 @@ class MatrixReader:
 
     def read(self, content) -> Matrix:
         self.check_fields(content, '', dict(data=str, synthesise=dict, options=dict, teachers=dict, students=dict,
-                                            methods=dict, seeds=int, headline=list), required=('data', 'students', 'methods'))
+                                            methods=dict, seeds=int, headline=list, predictions=bool),
+                          required=('data', 'students', 'methods'))
         self.data = self.data or Path(content['data'])
         self.options = self.overrides_in(content, '')
         for section in ('teachers', 'students', 'methods'):
@@ -118,7 +120,8 @@ class MatrixReader:
                 if not (method.is_plain or method.teachers is not None or student.teachers):
                     self.refuse(f'methods: {method.name}', f'needs a teacher, and {student.name!r} has none '
                                                            f'(teacher: {NO_TEACHER} for self-distillation)')
-        return Matrix(self.path.stem, self.data, synthesise, self.teachers, students, methods, tuple(headline))
+        return Matrix(self.path.stem, self.data, synthesise, self.teachers, students, methods, tuple(headline),
+                      content.get('predictions', False))
 
     def teacher(self, name: str, entry) -> Network:
         where = f'teachers: {name}'

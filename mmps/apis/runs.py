@@ -63,11 +63,6 @@ class TrainingFolder(ABC):
         self.work_dir.mkdir(parents=True)
         self.stamp.write_text(self.text)
 
-    def forget_if_changed(self) -> None:
-        """Drops what an earlier call left if it was made with another config; otherwise it is used, or resumed."""
-        if self.is_changed:
-            self.forget()
-
     def test_logs(self) -> list[Path]:
         return sorted((self.work_dir / 'test').glob('2*/*.json'))
 

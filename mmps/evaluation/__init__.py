@@ -5,6 +5,7 @@ from .curves import precision_recall
 from .detection import DetectionMatches, average_precision, detection_scores, match_detections
 from .failures import explain, worst_queries
 from .histogram import colour_histogram
+from .interval import mean_interval
 from .metric import PersonSearchMetric
 from .predictions import Predictions, load_predictions, save_predictions
 from .protocol import SearchProtocol
@@ -24,6 +25,6 @@ __all__ = [
     'CBGM', 'Candidates', 'DetectionMatches', 'NumPyProduct', 'PersonSearchMetric', 'Predictions', 'RankedDetections',
     'Search', 'SearchProtocol', 'SearchResult', 'TorchProduct', 'average_precision', 'colour_histogram',
     'detection_scores', 'explain', 'load_predictions', 'load_seqnet_cache', 'match_detections', 'match_targets',
-    'overlap_threshold', 'precision_recall', 'save_predictions', 'score_searches', 'search_scores',
+    'mean_interval', 'overlap_threshold', 'precision_recall', 'save_predictions', 'score_searches', 'search_scores',
     'similarity_histograms', 'stable_ranks', 'top_detections', 'upper_bound', 'worst_queries',
 ]

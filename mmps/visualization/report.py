@@ -2,7 +2,6 @@
 import base64
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -20,29 +19,6 @@ td:first-child, th:first-child { text-align: left; }
 .pictures { display: flex; flex-wrap: wrap; gap: 0 2em; align-items: flex-start; }
 figure { margin: 0; } figcaption { color: #666; font-size: 13px; } img { max-width: 100%; }
 '''
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: scores in per cent, one value a seed; parameters and milliseconds an image where it has them."""
-    name: str
-    scores: Mapping[str, Sequence[float]]
-    parameters: int | None = None
-    milliseconds: float | None = None
-
-    def cells(self, columns: Sequence[str]) -> list[str]:
-        texts = {name: spread(values) for name, values in self.scores.items()}
-        if self.parameters is not None:
-            texts['parameters'] = f'{self.parameters / 1e6:.2f} M'
-        if self.milliseconds is not None:
-            texts['ms / image'] = f'{self.milliseconds:.0f}'
-        return [texts.get(column, '') for column in columns]
-
-
-def spread(values: Sequence[float]) -> str:
-    """'61.2', or '61.2 ± 0.8' for more than one value (sample standard deviation)."""
-    mean = f'{np.mean(values):.1f}'
-    return f'{mean} ± {np.std(values, ddof=1):.1f}' if len(values) > 1 else mean
 
 
 def write_report(path: str | Path, table: str, curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]],

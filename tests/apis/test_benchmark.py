@@ -56,7 +56,9 @@ call('test', run)
 assert pathlib.Path(sys.argv[2]).read_text() == run
 assert 'teacher_ckpt' not in pathlib.Path(sys.argv[1]).read_text()
 mAP = {'plain_seed0': 0.3, 'plain_seed1': 0.4, 'gdps_big_seed0': 0.35, 'gdps_big_seed1': 0.43}.get(run, 0.6)
-(folder / '2026').mkdir(parents=True)
+(folder / '2026').mkdir(parents=True, exist_ok=True)
+if '--out' in sys.argv:
+    pathlib.Path(sys.argv[sys.argv.index('--out') + 1]).write_text('predictions')
 (folder / '2026/2026.json').write_text(json.dumps({'search/mAP': mAP, 'search/top-1': 0.5, 'search/det_AP': 0.9, 'time': 0.02}))
 '''
 EXPORT = COMMON + '''
@@ -302,3 +304,12 @@ def test_scores_that_a_network_does_not_have_stay_empty(tmp_path, content):
     cells = [cell.strip() for cell in next(line for line in text.splitlines() if line.startswith('| big')).split('|')]
     assert cells[1:-1] == ['big', '70.0', '80.0', '', '1.00 M', '1', '', '']
     assert percent([]) == '' and percent([0.5, None]) == '50.0' and percent([-0.01], signed=True) == '-1.0'
+
+
+def test_predictions_are_kept_where_the_matrix_says_so_and_made_again_where_they_are_lost(run, content, tmp_path):
+    content['predictions'] = True
+    assert run()[0]
+    kept = tmp_path / 'work/students/small/plain_seed0/test/predictions.npz'
+    assert kept.is_file() and run() == (True, [])
+    kept.unlink()
+    assert run() == (True, ['test plain_seed0'])

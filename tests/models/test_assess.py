@@ -29,7 +29,7 @@ def test_every_box_has_a_logit_and_a_box_that_reach_the_backbone(detector_and_fe
         torch.nn.init.constant_(detector.bbox_head.conv_reg.bias, 1)
         logits, boxes = detector.assess(feats, BOXES)
     for values in (logits, boxes):
-        total = (values.movedim(0, -1) * torch.tensor([1., 2, 4])).sum()  # unequal: a batch norm over persons holds their plain sum
+        total = (values.movedim(0, -1) * torch.tensor([1., 2, 4])).sum()  # unequal: a batch norm fixes their plain sum
         gradient, = torch.autograd.grad(total, detector.backbone.conv1.weight, retain_graph=True)
         assert gradient.isfinite().all() and gradient.any()
 

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 
 from mmps.visualization.ranked_results import BLUE, GREEN, Crop, SearchRow
-from mmps.visualization.report import Row, spread, write_report, write_search_report
+from mmps.visualization.report import write_report, write_search_report
 
 
 def pictures(page):
@@ -17,17 +17,6 @@ def pictures(page):
 
 def needs_no_other_file(page):
     return 'http' not in page and all(source.startswith('data:') for source in re.findall(r'src="([^"]*)', page))
-
-
-def test_one_value_is_shown_plain_and_several_with_their_sample_deviation():
-    assert spread([61.23]) == '61.2'
-    assert spread([60.0, 62.0]) == '61.0 ± 1.4'
-
-
-def test_a_row_leaves_cells_empty_that_it_has_no_value_for():
-    row = Row('histogram', {'mAP': [12.3]})
-    assert row.cells(['mAP', 'det AP', 'parameters', 'ms / image']) == ['12.3', '', '', '']
-    assert Row('net', {}, 1_234_567, 40.4).cells(['parameters', 'ms / image']) == ['1.23 M', '40']
 
 
 def test_the_demos_report_is_one_file_with_table_curves_and_searches(tmp_path):
