@@ -1,4 +1,5 @@
 """The runs of a benchmark: what each is trained and tested with, where, and what it gave."""
+import copy
 import fnmatch
 import hashlib
 import json
@@ -81,8 +82,7 @@ class Run(TrainingFolder):
         loop, loader = self.config.train_cfg, self.config.train_dataloader
         if 'max_iters' in loop:
             return loop.max_iters
-        with DefaultScope.overwrite_default_scope('mmps'):
-            return loop.max_epochs * -(-len(DATASETS.build(loader.dataset)) // loader.batch_size)
+        return loop.max_epochs * -(-len(build_dataset(loader.dataset)) // loader.batch_size)
 
     def steps_done(self) -> int:
         return max((entry.get('iter', 0) for entry in scalars(self.work_dir)), default=0)
@@ -220,6 +220,11 @@ def forget_changed(runs: Iterable[Run], asked: Collection[Run]) -> None:
 
 def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def build_dataset(cfg: dict):
+    with DefaultScope.overwrite_default_scope('mmps'):
+        return DATASETS.build(copy.deepcopy(cfg))  # what is built is used up
 
 
 def build(cfg: Config):

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine.registry import DefaultScope
 
 from mmps.evaluation import (
     Predictions,
@@ -17,13 +16,12 @@ from mmps.evaluation import (
     search_scores,
 )
 from mmps.evaluation.tables import markdown_table
-from mmps.registry import DATASETS
 from mmps.visualization import search_rows
 from mmps.visualization.report import write_report
 
 from .benchmark import benchmark
 from .benchmark_report import percent
-from .benchmark_runs import Run, list_runs, parameters_of
+from .benchmark_runs import Run, build_dataset, list_runs, parameters_of
 from .logs import losses
 from .matrix_file import read_matrix
 
@@ -55,7 +53,7 @@ def demo(configs: Path, tools: Path, work_dir: Path, data_root: Path, seeds: int
     rows: dict[str, list[Run]] = {}
     for run in runs:
         rows.setdefault(row_name(run), []).append(run)
-    dataset = test_set(runs[0])
+    dataset = build_dataset(runs[0].student.cfg.test_dataloader.dataset)
     protocol, paths = dataset.metainfo['protocol'], [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
     predictions = {run: load_predictions(run.predictions) for run in runs}
     searches = {run: score(protocol, found) for run, found in predictions.items()}
@@ -75,11 +73,6 @@ def row_name(run: Run) -> str:
     if run.method is None:
         return f'teacher ({run.student.name})'
     return f'student ({run.student.name})' if run.method.is_plain else f'student + {run.method.name}'
-
-
-def test_set(run: Run):
-    with DefaultScope.overwrite_default_scope('mmps'):
-        return DATASETS.build(run.student.cfg.test_dataloader.dataset)
 
 
 def score(protocol: SearchProtocol, found: Predictions) -> SearchResult:

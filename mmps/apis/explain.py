@@ -10,9 +10,11 @@ from mmengine.runner import FlexibleRunner, Runner
 from mmengine.utils import import_modules_from_strings
 
 import mmps.registry
+from mmps.compat.operators import MissingOperator
 
-# What wrong input raises: a file that is missing or unreadable, a value that does not fit, a loss that is not finite.
-EXPECTED = (OSError, ValueError, FloatingPointError)
+# What wrong input raises: a file that is missing or unreadable, a value that does not fit, a loss that is not finite, an
+# operator that needs compiled MMCV.
+EXPECTED = (OSError, ValueError, FloatingPointError, MissingOperator)
 
 
 def explain(error: Exception) -> str | None:

@@ -78,10 +78,12 @@ def test_the_table_has_a_row_for_each_network_and_the_interval_of_its_map(runs, 
 def test_the_colour_histogram_is_scored_on_the_annotated_boxes(tmp_path):
     generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
     matrix = read_matrix(CONFIGS / module.MATRIX, CONFIGS, tmp_path / 'tiny')
-    dataset = module.test_set(list_runs(matrix, tmp_path)[0])
+    run = list_runs(matrix, tmp_path)[0]
+    dataset = module.build_dataset(run.student.cfg.test_dataloader.dataset)
     paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
     found = module.histogram_search(dataset, dataset.metainfo['protocol'], paths)
     assert 0 < found.mAP < 1 and 0 <= found.topk[1] <= 1
+    assert list_runs(matrix, tmp_path)[0].text == run.text  # nothing that was built has changed its config
 
 
 def test_a_run_that_failed_ends_the_demo_with_an_error(tmp_path, monkeypatch):

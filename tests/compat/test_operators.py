@@ -10,6 +10,7 @@ import torch
 from mmcv.ops import DeformConv2d, ModulatedDeformConv2d, RoIAlign, batched_nms
 from mmengine.config import Config
 
+from mmps.apis.explain import explain
 from mmps.compat import operators
 from mmps.registry import MODELS
 
@@ -95,6 +96,19 @@ def test_any_other_operator_names_itself_and_the_two_ways_to_have_it():
     message = str(refusal.value)
     assert 'box_iou_rotated' in message and '\n' not in message
     assert 'mim install mmcv' in message and 'MMCV_WITH_OPS=1 pip install' in message
+
+
+def test_a_tool_says_so_in_one_line():
+    assert explain(operators.MissingOperator("mmcv's operator\nx is compiled")) == "mmcv's operator x is compiled"
+
+
+def test_operators_compiled_for_another_torch_are_told_in_one_line(monkeypatch):
+    def load(name):
+        raise ImportError('/site-packages/mmcv/_ext.so: undefined symbol: _ZN2at4_ops\nmore', name='mmcv._ext')
+    monkeypatch.setattr(operators.importlib, 'import_module', load)
+    with pytest.raises(ImportError, match=r'compiled for another torch than .*undefined symbol.*: pip uninstall') as refusal:
+        operators.compiled_mmcv()
+    assert '\n' not in str(refusal.value) and 'pip install mmcv-lite==' in str(refusal.value)
 
 
 def test_mmcvs_modules_compute_with_what_was_chosen_for_the_cpu(monkeypatch):
