@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 
 from mmps.registry import MODELS
 from mmps.synthetic import generate
+from mmps.synthetic.size import SIZES
 
 pytestmark = pytest.mark.smoke
 DETECTORS = ['oim/oim_r18-w8-fpn_5e', 'nae/nae_r18-w8-fpn_10e', 'seqnet/seqnet_r18-w8-fpn_10e', 'alignps/alignps_r18-w8_10e',
@@ -26,9 +27,9 @@ def two_steps(repository, scenes, tmp_path):
     """two_steps(config, model={...}) -> scores of a network after two training steps on tiny scenes."""
     def run(name, **changes):
         cfg = Config.fromfile(repository / f'configs/{name}_synthps-mini.py')
-        for split, count in (('train', 8), ('val', 8)):
-            dataset = cfg[f'{split}_dataloader'].dataset
-            dataset.update(data_root=str(scenes), indices=count if split == 'train' else None)
+        for split in ('train', 'val'):
+            cfg[f'{split}_dataloader'].dataset.data_root = str(scenes)
+        cfg.train_dataloader.dataset.indices = 2 * cfg.train_dataloader.batch_size
         for pipeline, index in ((cfg.train_dataloader.dataset.pipeline, 2), (cfg.val_dataloader.dataset.pipeline, 1)):
             pipeline[index].scale = (224, 128)
         cfg.merge_from_dict({'train_cfg.max_epochs': 1, 'work_dir': str(tmp_path), 'log_level': 'WARNING', **changes})
@@ -55,5 +56,6 @@ def test_a_detector_trains_predicts_and_is_scored(two_steps, name):
 def test_a_distilled_student_trains_predicts_and_is_scored(two_steps, repository, tmp_path):
     with DefaultScope.overwrite_default_scope('mmps'):
         teacher = MODELS.build(Config.fromfile(repository / f'configs/{DETECTORS[-1]}_synthps-mini.py').model)
+    teacher.memory.resize(SIZES['tiny'].train_ids)
     torch.save({'state_dict': teacher.state_dict()}, tmp_path / 'teacher.pth')
     is_scored(two_steps(GDPS, **{'model.teacher_ckpt': str(tmp_path / 'teacher.pth')}))
