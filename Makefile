@@ -21,8 +21,9 @@ install:  ## make .venv with all that mmps needs; nothing is compiled
 
 .PHONY: .venv
 .venv:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "mmps needs Python 3.10 or newer, and $(PYTHON) is older: name another one, as in: make PYTHON=python3.12 $(or $(MAKECMDGOALS),install)")'
-	@test -x $(PY) || $(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "mmps needs Python 3.10 or newer, and $(PYTHON) is older: name another one, as in: make PYTHON=python3.12 install")'
+	@rm -f $(STAMP)
+	@test -x $(PY) || $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 	@# A compiled mmcv that is there stays; mmcv-lite has the same folder.
 	@$(PY) -m pip show -q mmcv 2>/dev/null && drop='^mmcv-lite|^torch==' || drop='^torch=='; \
 	    grep -Ev "$$drop" requirements.txt > .venv/requirements.txt
@@ -31,7 +32,7 @@ install:  ## make .venv with all that mmps needs; nothing is compiled
 
 lint: install  ## style, and which module may import which
 	$(PY) -m ruff check --output-format concise .
-	.venv/bin/lint-imports --no-logo
+	$(PY) -c 'from importlinter.cli import lint_imports_command as command; command()' --no-logo
 
 test: lint  ## lint and all tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
@@ -41,7 +42,7 @@ smoke: install  ## a minute: each detector and a distillation train, predict and
 
 soak: install  ## the long tests of docs/reliability.md; what they measure goes to work_dirs/soak.jsonl
 	mkdir -p work_dirs && rm -f work_dirs/soak.jsonl
-	OMP_NUM_THREADS=1 MMPS_REPORT=$(CURDIR)/work_dirs/soak.jsonl $(PY) -m pytest tests/reliability -m soak -v $(ARGS)
+	OMP_NUM_THREADS=1 MMPS_REPORT="$(CURDIR)/work_dirs/soak.jsonl" $(PY) -m pytest tests/reliability -m soak -v $(ARGS)
 
 demo: install  ## distil a small model on drawn scenes
 	$(PY) tools/demo.py --seeds $(SEEDS)

@@ -129,6 +129,7 @@ class Progress:
         if ended.status:
             self.failed.update(step.runs)
             tqdm.write(f'{step.name} failed (exit status {ended.status}): {ended.complaint} [{step.log}]')
+            sys.stdout.flush()
             self.failed.update(run for run in self.unfinished() if run.teacher in step.runs and not run.teacher.is_trained)
             self.report()
         elif step.is_last:
@@ -140,6 +141,7 @@ class Progress:
         done = len(self.asked) - len(self.unfinished())
         tqdm.write(f'[{done:>{len(str(len(self.asked)))}}/{len(self.asked)}] {run.name}   {scores}  {result.minutes:.1f} min   '
                    f'{self.left()}')
+        sys.stdout.flush()  # tqdm.write does not
         self.report()
 
     def left(self) -> str:

@@ -167,11 +167,12 @@ def list_runs(matrix: Matrix, work_dir: Path) -> list[Run]:
             for method in matrix.methods.values():
                 for network in matrix.teachers_of(student, method) if seed < method.seeds else []:
                     teacher = teachers[network.name] if network else None
-                    runs.append(student_run(matrix, student, method, teacher, seed, work_dir))
+                    runs.append(student_run(student, method, teacher, seed, work_dir, matrix.predictions))
     return runs
 
 
-def student_run(matrix: Matrix, student: Network, method: Method, teacher: Run | None, seed: int, work_dir: Path) -> Run:
+def student_run(student: Network, method: Method, teacher: Run | None, seed: int, work_dir: Path,
+                keeps_predictions: bool) -> Run:
     name = '_'.join([folder_name(method.name), *([folder_name(teacher.student.name)] if teacher else []), f'seed{seed}'])
     folder = work_dir / 'students' / folder_name(student.name) / name
     lookup_table = None
@@ -181,7 +182,7 @@ def student_run(matrix: Matrix, student: Network, method: Method, teacher: Run |
     config.work_dir = str(folder)
     if teacher:  # what it is made with: another teacher means another run
         config.teacher_sha256 = digest(teacher.text.encode())
-    return Run(student, method, teacher, seed, folder, config, lookup_table, matrix.predictions)
+    return Run(student, method, teacher, seed, folder, config, lookup_table, keeps_predictions)
 
 
 def chosen(runs: Sequence[Run], patterns: Sequence[str]) -> list[Run]:

@@ -84,6 +84,8 @@ def run_each(jobs: Sequence[Job], workers: int, poll: float = 1.0, *, bars: bool
                 if status is None:
                     continue
                 del running[job]
+                if status == 0:
+                    bar.update(job.total - bar.n)
                 bar.close()
                 places.append(place)
                 if not status:

@@ -1,15 +1,17 @@
 """The functions of :mod:`.torch_kernels` by MMCV's compiled module; see there for arguments and shapes.
 
 mmcv 2.1.0: its kernels read memory as if it was laid out plainly, whatever a tensor's strides say, and give wrong values
-without an error. They have no bfloat16, and on a CPU no float16. What they get here is plain, and float32 where it must be.
+without an error. They have no bfloat16, and on a CPU no float16. What they get here is plain, and float32 or float64.
 """
 import importlib
 
 import torch
 from torch import Tensor
 
+from .torch_kernels import exact_type
+
 compiled = importlib.import_module('mmcv._ext')
-# What this module calls; MMCV's Python side finds others in its place (mmps.compat.operators).
+# Saved here because mmps.compat.operators replaces them.
 _nms, _forward, _backward = compiled.nms, compiled.roi_align_forward, compiled.roi_align_backward
 _convolve, _of_inputs, _of_weight = (compiled.deform_conv_forward, compiled.deform_conv_backward_input,
                                      compiled.deform_conv_backward_parameters)
@@ -88,5 +90,4 @@ def _modulated_geometry(weight: Tensor, stride: tuple[int, int], padding: tuple[
 
 def _plain(values: Tensor) -> Tensor:
     """In the plain layout, in a type that the kernels have."""
-    has_type = values.dtype in (torch.float32, torch.float64) or (values.is_cuda and values.dtype == torch.float16)
-    return (values if has_type else values.float()).contiguous()
+    return values.to(exact_type(values)).contiguous()

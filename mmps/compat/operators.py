@@ -3,7 +3,7 @@
 MMDetection and MMRazor import ``mmcv.ops``, which needs the compiled module ``mmcv._ext``. The package ``mmcv`` has it;
 ``mmcv-lite``, the same package without compiled code, has not. What mmps's models call is computed
 
-- on a CPU by PyTorch's own operations, which are faster there than what is compiled (``tools/benchmarks/operators.py``);
+- on a CPU by PyTorch's own operations, which are faster there for all but tiny inputs (``tools/benchmarks/operators.py``);
 - on a GPU by compiled ``mmcv`` where it is installed, else by torchvision where it imports, else by PyTorch too.
 
 ``MMPS_OPERATORS=mmcv``, ``torchvision`` or ``torch`` in the environment chooses one for all devices.
@@ -26,6 +26,7 @@ from . import torch_kernels
 MMCV = '2.1.0'
 KERNELS = {name: f'mmps.compat.{name}_kernels' for name in ('mmcv', 'torchvision', 'torch')}
 on_cpu = elsewhere = torch_kernels
+replaced: dict[str, Callable] = {}  # compiled MMCV's own functions
 
 
 class MissingOperator(ImportError):
@@ -46,11 +47,15 @@ def provide_operators() -> None:
     compiled = compiled_mmcv()
     if wanted == 'mmcv' and compiled is None:
         raise ImportError(f'MMPS_OPERATORS=mmcv: mmcv-lite has no operators, and mmcv {MMCV} is not installed')
-    name = wanted or ('mmcv' if compiled else 'torchvision' if torchvision_works() else 'torch')
+    if wanted == 'torchvision' and not torchvision_works():
+        raise ImportError('MMPS_OPERATORS=torchvision: it is not installed, or does not work')
+    name = wanted or for_gpus(compiled)
     elsewhere = importlib.import_module(KERNELS[name])
     on_cpu = elsewhere if wanted else torch_kernels
     module, functions = (stand_in(), PROVIDED) if compiled is None else (compiled, MENDED)
     for function in functions:
+        if compiled is not None:
+            replaced[function.__name__] = getattr(compiled, function.__name__)
         setattr(module, function.__name__, function)
 
 
@@ -68,14 +73,12 @@ def check_packages() -> None:
     if found.split('+')[0] != MMCV:
         raise ImportError(f'mmps needs mmcv {MMCV}, and {found} is installed: pip uninstall -y mmcv mmcv-lite, then '
                           f'pip install mmcv-lite=={MMCV}')
-    for line in (requires('mmps') or []) if _version('mmps') else []:
-        needed = Requirement(line)
-        if needed.marker is None or needed.marker.evaluate({'extra': ''}):
-            found = _version(needed.name)
-            if found is None or not needed.specifier.contains(found, prereleases=True):
-                raise ImportError(f'mmps needs {needed.name}{needed.specifier}, and '
-                                  f'{f"{found} is installed" if found else "it is missing"}: '
-                                  f'pip install "{needed.name}{needed.specifier}"')
+    for needed in map(Requirement, (requires('mmps') or []) if _version('mmps') else []):
+        found = _version(needed.name)
+        if needed.name in ('mmengine', 'mmdet', 'mmrazor') and (found is None or found not in needed.specifier):
+            raise ImportError(f'mmps needs {needed.name}{needed.specifier}, and '
+                              f'{f"{found} is installed" if found else "it is missing"}: '
+                              f'pip install "{needed.name}{needed.specifier}"')
 
 
 def _version(package: str) -> str | None:
@@ -87,6 +90,7 @@ def _version(package: str) -> str | None:
 
 def compiled_mmcv() -> types.ModuleType | None:
     """MMCV's compiled module; None where there is none."""
+    importlib.import_module('mmcv')  # what goes wrong here has nothing to do with its operators
     try:
         module = importlib.import_module('mmcv._ext')
         return module if hasattr(module, '__file__') else None  # what stands in for it has no file
@@ -99,11 +103,20 @@ def compiled_mmcv() -> types.ModuleType | None:
                           f'pip uninstall -y mmcv, then pip install mmcv-lite=={MMCV}') from None
 
 
+def for_gpus(compiled: types.ModuleType | None) -> str:
+    """Name of the back end for all devices but the CPU."""
+    if not (torch.version.cuda or torch.version.hip):
+        return 'mmcv' if compiled else 'torch'
+    if compiled and compiled.get_compiling_cuda_version() != 'not available':
+        return 'mmcv'
+    return 'torchvision' if torchvision_works() else 'torch'
+
+
 def torchvision_works() -> bool:
     """Whether torchvision's kernels can be had. If it is installed and does not work, a warning says so, in one line."""
     if _version('torchvision') is None:
         return False
-    device = 'CUDA' if torch.version.cuda else 'CPU'
+    device = 'CUDA' if torch.version.cuda or torch.version.hip else 'CPU'
     try:
         importlib.import_module('torchvision')
         if not torch._C._dispatch_has_kernel_for_dispatch_key('torchvision::nms', device):
@@ -120,7 +133,7 @@ def _first_line(error: Exception) -> str:
 
 
 def stand_in() -> types.ModuleType:
-    """A module in the place of ``mmcv._ext``: an operator that nobody gives it says so when it is called."""
+    """A module in the place of ``mmcv._ext``. An operator that is not provided raises :class:`MissingOperator` when called."""
     def missing(name: str) -> Callable:
         if name.startswith('__'):
             raise AttributeError(name)
@@ -142,7 +155,7 @@ def stand_in() -> types.ModuleType:
 
 
 def _call(name: str, values: Tensor, *args):
-    """A kernel of the back end for the device of ``values``, its first argument; autocast has no say in its arithmetic."""
+    """Calls a kernel of the back end for the device of ``values``, its first argument. Autocast is off inside."""
     kernels = on_cpu if values.device.type == 'cpu' else elsewhere
     with torch.autocast(values.device.type, enabled=False):
         return getattr(kernels, name)(values, *args)
@@ -165,14 +178,26 @@ def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, s
 def roi_align_forward(feats: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor, argmax_x: Tensor, aligned_height: int,
                       aligned_width: int, spatial_scale: float, sampling_ratio: int, pool_mode: int, aligned: bool) -> None:
     if pool_mode != 1:
-        raise MissingOperator("RoIAlign: expected pool_mode 'avg', got 'max', which mmps does not have")
+        _maximum('roi_align_forward')(feats.contiguous(), rois, output, argmax_y, argmax_x, aligned_height, aligned_width,
+                                      spatial_scale, sampling_ratio, pool_mode, aligned)
+        return
     output.copy_(_call('roi_align', feats, rois, (aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned))
 
 
 def roi_align_backward(gradient: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, of_feats: Tensor,
                        aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int, pool_mode: int,
                        aligned: bool) -> None:
+    if pool_mode != 1:
+        _maximum('roi_align_backward')(gradient, rois, argmax_y, argmax_x, of_feats, aligned_height, aligned_width,
+                                       spatial_scale, sampling_ratio, pool_mode, aligned)
+        return
     of_feats.copy_(_call('roi_align_backward', gradient, rois, tuple(of_feats.shape), spatial_scale, sampling_ratio, aligned))
+
+
+def _maximum(name: str) -> Callable:
+    if name not in replaced:
+        raise MissingOperator(f"RoIAlign with pool_mode='max' needs compiled mmcv {MMCV}: with mmcv-lite it pools averages")
+    return replaced[name]
 
 
 def deform_conv_forward(feats: Tensor, weight: Tensor, offset: Tensor, output: Tensor, *buffers: Tensor, **geometry) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 NMS_BLOCK = 128  # boxes that are compared with all later ones at once
 LARGE = 2**16  # values a pooled RoI from which two products, rows and columns apart, are faster than one
-SAMPLED_VALUES = 2**24  # sampled values of a deformable convolution that are held at once: 64 MiB
+SAMPLED_VALUES = 2**24  # sampled values of a deformable convolution that are computed at once: 64 MiB of float32
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
@@ -29,7 +29,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) ->
         Indices of the boxes that are kept, by falling score. Memory grows with N, not with its square.
     """
     order = scores.sort(descending=True).indices  # as MMCV sorts: equal scores come in its order
-    x1, y1, x2, y2 = boxes[order].to(_exact(boxes)).T.contiguous()
+    x1, y1, x2, y2 = boxes[order].to(exact_type(boxes)).T.contiguous()
     # Below a box's coordinates are its area and its place in ``order``.
     rest = torch.stack([x1, y1, x2, y2, (x2 - x1 + offset) * (y2 - y1 + offset)])
     places, kept = torch.arange(len(order), device=order.device), [order[:0]]
@@ -77,7 +77,7 @@ def soft_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, sigma: float, 
     Returns:
         Boxes with their new scores (M, 5), in the order in which they were chosen, and their indices (M,).
     """
-    x1, y1, x2, y2 = boxes.to(_exact(boxes)).T
+    x1, y1, x2, y2 = boxes.to(exact_type(boxes)).T
     left = torch.stack([x1, y1, x2, y2, (x2 - x1 + offset) * (y2 - y1 + offset), scores.to(x1)])
     places, chosen, dets = torch.arange(len(scores), device=scores.device), [], []
     while len(places):  # each choice depends on the one before
@@ -117,7 +117,7 @@ def roi_align(feats: Tensor, rois: Tensor, size: tuple[int, int], scale: float, 
     Returns:
         (R, C, h, w), of the type of ``feats``.
     """
-    pooled = feats.new_empty(len(rois), feats.shape[1], *size, dtype=_exact(feats))
+    pooled = feats.new_empty(len(rois), feats.shape[1], *size, dtype=exact_type(feats))
     pieces = _pieces(feats.shape, rois, size, scale, sampling_ratio, aligned)
     for out, (image, rows, columns, of_rows, of_columns) in zip(pooled, pieces, strict=True):
         piece, of_rows, of_columns = (each.to(out.dtype) for each in (feats[image, :, rows, columns], of_rows, of_columns))
@@ -131,7 +131,7 @@ def roi_align(feats: Tensor, rois: Tensor, size: tuple[int, int], scale: float, 
 def roi_align_backward(gradient: Tensor, rois: Tensor, shape: tuple[int, ...], scale: float, sampling_ratio: int,
                        aligned: bool) -> Tensor:
     """The gradient of :func:`roi_align` for the map, (B, C, H, W) = ``shape``, from that of its output."""
-    of_feats = gradient.new_zeros(shape, dtype=_exact(gradient))
+    of_feats = gradient.new_zeros(shape, dtype=exact_type(gradient))
     pieces = _pieces(shape, rois, gradient.shape[2:], scale, sampling_ratio, aligned)
     for of_roi, (image, rows, columns, of_rows, of_columns) in zip(gradient, pieces, strict=True):
         of_roi, of_rows, of_columns = (each.to(of_feats.dtype) for each in (of_roi, of_rows, of_columns))
@@ -149,7 +149,7 @@ def _pieces(shape: tuple[int, ...], rois: Tensor, size: tuple[int, int], scale: 
 
     One RoI at a time: their pieces have different sizes.
     """
-    boxes = rois[:, 1:].to(_exact(rois)) * scale - (0.5 if aligned else 0.)
+    boxes = rois[:, 1:].to(exact_type(rois)) * scale - (0.5 if aligned else 0.)
     starts, ends = boxes[:, :2], boxes[:, 2:]
     lengths = ends - starts if aligned else (ends - starts).clamp(min=1)
     rows, tops, bottoms = _axis_weights(starts[:, 1], lengths[:, 1], shape[2], size[0], sampling_ratio)
@@ -194,8 +194,9 @@ def deform_conv(feats: Tensor, offset: Tensor, mask: Tensor | None, weight: Tens
     steps = _Sampling(feats, offset, mask, weight, stride, padding, dilation, groups)
     out = feats.new_empty(len(feats), len(weight), *offset.shape[2:])
     for image, rows, inputs in steps:
-        out[image, :, rows] = steps.convolve(*inputs).to(out.dtype)
-    return out if bias is None else out + bias[:, None, None]
+        found = steps.convolve(*inputs)
+        out[image, :, rows] = found if bias is None else found + bias.to(found)[:, None, None]
+    return out
 
 
 def deform_conv_backward(feats: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, gradient: Tensor,
@@ -248,7 +249,7 @@ class _Sampling:
         self.size, self.groups, (taps_y, taps_x) = feats.shape[2:], groups, weight.shape[2:]
         taps = taps_y * taps_x
         offset_groups = offset.shape[1] // (2 * taps)
-        exact, device = _exact(feats), feats.device
+        exact, device = exact_type(feats), feats.device
         y, x = (torch.arange(out, device=device)[:, None] * step + torch.arange(kernel, device=device) * apart - pad
                 for out, kernel, step, apart, pad in zip(offset.shape[2:], weight.shape[2:], stride, dilation, padding,
                                                          strict=True))  # (h, kernel height), (w, kernel width)
@@ -270,11 +271,12 @@ class _Sampling:
     def convolve(self, table: Tensor, at: Tensor, mask: Tensor | None, weight: Tensor) -> Tensor:
         """(G * H * W, C / G), (rows, w, G, K, 2), (rows, w, G, K) and the kernels -> (O, rows, w)."""
         limit = torch.tensor(self.size, device=at.device)
+        inside = ((at > -1) & (at < limit)).all(-1)
+        at = torch.where(inside[..., None], at, -2.)  # wherever else, an infinity included: the sample is 0
         low = at.detach().floor()
         beyond = at - low
         cells = torch.stack([low, low + 1], dim=-1)  # (rows, w, G, K, 2, 2): axis, low and high
         shares = torch.stack([1 - beyond, beyond], dim=-1) * ((cells >= 0) & (cells < limit[:, None]))
-        inside = ((at > -1) & (at < limit)).all(-1)
         cells = cells.long().clamp(min=0).minimum(limit[:, None] - 1)
         first = torch.arange(at.shape[2], device=at.device)[:, None] * (self.size[0] * self.size[1])
         cells = first[..., None, None] + cells[..., 0, :, None] * self.size[1] + cells[..., 1, None, :]
@@ -304,12 +306,13 @@ def sigmoid_focal_loss(logits: Tensor, targets: Tensor, gamma: float, alpha: flo
     Returns:
         (N, classes).
     """
-    positive = F.one_hot(targets.long(), logits.shape[1] + 1)[:, :-1].to(_exact(logits))
+    positive = F.one_hot(targets.long(), logits.shape[1] + 1)[:, :-1].to(exact_type(logits))
     logits = logits.to(positive)
     share = torch.where(positive > 0, alpha, 1 - alpha)
     wrong = torch.where(positive > 0, 1 - logits.sigmoid(), logits.sigmoid())
     return share * wrong ** gamma * F.binary_cross_entropy_with_logits(logits, positive, reduction='none')
 
 
-def _exact(values: Tensor) -> torch.dtype:
+def exact_type(values: Tensor) -> torch.dtype:
+    """What is computed in: float32, or float64 for such values."""
     return torch.promote_types(values.dtype, torch.float32)

@@ -4,6 +4,7 @@ import torchvision  # noqa: F401 (registers torch.ops.torchvision)
 from torch import Tensor
 
 from . import torch_kernels
+from .torch_kernels import exact_type
 
 KERNELS = torch.ops.torchvision
 
@@ -11,16 +12,18 @@ KERNELS = torch.ops.torchvision
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
     if offset:
         return torch_kernels.nms(boxes, scores, iou_threshold, offset)
-    return KERNELS.nms(boxes.float(), scores.float(), iou_threshold)
+    return KERNELS.nms(boxes.to(exact_type(boxes)), scores.to(exact_type(boxes)), iou_threshold)
 
 
 def roi_align(feats: Tensor, rois: Tensor, size: tuple[int, int], scale: float, sampling_ratio: int, aligned: bool) -> Tensor:
-    return KERNELS.roi_align(feats.float(), rois.float(), scale, *size, sampling_ratio, aligned).to(feats.dtype)
+    exact = exact_type(feats)
+    return KERNELS.roi_align(feats.to(exact), rois.to(exact), scale, *size, sampling_ratio, aligned).to(feats.dtype)
 
 
 def roi_align_backward(gradient: Tensor, rois: Tensor, shape: tuple[int, ...], scale: float, sampling_ratio: int,
                        aligned: bool) -> Tensor:
-    return KERNELS._roi_align_backward(gradient.float().contiguous(), rois.float(), scale, *gradient.shape[2:], *shape,
+    exact = exact_type(gradient)
+    return KERNELS._roi_align_backward(gradient.to(exact).contiguous(), rois.to(exact), scale, *gradient.shape[2:], *shape,
                                        sampling_ratio, aligned).to(gradient.dtype)
 
 
@@ -34,7 +37,7 @@ def deform_conv_backward(feats: Tensor, offset: Tensor, mask: Tensor | None, wei
                          stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int], groups: int,
                          of_weight_alone: bool = False) -> tuple[Tensor, ...]:
     inputs = _inputs(feats, offset, mask, weight, None, stride, padding, dilation, groups)
-    of_feats, of_weight, of_offset, of_mask, _ = KERNELS._deform_conv2d_backward(gradient.float().contiguous(), *inputs)
+    of_feats, of_weight, of_offset, of_mask, _ = KERNELS._deform_conv2d_backward(gradient.to(inputs[0]).contiguous(), *inputs)
     return (of_feats.to(feats.dtype), of_offset.to(offset.dtype), None if mask is None else of_mask.to(mask.dtype),
             of_weight.to(weight.dtype))
 
@@ -44,5 +47,5 @@ def _inputs(feats: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, 
     offset_groups = offset.shape[1] // (2 * weight.shape[2] * weight.shape[3])
     no_mask = feats.new_zeros(len(feats), 1) if mask is None else mask
     no_bias = feats.new_zeros(len(weight)) if bias is None else bias
-    tensors = (each.float().contiguous() for each in (feats, weight, offset, no_mask, no_bias))
+    tensors = (each.to(exact_type(feats)).contiguous() for each in (feats, weight, offset, no_mask, no_bias))
     return *tensors, *stride, *padding, *dilation, groups, offset_groups, mask is not None

@@ -3,9 +3,9 @@ from scipy.stats import bootstrap
 
 
 def mean_interval(values: np.ndarray, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """Where the mean of a score over queries lies, had others been drawn: percentile bootstrap (Efron, 1979).
+    """Confidence interval of the mean over queries: percentile bootstrap (Efron, 1979).
 
-    Of two systems' differences query by query it tells whether one is better (Smucker et al., CIKM 2007).
+    For the differences of two systems, query by query, it tells whether one is better (Smucker et al., CIKM 2007).
 
     Args:
         values: (Q,), one a query.

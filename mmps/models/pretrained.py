@@ -78,11 +78,13 @@ class PackagedInit(PretrainedInit):
     """
 
     def __call__(self, module: nn.Module) -> None:
-        if self.checkpoint.startswith(SCHEME) and self.prefix is None:
-            given = CheckpointLoader.load_checkpoint(self.checkpoint, map_location='cpu', logger='silent')
-            for name, value in module.state_dict().items():
-                if name not in given or given[name].shape != value.shape:
-                    shape = tuple(given[name].shape) if name in given else 'absent'
-                    raise ValueError(f'{self.checkpoint} does not fit this {type(module).__name__}: {name} is '
-                                     f'{tuple(value.shape)} here and {shape} there')
-        super().__call__(module)
+        if not self.checkpoint.startswith(SCHEME):
+            super().__call__(module)
+            return
+        given, wanted = load_from_package(self.checkpoint, map_location='cpu'), module.state_dict()
+        for name, value in wanted.items():
+            if name not in given or given[name].shape != value.shape:
+                shape = tuple(given[name].shape) if name in given else 'absent'
+                raise ValueError(f'{self.checkpoint} does not fit this {type(module).__name__}: {name} is '
+                                 f'{tuple(value.shape)} here and {shape} there')
+        module.load_state_dict({name: given[name] for name in wanted})

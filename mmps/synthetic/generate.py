@@ -89,14 +89,15 @@ def _holds(out, manifest):
         raise OutputInUse(f'{out} exists and is no SynthPS data set: not overwritten') from None
     if found != json.loads(json.dumps(manifest)):
         raise OutputInUse(f'{out} holds another SynthPS data set ({_describe(found)}), not {_describe(manifest)}: '
-                          'not overwritten')
+                          'not overwritten; remove it to have it drawn anew')
     return True
 
 
 def _describe(manifest):
     size = manifest.get('size')
     name = size.get('name') if isinstance(size, dict) else size
-    return f'{manifest.get("layout")} {name}, seed {manifest.get("seed")}, version {manifest.get("version")}'
+    queries = f' with {size["queries"]} queries' if isinstance(size, dict) and 'queries' in size else ''
+    return f'{manifest.get("layout")} {name}{queries}, seed {manifest.get("seed")}, version {manifest.get("version")}'
 
 
 def _draw(planned, out, workers, progress):

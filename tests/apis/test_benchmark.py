@@ -15,6 +15,7 @@ from mmps.apis.benchmark import Progress, alone_in, benchmark, list_steps
 from mmps.apis.benchmark_report import Result, as_markdown, percent
 from mmps.apis.benchmark_runs import chosen, forget_changed, list_runs
 from mmps.apis.matrix_file import read_matrix
+from mmps.synthetic import generate
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs'
@@ -313,3 +314,17 @@ def test_predictions_are_kept_where_the_matrix_says_so_and_made_again_where_they
     assert kept.is_file() and run() == (True, [])
     kept.unlink()
     assert run() == (True, ['test plain_seed0'])
+
+
+def test_trainings_tell_how_many_steps_they_have_and_have_done(tmp_path, content):
+    generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
+    content['data'] = str(tmp_path / 'tiny')
+    runs = list_runs(read(tmp_path, content), tmp_path / 'work')
+    forget_changed(runs, runs)
+    steps = {step.name: step for step in list_steps(runs, tmp_path, counted=True)}
+    plain = steps['train small  plain  seed 0']
+    assert (plain.total, plain.done()) == (2 * 6, 0)  # epochs, and batches of 4 out of 24 scenes
+    logs = runs[1].work_dir / '20261122/vis_data'
+    logs.mkdir(parents=True)
+    (logs / 'scalars.json').write_text('{"iter": 5, "loss": 1.0}\n{"iter": 10, "lo')
+    assert plain.done() == 5

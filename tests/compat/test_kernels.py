@@ -1,8 +1,6 @@
 """Each back end's operators are MMCV's: compared with plain loops and, where there is one, with compiled MMCV."""
 import importlib
-import importlib.util
 import sys
-import zipfile
 
 import numpy as np
 import plain_operators
@@ -14,30 +12,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmps.compat import operators, torch_kernels
 
 
-def compiled_module(folder, wheels):
-    """MMCV's compiled module, installed or from a wheel for this Python; None where there is neither."""
-    if (installed := operators.compiled_mmcv()) is not None:
-        return installed
+def compiled_kernels(load, wheels):
+    """The kernels of compiled MMCV, installed or from a wheel for this Python; None where there is neither."""
+    if operators.compiled_mmcv() is not None:
+        return importlib.import_module(operators.KERNELS['mmcv'])
     tag = f'cp{sys.version_info.major}{sys.version_info.minor}'
-    for wheel in wheels.glob(f'mmcv-{operators.MMCV}-{tag}-*.whl'):
-        with zipfile.ZipFile(wheel) as archive:
-            path = archive.extract(next(name for name in archive.namelist() if name.startswith('mmcv/_ext')), folder)
-        spec = importlib.util.spec_from_file_location('mmcv._ext', path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-    return None
+    return next((load(wheel) for wheel in wheels.glob(f'mmcv-{operators.MMCV}-{tag}-*.whl')), None)
 
 
 @pytest.fixture(scope='session')
-def compiled(repository, tmp_path_factory):
+def compiled(repository, load_script):
     """The kernels of compiled MMCV."""
-    module = compiled_module(tmp_path_factory.mktemp('mmcv'), repository / '../shared/wheels')
-    if module is None:
+    load = load_script(repository / 'tools/benchmarks/operators.py').compiled_kernels
+    kernels = compiled_kernels(load, repository / '../shared/wheels')
+    if kernels is None:
         pytest.skip('no compiled mmcv: neither installed nor as a wheel in ../shared/wheels')
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, 'mmcv._ext', module)
-        return importlib.import_module('mmps.compat.mmcv_kernels')
+    return kernels
 
 
 @pytest.fixture(params=['torch', 'torchvision', 'mmcv'])
@@ -249,6 +239,18 @@ def test_gradients_of_deformable_convolution_are_those_of_differences(modulated)
     torch.testing.assert_close(of_weight, gradients[3])
 
 
+@pytest.mark.parametrize('value', [float('inf'), float('-inf')])
+def test_an_offset_that_is_no_place_reads_nothing(kernels, value):
+    """An offset in float16 may overflow."""
+    inputs, settings, gradient = convolution(CONVOLUTIONS['plain'], True)
+    far, nowhere = inputs[1].clone(), inputs[1].clone()
+    far[0, :2, 2, 3], nowhere[0, :2, 2, 3] = 1e4, value
+    found, expected = (kernels.deform_conv(inputs[0], each, *inputs[2:], None, *settings) for each in (nowhere, far))
+    assert torch.equal(found, expected)
+    for of_input in kernels.deform_conv_backward(inputs[0], nowhere, *inputs[2:], gradient, *settings):
+        assert of_input.isfinite().all()
+
+
 def test_deformable_convolution_holds_a_bounded_number_of_samples():
     inputs, settings, gradient = convolution(CONVOLUTIONS['plain'], False, 200, 300)
     with LargestTensor() as largest, pytest.MonkeyPatch.context() as patch:
@@ -266,9 +268,10 @@ def test_half_precision_rounds_inputs_and_outputs_only(kernels, dtype):
     assert torch.equal(found, kernels.roi_align(feats.float(), rois, (4, 4), 0.125, 2, True).to(dtype))
     inputs, settings, gradient = convolution(CONVOLUTIONS['plain'], True)
     inputs = [each.to(dtype) for each in inputs]
-    found = kernels.deform_conv(*inputs, None, *settings)
+    bias = torch.arange(4.) / 3
+    found = kernels.deform_conv(*inputs, bias, *settings)
     assert found.dtype == dtype
-    assert torch.equal(found, kernels.deform_conv(*(each.float() for each in inputs), None, *settings).to(dtype))
+    assert torch.equal(found, kernels.deform_conv(*(each.float() for each in inputs), bias, *settings).to(dtype))
     halves = kernels.deform_conv_backward(*inputs, gradient.to(dtype), *settings)
     wholes = kernels.deform_conv_backward(*(each.float() for each in inputs), gradient.to(dtype).float(), *settings)
     for half, whole in zip(halves, wholes, strict=True):

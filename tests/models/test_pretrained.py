@@ -17,10 +17,11 @@ RECORDED = Path(__file__).parents[1] / 'data/efficientnet_lite0.npz'
 
 
 def build(mmps_scope, **cfg):
-    name = {'MobileNetV2': 'mobilenet_v2', 'EfficientNetLite': 'efficientnet_lite0'}[cfg['type']]
+    name = 'efficientnet_lite0' if cfg['type'] == 'EfficientNetLite' else 'mobilenet_v2'
     network = MODELS.build(dict(cfg, init_cfg=dict(type='Pretrained', checkpoint=f'package://{name}')))
     network.init_weights()
-    return network.eval()
+    network.eval()
+    return network
 
 
 def test_every_tensor_of_mobilenet_is_the_packages_in_its_order(mmps_scope):
@@ -32,6 +33,16 @@ def test_every_tensor_of_mobilenet_is_the_packages_in_its_order(mmps_scope):
     assert all(torch.equal(one, other) for one, other in zip(given.values(), state.values(), strict=True))
     assert torch.equal(state['layer2.0.expand_conv.conv.weight'], given['features.2.conv.0.weight'])
     assert torch.equal(state['conv2.bn.running_var'], given['features.18.1.running_var'])
+
+
+def test_a_trimmed_mobilenet_gives_the_same_maps_and_each_weight_a_gradient(mmps_scope):
+    whole, trimmed = (build(mmps_scope, type=kind, out_indices=(1, 2, 4, 6)) for kind in ('MobileNetV2', 'TrimmedMobileNetV2'))
+    images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    maps = trimmed(images)
+    assert [tuple(each.shape[1:]) for each in maps] == [(24, 16, 24), (32, 8, 12), (96, 4, 6), (320, 2, 3)]
+    assert all(torch.equal(one, other) for one, other in zip(maps, whole(images), strict=True))
+    sum(each.sum() for each in maps).backward()
+    assert all(weight.grad is not None for weight in trimmed.parameters())
 
 
 @torch.no_grad()

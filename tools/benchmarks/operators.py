@@ -38,14 +38,13 @@ PERSONS = 6
 
 def compiled_kernels(wheel: Path) -> types.ModuleType:
     """mmps's functions on the compiled module of a wheel."""
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory() as folder:
         name = next((name for name in archive.namelist() if name.startswith('mmcv/_ext')), None)
         if name is None:
             raise ValueError(f'{wheel}: expected a wheel of mmcv with compiled operators')
-        path = archive.extract(name, tempfile.mkdtemp())
-    spec = importlib.util.spec_from_file_location('mmcv._ext', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+        spec = importlib.util.spec_from_file_location('mmcv._ext', archive.extract(name, folder))
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
     stand_in, sys.modules['mmcv._ext'] = sys.modules['mmcv._ext'], module
     kernels = importlib.import_module('mmps.compat.mmcv_kernels')
     sys.modules['mmcv._ext'] = stand_in

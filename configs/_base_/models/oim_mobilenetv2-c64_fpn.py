@@ -1,9 +1,9 @@
-# MobileNetV2 with ImageNet weights in the place of half a ResNet-18: three epochs on two CPU cores.
+# MobileNetV2 with ImageNet weights instead of a half-width ResNet-18: three epochs on two CPU cores.
 _base_ = './oim_r18-w32_fpn.py'
 model = dict(
     backbone=dict(
         _delete_=True,
-        type='MobileNetV2',
+        type='TrimmedMobileNetV2',
         out_indices=(1, 2, 4, 6),  # strides 4, 8, 16 and 32
         norm_eval=True,
         init_cfg=dict(type='Pretrained', checkpoint='package://mobilenet_v2')),
