@@ -1,4 +1,5 @@
 """The demo is a benchmark of three rows: what it compares, and what it says of the difference."""
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,9 +7,10 @@ import numpy as np
 import pytest
 
 from mmps.apis import demo as module
+from mmps.apis.benchmark_report import Result
 from mmps.apis.benchmark_runs import list_runs
 from mmps.apis.matrix_file import read_matrix
-from mmps.evaluation import SearchResult
+from mmps.evaluation import Predictions, SearchResult, save_predictions
 from mmps.synthetic import generate
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -90,3 +92,41 @@ def test_a_run_that_failed_ends_the_demo_with_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(module, 'benchmark', lambda *args, **kwargs: False)
     with pytest.raises(ChildProcessError, match='failed'):
         module.demo(CONFIGS, tmp_path, tmp_path / 'work', tmp_path / 'data')
+
+
+def test_the_demo_prints_its_table_and_writes_a_report_with_every_network(tmp_path, monkeypatch, capsys):
+    """Of runs that were made before; what they predict is the annotation, with embeddings of more or less noise."""
+    generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
+    monkeypatch.setattr(module, 'benchmark', lambda *args, **kwargs: True)
+    runs = list_runs(read_matrix(CONFIGS / module.MATRIX, CONFIGS, tmp_path / 'tiny'), tmp_path / 'work')
+    dataset = module.build_dataset(runs[0].student.cfg.test_dataloader.dataset)
+    protocol = dataset.metainfo['protocol']
+    boxes = [np.array([person['bbox'] for person in dataset.get_data_info(i)['instances']], np.float32).reshape(-1, 4)
+             for i in range(len(dataset))]
+    identities = np.random.default_rng(0).normal(size=(100, 16))
+    for run, noise in zip(runs, (0.1, 3.0, 0.5), strict=True):
+        rng = np.random.default_rng(1)
+        of_images = [identities[[person['person_id'] for person in dataset.get_data_info(i)['instances']]]
+                     for i in range(len(dataset))]
+        embeddings = [normalised(each + noise * rng.normal(size=each.shape)) for each in of_images]
+        queries = np.stack([embeddings[image][np.abs(boxes[image] - box).sum(1).argmin()]
+                            for image, box in zip(protocol.query_images, protocol.query_boxes, strict=True)])
+        run.forget()
+        run.predictions.parent.mkdir(parents=True)
+        save_predictions(run.predictions, Predictions([str(i) for i in range(len(dataset))], boxes,
+                                                      [np.ones(len(each), np.float32) for each in boxes], embeddings, queries))
+        (run.work_dir / 'result.json').write_text(json.dumps(vars(Result(
+            *run.key, mAP=0.5, top_1=0.5, det_AP=0.9, minutes=1.0, step_seconds=0.1, image_ms=20.0, parameters=1, loss=1.0))))
+        logs = run.work_dir / '20261122/vis_data'
+        logs.mkdir(parents=True)
+        (logs / 'scalars.json').write_text('{"iter": 10, "loss": 2.0}\n{"iter": 20, "loss": 1.0}\n')
+    report = module.demo(CONFIGS, tmp_path, tmp_path / 'work', tmp_path / 'tiny')
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ('teacher (OIM MobileNetV2)', 'student (OIM R18 x 1/8)', 'student + GDPS'))
+    assert 'GDPS over plain, seed 0: +' in printed and f'{protocol.num_queries} queries' in printed
+    page = report.read_text()
+    assert 'paired' in page and page.count('<figure>') == 3 * 6
+
+
+def normalised(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)

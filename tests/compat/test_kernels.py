@@ -24,7 +24,10 @@ def compiled_kernels(load, wheels):
 def compiled(repository, load_script):
     """The kernels of compiled MMCV."""
     load = load_script(repository / 'tools/benchmarks/operators.py').compiled_kernels
-    kernels = compiled_kernels(load, repository / '../shared/wheels')
+    try:
+        kernels = compiled_kernels(load, repository / '../shared/wheels')
+    except ImportError as error:
+        pytest.skip(f'the wheel of mmcv in ../shared/wheels is for another torch: {error}')
     if kernels is None:
         pytest.skip('no compiled mmcv: neither installed nor as a wheel in ../shared/wheels')
     return kernels
@@ -239,15 +242,15 @@ def test_gradients_of_deformable_convolution_are_those_of_differences(modulated)
     torch.testing.assert_close(of_weight, gradients[3])
 
 
-@pytest.mark.parametrize('value', [float('inf'), float('-inf')])
-def test_an_offset_that_is_no_place_reads_nothing(kernels, value):
-    """An offset in float16 may overflow."""
+@pytest.mark.parametrize('value', [float('inf'), float('-inf'), float('nan')])
+def test_an_offset_that_is_no_place_reads_nothing(value):
+    """As in compiled MMCV. An offset in float16 may overflow."""
     inputs, settings, gradient = convolution(CONVOLUTIONS['plain'], True)
     far, nowhere = inputs[1].clone(), inputs[1].clone()
     far[0, :2, 2, 3], nowhere[0, :2, 2, 3] = 1e4, value
-    found, expected = (kernels.deform_conv(inputs[0], each, *inputs[2:], None, *settings) for each in (nowhere, far))
+    found, expected = (torch_kernels.deform_conv(inputs[0], each, *inputs[2:], None, *settings) for each in (nowhere, far))
     assert torch.equal(found, expected)
-    for of_input in kernels.deform_conv_backward(inputs[0], nowhere, *inputs[2:], gradient, *settings):
+    for of_input in torch_kernels.deform_conv_backward(inputs[0], nowhere, *inputs[2:], gradient, *settings):
         assert of_input.isfinite().all()
 
 

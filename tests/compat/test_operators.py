@@ -69,7 +69,8 @@ def fake_torchvision(tmp_path):
     ('import no_such_part', "No module named 'no_such_part'"),
     ('', 'operator torchvision::nms does not exist'),
 ], ids=['for another torch', 'half installed', 'without kernels'])
-@pytest.mark.skipif(operators.compiled_mmcv() is not None, reason='with compiled mmcv nobody asks for torchvision')
+@pytest.mark.skipif(operators.compiled_mmcv() is not None or operators._version('torchvision') is not None,
+                    reason='compiled mmcv comes before torchvision, and a real torchvision before one that is pretended')
 def test_a_torchvision_that_does_not_work_is_told_and_left_alone(tmp_path, fake_torchvision, source, why):
     fake_torchvision(source)
     done = import_mmps(tmp_path, 'print(o.torchvision_works(), o.elsewhere.__name__)')
