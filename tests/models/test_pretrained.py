@@ -65,6 +65,12 @@ def test_efficientnet_gives_the_strides_that_a_neck_wants(mmps_scope):
     assert not any('se.' in name for name in network.state_dict()) and isinstance(network, EfficientNetLite)
 
 
+def test_loading_draws_no_random_numbers(mmps_scope):
+    before = torch.get_rng_state()
+    pretrained.load_from_package('package://mobilenet_v2')
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def refused(match, name='mobilenet_v2'):
     with pytest.raises(ValueError, match=match) as refusal:
         CheckpointLoader.load_checkpoint(f'package://{name}', map_location='cpu', logger='silent')
