@@ -230,7 +230,7 @@ def build_dataset(cfg: dict):
 
 def build(cfg: Config):
     with DefaultScope.overwrite_default_scope('mmps'):
-        return MODELS.build(cfg.model)
+        return MODELS.build(copy.deepcopy(cfg.model))
 
 
 def embed_dims(cfg: Config) -> int:

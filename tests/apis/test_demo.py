@@ -130,3 +130,12 @@ def test_the_demo_prints_its_table_and_writes_a_report_with_every_network(tmp_pa
 
 def normalised(rows):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_what_is_counted_or_built_leaves_the_configs_as_they_are(tmp_path):
+    """A finished run is known by its config's text: later calls, and the table after the runs, compare it."""
+    matrix = read_matrix(CONFIGS / module.MATRIX, CONFIGS, tmp_path)
+    before = [run.text for run in list_runs(matrix, tmp_path)]
+    for run in list_runs(matrix, tmp_path):
+        module.parameters_of(run.student)
+    assert [run.text for run in list_runs(matrix, tmp_path)] == before
