@@ -100,6 +100,19 @@ def test_any_other_operator_names_itself_and_the_two_ways_to_have_it():
     assert 'mim install mmcv' in message and 'MMCV_WITH_OPS=1 pip install' in message
 
 
+def test_pooling_of_maxima_is_compiled_mmcvs_or_named_as_missing():
+    feats = torch.arange(64.).view(1, 1, 8, 8).requires_grad_()
+    layer, rois = RoIAlign(1, 1.0, 2, pool_mode='max'), torch.tensor([[0., 0, 0, 8, 8]])
+    if operators.compiled_mmcv() is None:
+        with pytest.raises(operators.MissingOperator, match='needs compiled mmcv'):
+            layer(feats, rois)
+        return
+    pooled = layer(feats, rois)
+    pooled.sum().backward()
+    assert float(pooled) == pytest.approx(49.5)  # the last of the samples at 1.5 and 5.5
+    assert float(feats.grad.sum()) == pytest.approx(1)
+
+
 def test_a_tool_says_so_in_one_line():
     assert explain(operators.MissingOperator("mmcv's operator\nx is compiled")) == "mmcv's operator x is compiled"
 
