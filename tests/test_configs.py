@@ -10,7 +10,7 @@ import yaml
 from mmengine.config import Config
 from mmengine.dataset import Compose
 
-from mmps.apis.matrix import Method, Network, compose
+from mmps.benchmark.matrix import Method, Network, compose
 from mmps.distillation.losses.feature import PersonFeatureLoss
 from mmps.registry import DATASETS, METRICS, MODELS
 

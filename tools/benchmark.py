@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from mmps.apis import add_overrides, run_tool
-from mmps.apis.benchmark import benchmark
-from mmps.apis.matrix_file import read_matrix
+from mmps.benchmark.matrix_file import read_matrix
+from mmps.benchmark.matrix_runner import benchmark
+from mmps.cli import add_overrides, run_tool
 
 ROOT = Path(__file__).resolve().parent.parent
 

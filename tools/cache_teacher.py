@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmps.apis import add_overrides, run_tool
 from mmps.apis.teacher_cache import cache_teacher
+from mmps.cli import add_overrides, run_tool
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from mmps.apis import run_tool
-from mmps.apis.demo import demo
+from mmps.benchmark.demo import demo
+from mmps.cli import run_tool
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -2,8 +2,8 @@
 """Scores a file of predictions, of mmps or of any other program: search by all that the data set offers, and detection."""
 from pathlib import Path
 
-from mmps.apis import run_tool
 from mmps.apis.scoring import open_predictions, predictions_parser, score_as_asked, write_scores
+from mmps.cli import run_tool
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import argparse
 
 from mmengine.config import Config
 
-from mmps.apis import add_overrides, run_tool
+from mmps.cli import add_overrides, run_tool
 from mmps.distillation.lookup_table import export_lookup_table
 
 

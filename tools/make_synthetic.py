@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 
-from mmps.apis import run_tool
+from mmps.cli import run_tool
 from mmps.synthetic import LAYOUTS, SIZES, contact_sheet, generate
 
 

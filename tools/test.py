@@ -3,8 +3,8 @@
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmps.apis import config_parser, few, load_config, run_tool
-from mmps.models.checkpoint import load_exactly
+from mmps.cli import config_parser, few, load_config, run_tool
+from mmps.fileio.checkpoint import load_exactly
 
 
 def main() -> None:

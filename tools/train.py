@@ -2,8 +2,8 @@
 """Trains a detector, or a student under distillation, from a config."""
 from mmengine.device import get_device
 
-from mmps.apis import config_parser, load_config, run_tool
-from mmps.apis.resuming import checkpoint_to_resume
+from mmps.cli import config_parser, load_config, run_tool
+from mmps.cli.resuming import checkpoint_to_resume
 from mmps.registry import RUNNERS
 
 

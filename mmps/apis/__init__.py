@@ -1,4 +1,3 @@
-from .conversion import convert_checkpoint, converter_parser
-from .run import add_overrides, config_parser, few, load_config, run_tool
+from .converters import convert_checkpoint
 
-__all__ = ['add_overrides', 'config_parser', 'convert_checkpoint', 'converter_parser', 'few', 'load_config', 'run_tool']
+__all__ = ['convert_checkpoint']

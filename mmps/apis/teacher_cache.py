@@ -16,9 +16,9 @@ from tqdm import tqdm
 from mmps.datasets import PersonSearchDataset
 from mmps.datasets.fingerprint import FLIPS, fingerprint, repeatable_settings
 from mmps.distillation import PersonSearchDistill
-from mmps.distillation.cache_files import FORMAT, CacheWriter, Header, TeacherCache, command, create_cache
 from mmps.distillation.images import normalisation
-from mmps.models.checkpoint import read_weights, weights_fingerprint
+from mmps.distillation.teachers.cache_files import FORMAT, CacheWriter, Header, TeacherCache, command, create_cache
+from mmps.fileio.checkpoint import read_weights, weights_fingerprint
 from mmps.registry import DATASETS, MODELS
 from mmps.structures.persons import mirror_boxes, move_edges, person_boxes
 

@@ -18,9 +18,9 @@ from mmengine.logging import print_log
 
 from mmps.evaluation.protocol import SearchProtocol
 from mmps.evaluation.search import Search
+from mmps.fileio.annotation_cache import cached, content_key
 
-from .cache import cached, content_key
-from .reading import MIN_SIDE, TOLERATED
+from .image_boxes import MIN_SIDE, TOLERATED
 
 
 @dataclasses.dataclass

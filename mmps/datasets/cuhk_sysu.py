@@ -13,25 +13,13 @@ from mmengine.logging import print_log
 
 from mmps.evaluation.protocol import SearchProtocol
 from mmps.evaluation.search import Search
+from mmps.fileio.annotation_cache import cached, content_key
+from mmps.fileio.annotations import AnnotationError, box_rows, check_names, expecting, read_mat, require_file, strings
+from mmps.fileio.nested_mat import read_nested
 from mmps.registry import DATASETS
 
 from .base import Annotations, PersonSearchDataset, no_queries
-from .cache import cached, content_key
-from .nested_mat import read_nested
-from .reading import (
-    TOLERATED,
-    AnnotationError,
-    box_rows,
-    check_names,
-    expecting,
-    image_sizes,
-    read_mat,
-    require_file,
-    require_visible,
-    strings,
-    visible,
-    xywh_to_xyxy,
-)
+from .image_boxes import TOLERATED, image_sizes, require_visible, visible, xywh_to_xyxy
 
 PROTOCOLS = Path('annotation/test/train_test')
 SUBSETS = {  # name of the search, its file and the variable there

@@ -7,21 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mmps.fileio.annotations import AnnotationError, check_names, expecting, finite, require_file, whole
 from mmps.registry import DATASETS
 
 from .base import Annotations, PersonSearchDataset, no_queries
-from .reading import (
-    MIN_SIDE,
-    AnnotationError,
-    check_names,
-    clip,
-    expecting,
-    finite,
-    require_file,
-    visible,
-    whole,
-    xywh_to_xyxy,
-)
+from .image_boxes import MIN_SIDE, clip, visible, xywh_to_xyxy
 
 INFO = "the sequence's image folder and size"
 PEDESTRIAN = 1

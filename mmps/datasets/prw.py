@@ -7,24 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mmps.fileio.annotations import AnnotationError, check_names, expecting, finite, read_mat, require_file, strings, whole
 from mmps.registry import DATASETS
 
 from .base import Annotations, PersonSearchDataset, no_queries
-from .reading import (
-    AnnotationError,
-    check_names,
-    clip,
-    expecting,
-    finite,
-    image_sizes,
-    read_mat,
-    require_file,
-    require_visible,
-    strings,
-    visible,
-    whole,
-    xywh_to_xyxy,
-)
+from .image_boxes import clip, image_sizes, require_visible, visible, xywh_to_xyxy
 
 BOX_KEYS = ('box_new', 'anno_file', 'anno_previous')
 

@@ -6,7 +6,7 @@ from mmengine.structures import InstanceData
 
 from mmps.registry import TRANSFORMS
 
-from .reading import MIN_SIDE
+from .image_boxes import MIN_SIDE
 
 # In the pipeline's results: true where the labels are person ids.
 LABELS_ARE_IDS = 'labels_are_person_ids'

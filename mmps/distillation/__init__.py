@@ -1,5 +1,5 @@
 from . import losses, recorders
 from .algorithm import PersonSearchDistill
-from .cache import CachedTeacher
+from .teachers import CachedTeacher
 
 __all__ = ['CachedTeacher', 'PersonSearchDistill', 'losses', 'recorders']

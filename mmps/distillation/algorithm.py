@@ -15,7 +15,7 @@ from mmps.distillation.levels import fit_levels, has_words, levels_of, pair_leve
 from mmps.distillation.losses.precision import guard_losses
 from mmps.distillation.recorders import BatchRecorder, check_module
 from mmps.distillation.statistics import fixed_statistics
-from mmps.models.checkpoint import load_exactly
+from mmps.fileio.checkpoint import load_exactly
 from mmps.registry import MODELS
 from mmps.structures import boxes_beside, jitter_boxes, person_boxes, with_area
 
@@ -42,7 +42,7 @@ class PersonSearchDistill(SingleTeacherDistill):
     Args:
         architecture: The student.
         teacher: None = the student teaches itself (HKD): the teacher's recorders then read what it says of the true boxes,
-            without gradient. A :class:`~mmps.distillation.cache.CachedTeacher` gives embeddings that were computed before.
+            without gradient. A :class:`~mmps.distillation.CachedTeacher` gives embeddings computed before.
         teacher_ckpt: The teacher's checkpoint. It must fit the teacher exactly.
         distiller: Config of MMRazor's ``ConfigurableDistiller``.
         box_jitter: How far a box's edges move, as a part of its width or height.

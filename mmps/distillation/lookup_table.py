@@ -18,9 +18,10 @@ from tqdm import tqdm
 
 from mmps.datasets.base import PersonSearchDataset
 from mmps.datasets.fingerprint import fingerprint
-from mmps.distillation.cache_files import typed
-from mmps.evaluation.npz import one_line, open_npz, read_array
-from mmps.models.checkpoint import load_exactly, weights_fingerprint
+from mmps.distillation.teachers.cache_files import typed
+from mmps.fileio.arrays import one_line, open_npz, read_array
+from mmps.fileio.atomic import write_atomic
+from mmps.fileio.checkpoint import load_exactly, weights_fingerprint
 from mmps.models.memory import IdentityMemory
 from mmps.registry import MODELS
 from mmps.structures import person_boxes
@@ -71,12 +72,8 @@ class Header:
 
 def save_lookup_table(path: str | Path, header: Header, table: Tensor) -> None:
     """Writes an npz without pickle: ``header`` (JSON) and ``table`` (I, D), float32."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'.{path.name}.part')
-    with beside.open('wb') as file:  # given a name, savez would add '.npz' to it
+    with write_atomic(path) as file:
         np.savez(file, header=np.array(json.dumps(asdict(header))), table=table.float().cpu().numpy())
-    beside.replace(path)  # nobody finds half a file under the name
 
 
 def load_lookup_table(path: str | Path) -> tuple[Header, Tensor]:

@@ -1,3 +1,3 @@
-from . import hooks
+from . import hooks, sharding
 
-__all__ = ['hooks']
+__all__ = ['hooks', 'sharding']

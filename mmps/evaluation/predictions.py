@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .npz import one_line, open_npz, read_array
+from mmps.fileio.arrays import one_line, open_npz, read_array
+from mmps.fileio.atomic import write_atomic
+
 from .protocol import SearchProtocol
 
 FORMAT = 1
@@ -102,11 +104,8 @@ def save_predictions(path: str | Path, predictions: Predictions) -> None:
     path = Path(path)
     arrays = _arrays_of(path, predictions)
     _read(path, arrays)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'.{path.name}.part')
-    with open(beside, 'wb') as file:  # given a name, savez would add '.npz' to it
+    with write_atomic(path) as file:
         np.savez(file, **arrays)
-    beside.replace(path)  # nobody finds half a file under the name
 
 
 def load_predictions(path: str | Path) -> Predictions:

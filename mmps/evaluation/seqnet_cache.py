@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .array_pickle import load_arrays
+from mmps.fileio.array_pickle import load_arrays
+
 from .predictions import Predictions
 from .protocol import SearchProtocol
 

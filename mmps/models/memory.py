@@ -5,7 +5,7 @@ Shapes: N persons of a batch, I labelled identities, Q queue slots, D embedding 
 import torch
 from torch import Tensor, nn
 
-from mmps.models.ranks import gather_rows
+from mmps.dist import gather_rows
 
 
 class IdentityMemory(nn.Module):

@@ -7,9 +7,8 @@ from mmengine.model.weight_init import PretrainedInit
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+from mmps.fileio.checkpoint import load_local, named_tensors
 from mmps.registry import MODELS, WEIGHT_INITIALIZERS, did_you_mean
-
-from .checkpoint import load_local, named_tensors
 
 SCHEME = 'package://'
 

@@ -9,7 +9,7 @@ import torch
 from mmcv.ops import DeformConv2d, ModulatedDeformConv2d, RoIAlign, batched_nms
 from mmengine.config import Config
 
-from mmps.apis.explain import explain
+from mmps.cli.explain import explain
 from mmps.compat import operators
 from mmps.registry import MODELS
 

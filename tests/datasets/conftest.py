@@ -44,6 +44,6 @@ def mot(tmp_path):
 def log_lines(monkeypatch):
     """Everything that the loaders log from here on."""
     lines = []
-    for module in ('cache', 'cuhk_sysu'):
-        monkeypatch.setattr(f'mmps.datasets.{module}.print_log', lambda line, *_: lines.append(line))
+    for module in ('fileio.annotation_cache', 'datasets.cuhk_sysu'):
+        monkeypatch.setattr(f'mmps.{module}.print_log', lambda line, *_: lines.append(line))
     return lines

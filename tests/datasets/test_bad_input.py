@@ -208,7 +208,7 @@ def test_option_that_does_not_fit_is_named(mot, options, words):
 def counted(monkeypatch):
     """What the loaders say that they leave out."""
     lines = []
-    for module in ('base', 'reading'):
+    for module in ('base', 'image_boxes'):
         monkeypatch.setattr(f'mmps.datasets.{module}.print_log', lambda line, *_: lines.append(line))
     return lines
 

@@ -6,7 +6,7 @@ from small_datasets import CUHK_PERSONS, CUHK_SCENES, write_cuhk_sysu, write_mot
 
 from mmps.datasets import CUHKSYSU, PRW
 from mmps.datasets.fingerprint import fingerprint, repeatable_settings
-from mmps.models.checkpoint import weights_fingerprint
+from mmps.fileio.checkpoint import weights_fingerprint
 from mmps.registry import DATASETS
 
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadPersonAnnotations', with_bbox=True)]

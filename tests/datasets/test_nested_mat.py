@@ -6,8 +6,8 @@ from scipy.io import loadmat, savemat
 from scipy.sparse import csr_matrix
 from small_datasets import CUHK_QUERIES, protocol_rows, struct, write_protocol
 
-from mmps.datasets import nested_mat
-from mmps.datasets.reading import AnnotationError, read_mat
+from mmps.fileio import nested_mat
+from mmps.fileio.annotations import AnnotationError, read_mat
 from mmps.synthetic import mat5
 
 BOX = (5, 6, 20, 50)

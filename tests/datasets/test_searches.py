@@ -4,7 +4,7 @@ import pytest
 from small_datasets import write_cuhk_sysu, write_mot, write_protocol
 
 from mmps.datasets import CUHKSYSU, PRW, MOTChallenge
-from mmps.datasets.reading import AnnotationError
+from mmps.fileio.annotations import AnnotationError
 
 RNG = np.random.default_rng(7)
 SCENES = {f's{i}.jpg': [(10 * person + 1, i + 1, 8, 30) for person in range(3)] for i in range(20)}

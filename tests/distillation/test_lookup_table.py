@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmps.apis import run_tool
+from mmps.cli import run_tool
 from mmps.datasets.fingerprint import fingerprint
 from mmps.distillation.lookup_table import Header, load_lookup_table, save_lookup_table, with_dims
-from mmps.models.checkpoint import weights_fingerprint
+from mmps.fileio.checkpoint import weights_fingerprint
 from mmps.registry import DATASETS, MODELS
 
 HEADER = Header(dataset='PRW', data='ab', num_persons=4, dims=3, teacher='teacher.py', weights='cd')

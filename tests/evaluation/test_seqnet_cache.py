@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmps.evaluation.array_pickle import load_arrays
 from mmps.evaluation.seqnet_cache import load_seqnet_cache
+from mmps.fileio.array_pickle import load_arrays
 
 NOBODY = np.zeros((0, 5), np.float32), np.zeros((0, 3), np.float32)
 

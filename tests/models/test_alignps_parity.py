@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import nn
 
-from mmps.models.conversion import ALIGNPS, convert, fit
+from mmps.models.released_weights import ALIGNPS, convert, fit
 from mmps.registry import MODELS
 
 PERSONS = [([[20., 16, 60, 110], [90, 30, 130, 120], [140, 10, 170, 90]], [3, -1, 7]),

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
-from mmps.models.conversion import SEQNET, convert, fit
+from mmps.models.released_weights import SEQNET, convert, fit
 from mmps.registry import MODELS
 
 

@@ -13,8 +13,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import STRATEGIES, DefaultScope
 
-from mmps.compat.upstream import launch_by_mpi
-from mmps.models.checkpoint import load_exactly
+from mmps.cli.launching import launch_by_mpi
+from mmps.fileio.checkpoint import load_exactly
 from mmps.registry import MODELS
 from mmps.synthetic import generate
 
@@ -31,7 +31,7 @@ NO_CHANCE = ['train_dataloader.dataset.pipeline.3.prob=0.0', 'model.train_cfg.rp
 # A tool whose rank 1 gets a signal in the middle.
 TOOL = '''
 import os, torch
-from mmps.apis import config_parser, load_config, run_tool
+from mmps.cli import config_parser, load_config, run_tool
 
 def main():
     load_config(config_parser(None).parse_args())

@@ -19,14 +19,14 @@ from mmengine.runner import CheckpointLoader
 from scipy.io import savemat
 from torch import nn
 
-from mmps.apis.matrix_file import read_matrix
+from mmps.benchmark.matrix_file import read_matrix
 from mmps.datasets import CUHKSYSU, PRW
-from mmps.distillation.cache_files import TeacherCache
 from mmps.distillation.lookup_table import load_lookup_table
+from mmps.distillation.teachers.cache_files import TeacherCache
 from mmps.evaluation import SearchProtocol, load_predictions
 from mmps.evaluation.seqnet_cache import load_seqnet_cache
-from mmps.models.checkpoint import load_exactly
-from mmps.models.conversion import load_released
+from mmps.fileio.checkpoint import load_exactly
+from mmps.models.released_weights import load_released
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = SearchProtocol.from_identities(

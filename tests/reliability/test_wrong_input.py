@@ -15,9 +15,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from mmps.distillation.cache_files import Header as CacheHeader
-from mmps.distillation.cache_files import create_cache
 from mmps.distillation.lookup_table import Header, save_lookup_table
+from mmps.distillation.teachers.cache_files import Header as CacheHeader
+from mmps.distillation.teachers.cache_files import create_cache
 from mmps.evaluation import Predictions, save_predictions
 from mmps.registry import MODELS
 from mmps.synthetic import generate

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from mmps.apis import run_tool
-from mmps.apis.logs import losses, validations
+from mmps.benchmark.logs import losses, validations
+from mmps.cli import run_tool
 from mmps.evaluation.tables import markdown_table
 from mmps.visualization import draw_learning, draw_losses, write_picture
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmps.apis import few, run_tool
 from mmps.apis.scoring import annotated_persons, chart_path, open_predictions, predictions_parser, score_as_asked, write_scores
+from mmps.cli import few, run_tool
 from mmps.evaluation import worst_queries
 from mmps.visualization import draw_rows, failure_rows, search_rows, write_picture, write_search_report
 

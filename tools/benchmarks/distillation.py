@@ -25,7 +25,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 import mmps  # noqa: F401 (fills the registries)
-from mmps.apis import run_tool
+from mmps.cli import run_tool
 from mmps.evaluation.tables import markdown_table
 from mmps.registry import MODELS
 

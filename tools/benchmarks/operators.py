@@ -26,7 +26,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmps.apis import run_tool
+from mmps.cli import run_tool
 from mmps.compat import operators, torch_kernels
 from mmps.evaluation.tables import markdown_table
 from mmps.registry import MODELS

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.profiler import profile
 
 from mmps.evaluation.tables import markdown_table
-from mmps.models.conversion import SEQNET, convert, fit
+from mmps.models.released_weights import SEQNET, convert, fit
 from mmps.registry import MODELS
 
 BASE = Path(__file__).parents[2] / 'configs/_base_/models/seqnet_r50_c4.py'

@@ -2,7 +2,8 @@
 """Makes a checkpoint that AlignPS's authors released one of mmps."""
 from pathlib import Path
 
-from mmps.apis import convert_checkpoint, converter_parser, run_tool
+from mmps.apis import convert_checkpoint
+from mmps.cli import converter_parser, run_tool
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs/alignps/alignps_r50_24e_cuhk-sysu.py'
 

@@ -2,7 +2,8 @@
 """Makes a checkpoint that SeqNet's authors released one of mmps."""
 from pathlib import Path
 
-from mmps.apis import convert_checkpoint, converter_parser, run_tool
+from mmps.apis import convert_checkpoint
+from mmps.cli import converter_parser, run_tool
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs/seqnet/seqnet_r50-c4_20e_cuhk-sysu.py'
 

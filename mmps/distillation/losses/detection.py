@@ -7,8 +7,8 @@ from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor, nn
 
+from mmps.dist import mean_over_ranks
 from mmps.distillation.losses.precision import full_precision
-from mmps.models.ranks import mean_over_ranks
 from mmps.registry import MODELS
 from mmps.structures import person_boxes
 

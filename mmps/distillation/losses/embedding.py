@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmps.dist import gather_rows, mean_over_ranks
 from mmps.distillation.losses.precision import full_precision
-from mmps.models.ranks import gather_rows, mean_over_ranks
 from mmps.registry import MODELS
 
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
+from mmps.dist import mean_over_ranks
 from mmps.distillation.losses.precision import full_precision
-from mmps.models.ranks import mean_over_ranks
 from mmps.registry import MODELS
 
 

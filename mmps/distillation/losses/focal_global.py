@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from mmcv.cnn.bricks import ContextBlock
 from torch import Tensor, nn
 
+from mmps.dist import mean_over_ranks
 from mmps.distillation.losses.feature import matched_maps, person_weights
-from mmps.models.ranks import mean_over_ranks
 from mmps.registry import MODELS
 
 

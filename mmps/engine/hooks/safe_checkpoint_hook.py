@@ -1,4 +1,3 @@
-import os
 from collections import deque
 from pathlib import Path
 
@@ -7,36 +6,17 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from mmps.fileio.atomic import remove_unfinished, write_atomic
 from mmps.registry import HOOKS
 
-UNFINISHED = '.tmp'
 
-
-def write_whole(path: str | Path, content: bytes) -> None:
-    """A file that is there whole, on the disk, or as it was before: written beside and renamed.
-
-    Raises:
-        OSError: It cannot be written, and names it. Nothing is left of it.
-    """
-    unfinished = Path(f'{path}{UNFINISHED}')
-    try:
-        with open(unfinished, 'wb') as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-@register_backend('whole_files')
-class WholeFileBackend(LocalBackend):
-    """Local files, each written with :func:`write_whole`."""
+@register_backend('atomic')
+class AtomicBackend(LocalBackend):
+    """Local files, each written with :func:`~mmps.fileio.atomic.write_atomic`."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        Path(filepath).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(filepath, obj)
+        with write_atomic(filepath) as file:
+            file.write(obj)
 
 
 @HOOKS.register_module()
@@ -49,7 +29,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def __init__(self, *args, out_dir: str | None = None, backend_args: dict | None = None, **kwargs) -> None:
         if backend_args is None and kwargs.get('file_client_args') is None and '://' not in str(out_dir):
-            backend_args = dict(backend='whole_files')
+            backend_args = dict(backend='atomic')
         super().__init__(*args, out_dir=out_dir, backend_args=backend_args, **kwargs)
         self.replaced: list[str] = []
 
@@ -57,9 +37,8 @@ class SafeCheckpointHook(CheckpointHook):
         super().before_train(runner)
         self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')  # a best one found now is noted in it
         if is_main_process():
-            (Path(runner.work_dir) / f'last_checkpoint{UNFINISHED}').unlink(missing_ok=True)
-            for path in Path(self.out_dir).glob(f'*.pth{UNFINISHED}'):
-                path.unlink()
+            remove_unfinished(runner.work_dir, 'last_checkpoint')
+            remove_unfinished(self.out_dir, '*.pth')
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         self._remove_replaced()  # what is saved now no longer names it
@@ -77,7 +56,8 @@ class SafeCheckpointHook(CheckpointHook):
             **self.args)
         if not is_main_process():
             return
-        write_whole(Path(runner.work_dir) / 'last_checkpoint', self.last_ckpt.encode())
+        with write_atomic(Path(runner.work_dir) / 'last_checkpoint', 'w') as file:
+            file.write(self.last_ckpt)
         if self.max_keep_ckpts > 0:
             for outdated in steps[:-self.max_keep_ckpts]:
                 path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(outdated))

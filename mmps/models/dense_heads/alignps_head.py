@@ -13,8 +13,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from mmps.dist import mean_over_ranks
 from mmps.models.embedding import RowNorm
-from mmps.models.ranks import mean_over_ranks
 from mmps.registry import MODELS
 from mmps.structures import person_boxes
 

@@ -1,6 +1,6 @@
 from mmdet.models.dense_heads import RPNHead
 
-from mmps.models.ranks import mean_over_ranks
+from mmps.dist import mean_over_ranks
 from mmps.registry import MODELS
 
 

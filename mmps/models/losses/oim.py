@@ -2,8 +2,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmps.dist import mean_over_ranks
 from mmps.models.memory import IdentityMemory
-from mmps.models.ranks import mean_over_ranks
 from mmps.registry import MODELS
 
 

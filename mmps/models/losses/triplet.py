@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmps.models.ranks import gather_rows
+from mmps.dist import gather_rows
 from mmps.registry import MODELS
 
 

@@ -10,7 +10,7 @@ from mmdet.utils import InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmps.models.ranks import losses_over_ranks
+from mmps.dist import losses_over_ranks
 from mmps.models.roi_heads.person_search_roi_head import PersonSearchRoIHead
 from mmps.models.roi_heads.sampling import positive_ids, positives, sample_rois
 from mmps.registry import MODELS

@@ -7,7 +7,7 @@ from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import InstanceList
 from torch import Tensor
 
-from mmps.models.ranks import losses_over_ranks
+from mmps.dist import losses_over_ranks
 from mmps.models.roi_heads.sampling import positive_ids, positives, sample_rois
 from mmps.registry import MODELS
 

@@ -21,8 +21,8 @@ import numpy as np
 from scipy.io import loadmat
 from tqdm import tqdm
 
+from .annotations import damaged, read_mat, require_file
 from .mat_elements import check_elements
-from .reading import damaged, read_mat, require_file
 
 HEADER_BYTES, TAG_BYTES = 128, 8
 LITTLE_ENDIAN_5 = b'\0\1IM'

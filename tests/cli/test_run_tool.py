@@ -8,10 +8,10 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 from torch._utils import ExceptionWrapper
 
-from mmps.apis import config_parser, few, run_tool
-from mmps.apis.explain import one_line
-from mmps.apis.run import lost_peer
-from mmps.datasets.reading import AnnotationError
+from mmps.cli import config_parser, few, run_tool
+from mmps.cli.explain import one_line
+from mmps.cli.run import lost_peer
+from mmps.fileio.annotations import AnnotationError
 from mmps.registry import MODELS
 
 

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from mmps.apis.resuming import checkpoint_to_resume
+from mmps.cli.resuming import checkpoint_to_resume
 
 STATE = dict(meta=dict(epoch=1, iter=6), message_hub={}, optimizer={}, state_dict=dict(weight=torch.ones(3000)))
 

@@ -21,7 +21,8 @@ from typing import get_origin
 
 import numpy as np
 
-from mmps.evaluation.npz import one_line
+from mmps.fileio.arrays import one_line
+from mmps.fileio.atomic import remove_unfinished, write_atomic
 
 FORMAT = 'mmps teacher cache 1'
 MAPPED = ('movements', 'embeddings')
@@ -34,7 +35,7 @@ class Header:
     Attributes:
         data: :func:`~mmps.datasets.fingerprint.fingerprint` of the training set.
         transforms: :func:`~mmps.datasets.fingerprint.repeatable_settings` of its pipeline.
-        weights: :func:`~mmps.models.checkpoint.weights_fingerprint` of the teacher's checkpoint.
+        weights: :func:`~mmps.fileio.checkpoint.weights_fingerprint` of the teacher's checkpoint.
         normalisation: The teacher's images: mean, std, channel order; and the padding of an image alone.
         box_jitter: How far an edge may move, as a part of the box's width or height.
         seed: The movements were drawn with it.
@@ -174,9 +175,10 @@ def create_cache(path: Path, header: Header, **arrays: np.ndarray) -> None:
         OSError: The disk has no room for it, say.
         ValueError: The folder holds something else.
     """
-    layout, draft = header.layout(), path / 'header.tmp'
+    layout = header.layout()
     path.mkdir(parents=True, exist_ok=True)
-    others = {file.name for file in path.iterdir()} - {draft.name, *(f'{name}.npy' for name in layout)}
+    remove_unfinished(path, 'header.json')
+    others = {file.name for file in path.iterdir()} - {f'{name}.npy' for name in layout}
     if others:
         raise ValueError(f'{path}: expected a new folder or a teacher cache, found {min(others)} in it')
     for name, (dtype, shape) in layout.items():
@@ -186,8 +188,8 @@ def create_cache(path: Path, header: Header, **arrays: np.ndarray) -> None:
         else:
             np.lib.format.open_memmap(file, mode='w+', dtype=dtype, shape=shape)
         _reserve(file)
-    draft.write_text(json.dumps(asdict(header), indent=1) + '\n')
-    os.replace(draft, path / 'header.json')
+    with write_atomic(path / 'header.json', 'w') as file:
+        file.write(json.dumps(asdict(header), indent=1) + '\n')
 
 
 def _reserve(file: Path) -> None:

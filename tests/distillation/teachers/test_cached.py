@@ -214,7 +214,7 @@ def test_an_interrupted_write_goes_on_and_ends_as_an_unbroken_one(config, writte
 
 def test_a_write_that_ended_before_the_header_begins_anew(config, written):
     before = content(written)
-    (written / 'header.json').rename(written / 'header.tmp')
+    (written / 'header.json').rename(written / 'header.json.0a1b2c3d.tmp')
     (written / 'lut.npy').write_bytes(b'')
     with pytest.raises(FileNotFoundError, match=r'header\.json: no such file.*python tools/cache_teacher\.py'):
         CachedTeacher(written)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmps.apis.jobs import Job, run_each
+from mmps.benchmark.jobs import Job, run_each
 
 
 def job(tmp_path, name, code, after=()):
@@ -56,7 +56,7 @@ def test_no_job_outlives_a_killed_parent(tmp_path):
     child, parent_code = tmp_path / 'child.py', tmp_path / 'parent.py'
     child.write_text('import os, pathlib, time\n'
                      'pathlib.Path(__file__).with_name("pid").write_text(str(os.getpid()))\ntime.sleep(60)\n')
-    parent_code.write_text('import pathlib, sys\nfrom mmps.apis.jobs import Job, run_each\n'
+    parent_code.write_text('import pathlib, sys\nfrom mmps.benchmark.jobs import Job, run_each\n'
                            f'child = pathlib.Path({str(child)!r})\n'
                            'list(run_each([Job("long", [sys.executable, str(child)], child.with_name("log"))], workers=1))\n')
     parent = subprocess.Popen([sys.executable, str(parent_code)],

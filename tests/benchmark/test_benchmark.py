@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmps.apis.benchmark import Progress, alone_in, benchmark, list_steps
-from mmps.apis.benchmark_report import Result, as_markdown, percent
-from mmps.apis.benchmark_runs import chosen, forget_changed, list_runs
-from mmps.apis.matrix_file import read_matrix
+from mmps.benchmark.matrix_file import read_matrix
+from mmps.benchmark.matrix_runner import Progress, alone_in, benchmark, list_steps
+from mmps.benchmark.report import Result, as_markdown, percent
+from mmps.benchmark.runs import chosen, forget_changed, list_runs
 from mmps.synthetic import generate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -252,8 +252,8 @@ def test_two_at_once_in_one_folder_are_refused(tmp_path):
 @pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells a child that its parent is gone')
 def test_after_a_kill_finished_runs_are_kept_and_the_one_under_way_is_resumed(run, tmp_path, tools, content):
     read(tmp_path, content)
-    code = ('import time\nfrom pathlib import Path\nfrom mmps.apis.benchmark import benchmark\n'
-            'from mmps.apis.matrix_file import read_matrix\n'
+    code = ('import time\nfrom pathlib import Path\nfrom mmps.benchmark.matrix_runner import benchmark\n'
+            'from mmps.benchmark.matrix_file import read_matrix\n'
             f'here = Path({str(tmp_path)!r})\nmatrix = read_matrix(here / "matrix.yml", Path({str(CONFIGS)!r}))\n'
             'benchmark(matrix, here / "tools", here / "work", here / "out", 1)\n')
     (tmp_path / 'calls').write_text('')

@@ -19,11 +19,11 @@ from mmps.evaluation.tables import markdown_table
 from mmps.visualization import search_rows
 from mmps.visualization.report import write_report
 
-from .benchmark import benchmark
-from .benchmark_report import percent
-from .benchmark_runs import Run, build_dataset, list_runs, parameters_of
 from .logs import losses
 from .matrix_file import read_matrix
+from .matrix_runner import benchmark
+from .report import percent
+from .runs import Run, build_dataset, list_runs, parameters_of
 
 MATRIX = 'benchmarks/demo.yml'
 COLUMNS = ['', 'mAP', '95 % interval', 'top-1', 'det AP', 'parameters', 'ms / image']

@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from mmps.synthetic import generate
 
-from .benchmark_report import write_report
-from .benchmark_runs import Run, chosen, embed_dims, forget_changed, list_runs, parameters_of
 from .jobs import Ended, Job, run_each
 from .matrix import Matrix
+from .report import write_report
+from .runs import Run, chosen, embed_dims, forget_changed, list_runs, parameters_of
 
 OVERHEAD = 1.15  # a run's start, validation and test, beside its training
 

@@ -1,7 +1,6 @@
 """Tables and charts of a benchmark's runs."""
 import csv
 import io
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mmps.evaluation.tables import markdown_table
+from mmps.fileio.atomic import write_atomic
 from mmps.visualization import draw_accuracy, draw_gains, write_picture
 
 from .matrix import Matrix, is_detector
@@ -58,21 +58,15 @@ def write_report(out: Path, matrix: Matrix, results: Sequence[Result], failed: I
         failed: Student, method, teacher and seed of each run that failed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    replace_text(out / 'results.csv', as_csv(results, failed))
-    replace_text(out / 'results.md', as_markdown(matrix, results, failed))
+    for name, text in (('csv', as_csv(results, failed)), ('md', as_markdown(matrix, results, failed))):
+        with write_atomic(out / f'results.{name}', 'w') as file:
+            file.write(text)
     found = all_gains(matrix, results)
     if found:
         write_picture(out / 'gain.png', draw_gains(found, noise(matrix, results)))
     sizes, scores = accuracy(matrix, results)
     if scores:
         write_picture(out / 'accuracy.png', draw_accuracy(sizes, scores))
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Writes a file that is whole whenever it is looked at."""
-    unfinished = path.with_name(f'.{path.name}')
-    unfinished.write_text(text, encoding='utf-8')
-    os.replace(unfinished, path)
 
 
 def as_csv(results: Sequence[Result], failed: Iterable[Key]) -> str:

@@ -6,8 +6,8 @@ import torch
 import yaml
 from mmengine.config import Config
 
-from mmps.apis.matrix import compose, config_text
-from mmps.apis.matrix_file import read_matrix
+from mmps.benchmark.matrix import compose, config_text
+from mmps.benchmark.matrix_file import read_matrix
 from mmps.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'

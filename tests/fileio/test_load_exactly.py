@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmps.models.checkpoint import load_exactly
+from mmps.fileio.checkpoint import load_exactly
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 """Making a released checkpoint one of mmps: what tools/model_converters do."""
-import argparse
 import os
 from pathlib import Path
 
@@ -8,25 +7,16 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mmps.models.conversion import FAMILIES, convert, fit, load_released
+from mmps.fileio.atomic import write_atomic
+from mmps.models.released_weights import FAMILIES, convert, fit, load_released
 from mmps.registry import MODELS
-
-
-def converter_parser(description: str | None, config: Path) -> argparse.ArgumentParser:
-    """A parser for the arguments of :func:`convert_checkpoint`, of which ``config`` is the default config."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('checkpoint', help='released checkpoint')
-    parser.add_argument('out', help='where the converted one goes')
-    parser.add_argument('config', nargs='?', default=str(config), help=f'config of its model; default {config.name}')
-    parser.add_argument('--force', action='store_true', help='replace OUT if it is there')
-    return parser
 
 
 def convert_checkpoint(family: str, checkpoint: str, out: str, config: str, force: bool = False) -> str:
     """Writes a released checkpoint under mmps's names. It must have every tensor of the config's model, and no other.
 
     Args:
-        family: Whose names the checkpoint has, a key of :data:`~mmps.models.conversion.FAMILIES`.
+        family: Whose names the checkpoint has, a key of :data:`~mmps.models.released_weights.FAMILIES`.
         force: Replace ``out`` if it is there.
 
     Returns:
@@ -45,7 +35,8 @@ def convert_checkpoint(family: str, checkpoint: str, out: str, config: str, forc
     except ValueError as error:
         raise ValueError(f'{checkpoint} is no checkpoint of {family} as {Path(config).name} has it: {error}') from error
     meta = dict(converted_from=Path(checkpoint).name, family=family, config=Path(config).name)
-    save(dict(state_dict=weights, meta=meta), path)
+    with write_atomic(path) as file:
+        torch.save(dict(state_dict=weights, meta=meta), file)
     identities = len(next(tensor for name, tensor in weights.items() if name.endswith('memory.lut')))
     return (f'{out}: {len(weights)} tensors, {identities} identities in the lookup table; '
             f'test it with: python tools/test.py {shortest(config)} {out}')
@@ -58,17 +49,6 @@ def build_model(config: str) -> nn.Module:
         raise ValueError(f'{config}: expected a config with a model')
     with DefaultScope.overwrite_default_scope('mmps'):
         return MODELS.build(cfg.model)
-
-
-def save(checkpoint: dict, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        with beside.open('wb') as file:
-            torch.save(checkpoint, file)
-        beside.replace(path)  # nobody finds half a file under the name
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def shortest(path: str) -> str:

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from mmps.datasets import PersonSearchDataset
 from mmps.datasets.fingerprint import fingerprint, repeatable_settings
-from mmps.distillation.cache_files import TeacherCache
-from mmps.models.checkpoint import read_weights, weights_fingerprint
+from mmps.fileio.checkpoint import read_weights, weights_fingerprint
 from mmps.registry import MODELS
 from mmps.structures.persons import mirror_movements, move_edges, person_boxes
+
+from .cache_files import TeacherCache
 
 
 class FixedTable(nn.Module):

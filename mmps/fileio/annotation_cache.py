@@ -2,16 +2,15 @@
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from mmengine.logging import print_log
 
-from mmps.evaluation.npz import open_npz, read_array
-
-from .reading import one_line
+from .annotations import one_line
+from .arrays import open_npz, read_array
+from .atomic import write_atomic
 
 FORMAT_VERSION = 3  # raised with every change of what a loader reads or of the arrays it makes
 
@@ -61,16 +60,8 @@ def cached(key: str, names: set[str], build: Callable[[], Arrays]) -> Arrays:
 
 
 def _store(path: Path, arrays: Arrays) -> None:
-    """Writes beside ``path`` and renames, so that no reader ever sees half a file."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix='.tmp')
-        try:
-            with os.fdopen(handle, 'wb') as file:
-                np.savez(file, **arrays)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with write_atomic(path) as file:
+            np.savez(file, **arrays)
     except OSError as error:
         print_log(f'{path}: annotation cache not written ({one_line(error)})', 'current', logging.WARNING)

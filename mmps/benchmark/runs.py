@@ -3,7 +3,6 @@ import copy
 import fnmatch
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,12 +14,13 @@ from typing import ClassVar
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mmps.fileio.atomic import write_atomic
 from mmps.registry import DATASETS, MODELS
 
-from .benchmark_report import Result
+from .checkpoints import TrainingFolder
 from .logs import scalars
 from .matrix import Matrix, Method, Network, compose, config_text, folder_name
-from .runs import TrainingFolder
+from .report import Result
 
 SCORES = {'mAP': 'search/mAP', 'top_1': 'search/top-1', 'det_AP': 'search/det_AP'}
 
@@ -146,9 +146,8 @@ class Run(TrainingFolder):
         for checkpoint in self.work_dir.glob('*.pth'):
             if checkpoint != self.checkpoint:
                 checkpoint.unlink()
-        unfinished = self.result_file.with_suffix('.tmp')
-        unfinished.write_text(json.dumps(vars(result), indent=1))
-        os.replace(unfinished, self.result_file)
+        with write_atomic(self.result_file, 'w') as file:
+            json.dump(vars(result), file, indent=1)
         return result
 
 

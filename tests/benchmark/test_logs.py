@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from mmps.apis.logs import losses, validations
+from mmps.benchmark.logs import losses, validations
 
 
 @pytest.fixture

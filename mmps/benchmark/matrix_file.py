@@ -31,7 +31,7 @@ from pathlib import Path
 import yaml
 from mmengine.config import Config, DictAction
 
-from mmps.evaluation.npz import one_line
+from mmps.fileio.arrays import one_line
 from mmps.registry import did_you_mean
 
 from .matrix import Matrix, Method, Network, folder_name, is_detector

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmps.models.conversion import ALIGNPS, SEQNET, convert, fit, load_released
 from mmps.models.memory import IdentityMemory
+from mmps.models.released_weights import ALIGNPS, SEQNET, convert, fit, load_released
 from mmps.registry import MODELS
 
 MEMORY = 'bbox_head.reid_loss.memory'

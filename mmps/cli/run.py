@@ -12,9 +12,8 @@ import torch
 from mmengine.config import Config, DictAction
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from mmps.compat.upstream import launch_by_mpi, launch_on_cpu
-
 from .explain import explain
+from .launching import launch_by_mpi, launch_on_cpu
 
 
 def config_parser(description: str | None) -> argparse.ArgumentParser:
@@ -33,6 +32,16 @@ def few(text: str) -> int:
     if not text.isdigit() or int(text) > 100:
         raise argparse.ArgumentTypeError(f'expected a number from 0 to 100, got {text!r}')
     return int(text)
+
+
+def converter_parser(description: str | None, config: Path) -> argparse.ArgumentParser:
+    """A parser for the arguments of :func:`convert_checkpoint`, of which ``config`` is the default config."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('checkpoint', help='released checkpoint')
+    parser.add_argument('out', help='where the converted one goes')
+    parser.add_argument('config', nargs='?', default=str(config), help=f'config of its model; default {config.name}')
+    parser.add_argument('--force', action='store_true', help='replace OUT if it is there')
+    return parser
 
 
 def add_overrides(parser: argparse.ArgumentParser, purpose: str) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmps.apis import demo as module
-from mmps.apis.benchmark_report import Result
-from mmps.apis.benchmark_runs import list_runs
-from mmps.apis.matrix_file import read_matrix
+from mmps.benchmark import demo as module
+from mmps.benchmark.matrix_file import read_matrix
+from mmps.benchmark.report import Result
+from mmps.benchmark.runs import list_runs
 from mmps.evaluation import Predictions, SearchResult, save_predictions
 from mmps.synthetic import generate
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .checkpoint import load_local, named_tensors
+from mmps.fileio.checkpoint import load_local, named_tensors
 
 
 class Rule(NamedTuple):

@@ -1,0 +1,3 @@
+from .cached import CachedTeacher
+
+__all__ = ['CachedTeacher']
