@@ -32,6 +32,7 @@ install:  ## make .venv with all that mmps needs; nothing is compiled
 
 lint: install  ## style, and which module may import which
 	$(PY) -m ruff check --output-format concise .
+	$(PY) -m ruff format --check --quiet . || { echo "run: $(PY) -m ruff format ."; exit 1; }
 	$(PY) -c 'from importlinter.cli import lint_imports_command as command; command()' --no-logo
 
 test: lint  ## lint and all tests

@@ -1,4 +1,5 @@
 """The metadata is in setup.cfg; this file makes an editable install findable for OpenMMLab's tools."""
+
 from pathlib import Path
 
 from setuptools import setup

@@ -1,4 +1,5 @@
 """Person search with unified distillation for OpenMMLab. Importing it registers every module of the package."""
+
 from . import compat  # isort: skip  # first: it lets the other imports work
 from mmdet.utils import register_all_modules
 

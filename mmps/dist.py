@@ -4,6 +4,7 @@ its mean over the ranks is. A single process computes nothing here, and no value
 Collectives of their own, all of a few bytes but for the gathered embeddings; every rank must come to every one of them, also
 one without persons.
 """
+
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_gather, get_comm_device, get_rank, get_world_size

@@ -4,6 +4,7 @@ Each is a child of MMDetection's registry of the same kind, so that under ``defa
 MMDetection's modules without a prefix (MMRazor's need ``mmrazor.``). Each is also entered at MMEngine's root, so that any
 scope reaches it as ``mmps.Name``; looking a name up imports the module that registers it.
 """
+
 import difflib
 from collections.abc import Iterable
 

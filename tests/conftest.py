@@ -1,4 +1,5 @@
 """What tests of several folders share: reference values, small detectors and batches of persons."""
+
 import importlib.util
 import os
 from pathlib import Path
@@ -38,6 +39,7 @@ def load_script():
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module
+
     return load
 
 
@@ -56,24 +58,27 @@ def mmps_scope():
 
 def fpn_config(width: int = 8, num_persons: int = 6) -> dict:
     """The small FPN detector of the demo, smaller still; D is twice the width."""
-    return changed('oim_r18-w8_fpn.py', {
-        'backbone.base_channels': width,
-        'neck.in_channels': [width, 2 * width, 4 * width, 8 * width],
-        'neck.out_channels': 2 * width,
-        'rpn_head.in_channels': 2 * width,
-        'rpn_head.feat_channels': 2 * width,
-        'roi_head.bbox_roi_extractor.out_channels': 2 * width,
-        'roi_head.bbox_head.in_channels': 2 * width,
-        'roi_head.bbox_head.fc_out_channels': 16,
-        'roi_head.embedding_head.in_channels': 2 * width,
-        'roi_head.embedding_head.embed_dims': 2 * width,
-        'roi_head.reid_loss.embed_dims': 2 * width,
-        'roi_head.reid_loss.queue_size': 10,
-        'roi_head.reid_loss.num_persons': num_persons,
-        'train_cfg.rpn_proposal.max_per_img': 30,
-        'test_cfg.rpn.max_per_img': 20,
-        'test_cfg.rcnn.max_per_img': 5,
-    })
+    return changed(
+        'oim_r18-w8_fpn.py',
+        {
+            'backbone.base_channels': width,
+            'neck.in_channels': [width, 2 * width, 4 * width, 8 * width],
+            'neck.out_channels': 2 * width,
+            'rpn_head.in_channels': 2 * width,
+            'rpn_head.feat_channels': 2 * width,
+            'roi_head.bbox_roi_extractor.out_channels': 2 * width,
+            'roi_head.bbox_head.in_channels': 2 * width,
+            'roi_head.bbox_head.fc_out_channels': 16,
+            'roi_head.embedding_head.in_channels': 2 * width,
+            'roi_head.embedding_head.embed_dims': 2 * width,
+            'roi_head.reid_loss.embed_dims': 2 * width,
+            'roi_head.reid_loss.queue_size': 10,
+            'roi_head.reid_loss.num_persons': num_persons,
+            'train_cfg.rpn_proposal.max_per_img': 30,
+            'test_cfg.rpn.max_per_img': 20,
+            'test_cfg.rcnn.max_per_img': 5,
+        },
+    )
 
 
 C4_RESNET18 = {
@@ -90,93 +95,105 @@ C4_RESNET18 = {
 
 def c4_config(num_persons: int = 6) -> dict:
     """OIM's C4 form on a ResNet-18; MMDetection's shared head knows no other width than the full one."""
-    return changed('oim_r50_c4.py', {
-        **C4_RESNET18,
-        'roi_head.shared_head.depth': 18,
-        'roi_head.shared_head.init_cfg': None,
-        'roi_head.bbox_roi_extractor.out_channels': 256,
-        'roi_head.bbox_roi_extractor.roi_layer.output_size': 4,
-        'roi_head.bbox_head.roi_feat_size': 2,
-        'roi_head.bbox_head.in_channels': 512,
-        'roi_head.embedding_head.in_channels': 512,
-        'roi_head.embedding_head.embed_dims': 16,
-        'roi_head.reid_loss.embed_dims': 16,
-        'roi_head.reid_loss.queue_size': 10,
-        'roi_head.reid_loss.num_persons': num_persons,
-        'test_cfg.rcnn.max_per_img': 5,
-    })
+    return changed(
+        'oim_r50_c4.py',
+        {
+            **C4_RESNET18,
+            'roi_head.shared_head.depth': 18,
+            'roi_head.shared_head.init_cfg': None,
+            'roi_head.bbox_roi_extractor.out_channels': 256,
+            'roi_head.bbox_roi_extractor.roi_layer.output_size': 4,
+            'roi_head.bbox_head.roi_feat_size': 2,
+            'roi_head.bbox_head.in_channels': 512,
+            'roi_head.embedding_head.in_channels': 512,
+            'roi_head.embedding_head.embed_dims': 16,
+            'roi_head.reid_loss.embed_dims': 16,
+            'roi_head.reid_loss.queue_size': 10,
+            'roi_head.reid_loss.num_persons': num_persons,
+            'test_cfg.rcnn.max_per_img': 5,
+        },
+    )
 
 
 def nae_config(num_persons: int = 6) -> dict:
     """NAE on the same small C4 ResNet-18."""
-    return changed('nae_r50_c4.py', {
-        **C4_RESNET18,
-        'roi_head.shared_head.depth': 18,
-        'roi_head.shared_head.init_cfg': None,
-        'roi_head.bbox_roi_extractor.out_channels': 256,
-        'roi_head.bbox_roi_extractor.roi_layer.output_size': 4,
-        'roi_head.bbox_head.in_channels': 512,
-        'roi_head.embedding_head.in_channels': [256, 512],
-        'roi_head.embedding_head.embed_dims': 16,
-        'roi_head.reid_loss.embed_dims': 16,
-        'roi_head.reid_loss.queue_size': 10,
-        'roi_head.reid_loss.num_persons': num_persons,
-        'test_cfg.rcnn.score_thr': 0.05,
-        'test_cfg.rcnn.max_per_img': 5,
-    })
+    return changed(
+        'nae_r50_c4.py',
+        {
+            **C4_RESNET18,
+            'roi_head.shared_head.depth': 18,
+            'roi_head.shared_head.init_cfg': None,
+            'roi_head.bbox_roi_extractor.out_channels': 256,
+            'roi_head.bbox_roi_extractor.roi_layer.output_size': 4,
+            'roi_head.bbox_head.in_channels': 512,
+            'roi_head.embedding_head.in_channels': [256, 512],
+            'roi_head.embedding_head.embed_dims': 16,
+            'roi_head.reid_loss.embed_dims': 16,
+            'roi_head.reid_loss.queue_size': 10,
+            'roi_head.reid_loss.num_persons': num_persons,
+            'test_cfg.rcnn.score_thr': 0.05,
+            'test_cfg.rcnn.max_per_img': 5,
+        },
+    )
 
 
 def seqnet_config(num_persons: int = 6) -> dict:
     """SeqNet over a small FPN."""
-    return changed('seqnet_r18-w8_fpn.py', {
-        'neck.out_channels': 16,
-        'rpn_head.in_channels': 16,
-        'rpn_head.feat_channels': 16,
-        'roi_head.first.bbox_roi_extractor.out_channels': 16,
-        'roi_head.first.bbox_head.in_channels': 16,
-        'roi_head.first.bbox_head.fc_out_channels': 16,
-        'roi_head.second.bbox_roi_extractor.out_channels': 16,
-        'roi_head.second.shared_head.in_channels': 16,
-        'roi_head.second.shared_head.fc_dims': 16,
-        'roi_head.second.bbox_head.in_channels': 16,
-        'roi_head.second.embedding_head.in_channels': [16 * 7 * 7, 16],
-        'roi_head.second.embedding_head.embed_dims': 16,
-        'roi_head.second.reid_loss.embed_dims': 16,
-        'roi_head.second.reid_loss.queue_size': 10,
-        'roi_head.second.reid_loss.num_persons': num_persons,
-        'train_cfg.rpn_proposal.max_per_img': 30,
-        'test_cfg.rpn.max_per_img': 20,
-        'test_cfg.rcnn.first.score_thr': 0.05,
-        'test_cfg.rcnn.second.score_thr': 0.05,
-        'test_cfg.rcnn.second.max_per_img': 5,
-    })
+    return changed(
+        'seqnet_r18-w8_fpn.py',
+        {
+            'neck.out_channels': 16,
+            'rpn_head.in_channels': 16,
+            'rpn_head.feat_channels': 16,
+            'roi_head.first.bbox_roi_extractor.out_channels': 16,
+            'roi_head.first.bbox_head.in_channels': 16,
+            'roi_head.first.bbox_head.fc_out_channels': 16,
+            'roi_head.second.bbox_roi_extractor.out_channels': 16,
+            'roi_head.second.shared_head.in_channels': 16,
+            'roi_head.second.shared_head.fc_dims': 16,
+            'roi_head.second.bbox_head.in_channels': 16,
+            'roi_head.second.embedding_head.in_channels': [16 * 7 * 7, 16],
+            'roi_head.second.embedding_head.embed_dims': 16,
+            'roi_head.second.reid_loss.embed_dims': 16,
+            'roi_head.second.reid_loss.queue_size': 10,
+            'roi_head.second.reid_loss.num_persons': num_persons,
+            'train_cfg.rpn_proposal.max_per_img': 30,
+            'test_cfg.rpn.max_per_img': 20,
+            'test_cfg.rcnn.first.score_thr': 0.05,
+            'test_cfg.rcnn.second.score_thr': 0.05,
+            'test_cfg.rcnn.second.max_per_img': 5,
+        },
+    )
 
 
 def alignps_config(num_persons: int = 6) -> dict:
     """AlignPS with plain convolutions, and with the paper's strides, losses and rule for given boxes."""
-    cfg = changed('alignps_r18-w8.py', {
-        'neck.start_level': 1,
-        'neck.num_outs': 5,
-        'bbox_head.strides': [8, 16, 32, 64, 128],
-        'bbox_head.center_sample_radius': 1.5,
-        'bbox_head.batch_norm': False,
-        'bbox_head.embed_from': 'best_detection',
-        'bbox_head.reid_loss.gamma': 2.0,
-        'bbox_head.reid_loss.scale': 10.0,
-        'bbox_head.reid_loss.momentum': 0.5,
-        'bbox_head.reid_loss.normalise': False,
-        'bbox_head.reid_loss.loss_weight': 1.0,
-        'neck.out_channels': 16,
-        'bbox_head.in_channels': 16,
-        'bbox_head.feat_channels': 16,
-        'bbox_head.stacked_convs': 1,
-        'bbox_head.norm_cfg.num_groups': 4,
-        'bbox_head.reid_loss.num_persons': num_persons,
-        'bbox_head.reid_loss.embed_dims': 16,
-        'bbox_head.reid_loss.queue_size': 10,
-        'bbox_head.reid_loss.queue_dims': 4,
-        'test_cfg.max_per_img': 6,
-    })
+    cfg = changed(
+        'alignps_r18-w8.py',
+        {
+            'neck.start_level': 1,
+            'neck.num_outs': 5,
+            'bbox_head.strides': [8, 16, 32, 64, 128],
+            'bbox_head.center_sample_radius': 1.5,
+            'bbox_head.batch_norm': False,
+            'bbox_head.embed_from': 'best_detection',
+            'bbox_head.reid_loss.gamma': 2.0,
+            'bbox_head.reid_loss.scale': 10.0,
+            'bbox_head.reid_loss.momentum': 0.5,
+            'bbox_head.reid_loss.normalise': False,
+            'bbox_head.reid_loss.loss_weight': 1.0,
+            'neck.out_channels': 16,
+            'bbox_head.in_channels': 16,
+            'bbox_head.feat_channels': 16,
+            'bbox_head.stacked_convs': 1,
+            'bbox_head.norm_cfg.num_groups': 4,
+            'bbox_head.reid_loss.num_persons': num_persons,
+            'bbox_head.reid_loss.embed_dims': 16,
+            'bbox_head.reid_loss.queue_size': 10,
+            'bbox_head.reid_loss.queue_dims': 4,
+            'test_cfg.max_per_img': 6,
+        },
+    )
     cfg.bbox_head.triplet_loss = dict(type='TripletLoss')
     return cfg
 
@@ -192,8 +209,14 @@ def roi_alignps_config(num_persons: int = 6) -> dict:
     return cfg
 
 
-SMALL = {'fpn': fpn_config, 'c4': c4_config, 'nae': nae_config, 'seqnet': seqnet_config, 'alignps': alignps_config,
-         'alignps-roi': roi_alignps_config}
+SMALL = {
+    'fpn': fpn_config,
+    'c4': c4_config,
+    'nae': nae_config,
+    'seqnet': seqnet_config,
+    'alignps': alignps_config,
+    'alignps-roi': roi_alignps_config,
+}
 
 
 def changed(base: str, changes: dict) -> dict:
@@ -208,6 +231,7 @@ def detector_config():
 
     def make(kind: str = 'fpn', **kwargs) -> dict:
         return SMALL[kind](**kwargs)
+
     return make
 
 
@@ -220,11 +244,12 @@ def build_detector(mmps_scope):
         detector = MODELS.build(SMALL[kind](**kwargs))
         detector.init_weights()
         return detector
+
     return make
 
 
 # Where the persons of an image stand: x1 y1 x2 y2 in an image of 64 x 96.
-PLACES = torch.tensor([[4., 6, 24, 58], [34, 10, 50, 50], [60, 4, 88, 62], [10, 30, 20, 60]])
+PLACES = torch.tensor([[4.0, 6, 24, 58], [34, 10, 50, 50], [60, 4, 88, 62], [10, 30, 20, 60]])
 
 
 @pytest.fixture
@@ -235,13 +260,23 @@ def make_batch():
         generator = torch.Generator().manual_seed(seed)
         samples = []
         for index, ids in enumerate(person_ids):
-            sample = DetDataSample(metainfo=dict(
-                img_id=index, img_shape=(64, 96), batch_input_shape=(64, 96), pad_shape=(64, 96),
-                ori_shape=(int(64 / scale[1]), int(96 / scale[0])), scale_factor=scale))
+            sample = DetDataSample(
+                metainfo=dict(
+                    img_id=index,
+                    img_shape=(64, 96),
+                    batch_input_shape=(64, 96),
+                    pad_shape=(64, 96),
+                    ori_shape=(int(64 / scale[1]), int(96 / scale[0])),
+                    scale_factor=scale,
+                )
+            )
             sample.gt_instances = InstanceData(
-                bboxes=PLACES[:len(ids)].clone(), labels=torch.zeros(len(ids), dtype=torch.long),
-                person_ids=torch.tensor(ids, dtype=torch.long))
+                bboxes=PLACES[: len(ids)].clone(),
+                labels=torch.zeros(len(ids), dtype=torch.long),
+                person_ids=torch.tensor(ids, dtype=torch.long),
+            )
             sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
             samples.append(sample)
         return torch.randn(len(person_ids), 3, 64, 96, generator=generator), samples
+
     return make

@@ -1,4 +1,5 @@
 """Every published config is what its name says, and builds."""
+
 import copy
 import re
 from functools import cache
@@ -20,9 +21,20 @@ EACH = pytest.mark.parametrize('path', CONFIGS, ids=[path.stem for path in CONFI
 SMALL = [path for path in CONFIGS if path.stem.endswith('_synthps-mini')]
 TAUGHT = [path for path in CONFIGS if '/_base_/distillers/' in path.read_text() or path.stem.startswith('munjal-lut_')]
 # Of each kind of pair one: maps of the same strides; one map of the teacher, and the level of its stride, or a coarser one.
-PAIRS = [path for path in CONFIGS if path.stem.startswith('gdps_') and (path in SMALL or path.stem in (
-    'gdps_alignps-r50-dcn_oim-r18_20e_cuhk-sysu', 'gdps_seqnet-r50_alignps-r18_24e_cuhk-sysu',
-    'gdps_seqnet-r50_seqnet-r18_20e_cuhk-sysu'))]
+PAIRS = [
+    path
+    for path in CONFIGS
+    if path.stem.startswith('gdps_')
+    and (
+        path in SMALL
+        or path.stem
+        in (
+            'gdps_alignps-r50-dcn_oim-r18_20e_cuhk-sysu',
+            'gdps_seqnet-r50_alignps-r18_24e_cuhk-sysu',
+            'gdps_seqnet-r50_seqnet-r18_20e_cuhk-sysu',
+        )
+    )
+]
 
 
 def networks(path):
@@ -30,18 +42,33 @@ def networks(path):
 
 
 # Methods differ in the distiller, which the small ones build: real teachers and students are built once, for GDPS if it can be.
-REAL = {tuple(networks(path)): path for path in sorted(set(CONFIGS) - set(SMALL), key=lambda path: (
-    path.parent.name == 'gdps', path))}
+REAL = {
+    tuple(networks(path)): path
+    for path in sorted(set(CONFIGS) - set(SMALL), key=lambda path: (path.parent.name == 'gdps', path))
+}
 BUILT = sorted({*SMALL, *REAL.values()} - set(PAIRS))
 # The end of a config's name, and the class that reads it.
-DATA = {'cuhk-sysu': 'CUHKSYSU', 'prw': 'PRW', 'mot': 'MOTChallenge', 'mot17-mini': 'MOTChallenge',
-        'synthps-mini': 'CUHKSYSU'}
+DATA = {'cuhk-sysu': 'CUHKSYSU', 'prw': 'PRW', 'mot': 'MOTChallenge', 'mot17-mini': 'MOTChallenge', 'synthps-mini': 'CUHKSYSU'}
 STEPS = {'e': 1, 'k': 1000, 'it': 1}
 
 
 def test_there_are_configs():
-    assert {path.parent.name for path in CONFIGS} == {'oim', 'nae', 'seqnet', 'alignps', 'reid', 'gdps', 'munjal', 'dkd',
-                                                      'ddps', 'hkd', 'pkd', 'fgd', 'mgd', 'cwd'}
+    assert {path.parent.name for path in CONFIGS} == {
+        'oim',
+        'nae',
+        'seqnet',
+        'alignps',
+        'reid',
+        'gdps',
+        'munjal',
+        'dkd',
+        'ddps',
+        'hkd',
+        'pkd',
+        'fgd',
+        'mgd',
+        'cwd',
+    }
 
 
 @cache
@@ -69,6 +96,7 @@ def test_compared_maps_have_the_stride_that_their_loss_is_told(path, mmps_scope,
     def noted(loss, student, teacher, boxes):
         compared.append((loss.stride, student.shape, teacher.shape))
         return forward(loss, student, teacher, boxes)
+
     monkeypatch.setattr(PersonFeatureLoss, 'forward', noted)
     model = build(path).train()
     for memory in (model.memory, model.teacher.memory):
@@ -97,7 +125,8 @@ def test_name_says_what_it_is(path):
     cfg = read(path)
     method, *networks, schedule, data = parts = path.stem.split('_')
     assert len(networks) == (2 if path in TAUGHT and method != 'hkd' else 1), (
-        '{method}_{teacher}_{student}_{schedule}_{dataset}, {method}_{student}_... or {model}_{backbone}_...')
+        '{method}_{teacher}_{student}_{schedule}_{dataset}, {method}_{student}_... or {model}_{backbone}_...'
+    )
     assert method.split('-')[0] == path.parent.name
     assert all(re.fullmatch(r'[a-z0-9]+(-[a-z0-9]+)*', part) for part in parts)
     assert cfg.train_dataloader.dataset.type == DATA[data]
@@ -116,7 +145,7 @@ def last_checkpoint(config):
 def teacher_of(path):
     """The config of the teacher that a config names."""
     if path.stem.startswith('munjal-lut_'):
-        folder, = Path(read(path).custom_hooks[-1].path).parent.relative_to('work_dirs').parts
+        (folder,) = Path(read(path).custom_hooks[-1].path).parent.relative_to('work_dirs').parts
         return FOLDER / folder.split('_')[0] / f'{folder}.py'
     return FOLDER / read(path).model.teacher.cfg_path.removeprefix('mmps::')
 
@@ -147,12 +176,14 @@ def test_a_taught_student_is_what_a_benchmark_makes_of_student_method_and_teache
 
 @pytest.mark.parametrize('path', [path for path in TAUGHT if path.stem.startswith('munjal-lut_')], ids=lambda path: path.stem)
 def test_a_fixed_table_is_the_teachers_in_the_students_size(path):
-    size, = set(re.findall(r"'reid_loss': .*?'embed_dims': (\d+)", str(read(path).model.to_dict())))
+    (size,) = set(re.findall(r"'reid_loss': .*?'embed_dims': (\d+)", str(read(path).model.to_dict())))
     teacher, table = teacher_of(path), read(path).custom_hooks[-1].path
     assert table == f'work_dirs/{teacher.stem}/lookup_table_{size}.npz'
     command = ' '.join(path.read_text().split('_base_')[0].replace('#', '').replace('\\\n', '').split())
-    assert command == ('The table is written by python tools/export_lookup_table.py '
-                       f'configs/{teacher.relative_to(FOLDER)} {last_checkpoint(teacher)} --dims {size} --out {table}')
+    assert command == (
+        'The table is written by python tools/export_lookup_table.py '
+        f'configs/{teacher.relative_to(FOLDER)} {last_checkpoint(teacher)} --dims {size} --out {table}'
+    )
 
 
 @pytest.mark.parametrize('folder', sorted({path.parent for path in CONFIGS}), ids=lambda folder: folder.name)

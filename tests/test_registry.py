@@ -1,4 +1,5 @@
 """mmps's names are found from every scope, and those of others from mmps's."""
+
 import os
 import subprocess
 import sys
@@ -15,10 +16,19 @@ SCOPES = pytest.mark.parametrize('scope', ['mmps', 'mmdet', 'mmrazor', 'mmengine
 
 
 @SCOPES
-@pytest.mark.parametrize('kind, name', [
-    ('MODELS', 'TwoStagePersonSearch'), ('MODELS', 'PersonSearchDistill'), ('MODELS', 'OIMLoss'),
-    ('TASK_UTILS', 'MethodOutputsRecorder'), ('DATASETS', 'CUHKSYSU'), ('TRANSFORMS', 'PackPersonSearchInputs'),
-    ('METRICS', 'PersonSearchMetric'), ('HOOKS', 'IdentityHook')])
+@pytest.mark.parametrize(
+    'kind, name',
+    [
+        ('MODELS', 'TwoStagePersonSearch'),
+        ('MODELS', 'PersonSearchDistill'),
+        ('MODELS', 'OIMLoss'),
+        ('TASK_UTILS', 'MethodOutputsRecorder'),
+        ('DATASETS', 'CUHKSYSU'),
+        ('TRANSFORMS', 'PackPersonSearchInputs'),
+        ('METRICS', 'PersonSearchMetric'),
+        ('HOOKS', 'IdentityHook'),
+    ],
+)
 def test_mmpss_names_are_found_from_every_scope(scope, kind, name):
     root, ours = getattr(mmengine, kind), getattr(registry, kind)
     with DefaultScope.overwrite_default_scope(scope):
@@ -33,12 +43,24 @@ def test_modules_are_built_from_every_scope(scope):
     assert loss.memory.num_persons == 3
 
 
-@pytest.mark.parametrize('kind, name', [
-    ('MODELS', 'ResNet'), ('MODELS', 'FPN'), ('MODELS', 'RPNHead'), ('TASK_UTILS', 'MaxIoUAssigner'),
-    ('DATASETS', 'CocoDataset'), ('TRANSFORMS', 'Resize'), ('METRICS', 'CocoMetric'), ('HOOKS', 'NumClassCheckHook'),
-    ('HOOKS', 'EMAHook'), ('DATA_SAMPLERS', 'AspectRatioBatchSampler'),
-    ('VISUALIZERS', 'DetLocalVisualizer'), ('PARAM_SCHEDULERS', 'QuadraticWarmupLR'),
-    ('OPTIM_WRAPPER_CONSTRUCTORS', 'LearningRateDecayOptimizerConstructor')])
+@pytest.mark.parametrize(
+    'kind, name',
+    [
+        ('MODELS', 'ResNet'),
+        ('MODELS', 'FPN'),
+        ('MODELS', 'RPNHead'),
+        ('TASK_UTILS', 'MaxIoUAssigner'),
+        ('DATASETS', 'CocoDataset'),
+        ('TRANSFORMS', 'Resize'),
+        ('METRICS', 'CocoMetric'),
+        ('HOOKS', 'NumClassCheckHook'),
+        ('HOOKS', 'EMAHook'),
+        ('DATA_SAMPLERS', 'AspectRatioBatchSampler'),
+        ('VISUALIZERS', 'DetLocalVisualizer'),
+        ('PARAM_SCHEDULERS', 'QuadraticWarmupLR'),
+        ('OPTIM_WRAPPER_CONSTRUCTORS', 'LearningRateDecayOptimizerConstructor'),
+    ],
+)
 def test_others_names_need_no_prefix_in_mmpss_scope(kind, name):
     assert getattr(registry, kind).get(name) is not None
     root = getattr(mmengine, kind)
@@ -53,14 +75,22 @@ def test_mmrazors_names_need_their_prefix(name):
 
 
 def python(code, repository, cwd):
-    return subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, cwd=cwd,
-                          env={**os.environ, 'PYTHONPATH': str(repository), 'OMP_NUM_THREADS': '1'})
+    return subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', code],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, 'PYTHONPATH': str(repository), 'OMP_NUM_THREADS': '1'},
+    )
 
 
 def test_a_name_is_found_before_mmps_is_imported(repository, tmp_path):
-    done = python('from mmengine.registry import MODELS\n'
-                  "print(MODELS.build(dict(type='mmps.OIMLoss', num_persons=3, queue_size=2, embed_dims=4)))",
-                  repository, tmp_path)
+    done = python(
+        'from mmengine.registry import MODELS\n'
+        "print(MODELS.build(dict(type='mmps.OIMLoss', num_persons=3, queue_size=2, embed_dims=4)))",
+        repository,
+        tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert 'num_persons=3' in done.stdout
 
@@ -80,5 +110,6 @@ def test_the_version_is_a_string_of_numbers():
 def test_every_kind_that_mmdetection_has_has_mmpss_scope():
     from mmdet import registry as mmdet
     from mmengine.registry import Registry
+
     kinds = {name for name, value in vars(mmdet).items() if isinstance(value, Registry) and not name.startswith('MMENGINE')}
     assert kinds and all(getattr(registry, kind).scope == 'mmps' for kind in kinds)

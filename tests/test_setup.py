@@ -1,4 +1,5 @@
 """What the set-up promises: nothing is compiled, one installation, a package that is found."""
+
 import os
 import shutil
 import subprocess

@@ -1,4 +1,5 @@
 """A minute's check that everything works at all: each detector, and a distillation, train, predict and are scored."""
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -10,8 +11,15 @@ from mmps.synthetic import generate
 from mmps.synthetic.size import SIZES
 
 pytestmark = pytest.mark.smoke
-DETECTORS = ['oim/oim_r18-w8-fpn_5e', 'nae/nae_r18-w8-fpn_10e', 'seqnet/seqnet_r18-w8-fpn_10e', 'alignps/alignps_r18-w8_10e',
-             'alignps/alignps_r18-w16-roi_10e', 'reid/reid_r18-w32_10e', 'oim/oim_mobilenetv2-fpn_3e']
+DETECTORS = [
+    'oim/oim_r18-w8-fpn_5e',
+    'nae/nae_r18-w8-fpn_10e',
+    'seqnet/seqnet_r18-w8-fpn_10e',
+    'alignps/alignps_r18-w8_10e',
+    'alignps/alignps_r18-w16-roi_10e',
+    'reid/reid_r18-w32_10e',
+    'oim/oim_mobilenetv2-fpn_3e',
+]
 GDPS = 'gdps/gdps_oim-mobilenetv2_oim-r18-w8_5e'
 
 
@@ -25,6 +33,7 @@ def scenes(tmp_path_factory):
 @pytest.fixture
 def two_steps(repository, scenes, tmp_path):
     """two_steps(config, model={...}) -> scores of a network after two training steps on tiny scenes."""
+
     def run(name, **changes):
         cfg = Config.fromfile(repository / f'configs/{name}_synthps-mini.py')
         for split in ('train', 'val'):
@@ -40,6 +49,7 @@ def two_steps(repository, scenes, tmp_path):
         assert runner.iter == 2
         assert any(not torch.equal(before[key], value) for key, value in runner.model.named_parameters() if key in before)
         return runner.val_loop.run()
+
     return run
 
 

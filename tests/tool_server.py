@@ -1,4 +1,5 @@
 """Tools called one after another without importing each time what all of them need."""
+
 import contextlib
 import json
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 # Imports once what every call needs, then each line of stdin is a call in a process of its own.
-SERVER = '''
+SERVER = """
 import json, os, runpy, sys
 import matplotlib.pyplot, mmengine.runner, mmps.apis, mmps.visualization
 for line in sys.stdin:
@@ -26,7 +27,7 @@ for line in sys.stdin:
         break
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-'''
+"""
 
 
 class ToolServer:
@@ -34,8 +35,14 @@ class ToolServer:
 
     def __init__(self, environment: dict[str, str], folder: Path):
         self.streams = {name: str(folder / name) for name in ('stdout', 'stderr')}
-        self.process = subprocess.Popen([sys.executable, '-c', SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env=environment, cwd=folder)
+        self.process = subprocess.Popen(
+            [sys.executable, '-c', SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=folder,
+        )
 
     def __enter__(self):
         return self
@@ -74,4 +81,5 @@ class Call:
         with contextlib.suppress(ProcessLookupError):  # data workers see only after seconds that they are orphans
             os.killpg(self.pid, signal.SIGKILL)
         return subprocess.CompletedProcess(
-            self.args, status, *(Path(path).read_text() for path in self.server.streams.values()))
+            self.args, status, *(Path(path).read_text() for path in self.server.streams.values())
+        )

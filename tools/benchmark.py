@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Trains and tests students under distillation methods, as a matrix says, and keeps tables and charts of their scores."""
+
 import argparse
 import os
 import sys
@@ -20,8 +21,13 @@ def main() -> None:
     parser.add_argument('--work-dir', type=Path, help='where runs go; default work_dirs/benchmark/MATRIX')
     parser.add_argument('--out', type=Path, help='where tables and charts go; default the work directory')
     parser.add_argument('--data-root', type=Path, help="instead of the matrix's")
-    parser.add_argument('--only', nargs='+', default=[], metavar='PATTERN',
-                        help='only runs with one of these in their names, and their teachers')
+    parser.add_argument(
+        '--only',
+        nargs='+',
+        default=[],
+        metavar='PATTERN',
+        help='only runs with one of these in their names, and their teachers',
+    )
     parser.add_argument('--workers', type=int, help='runs at a time; default one a GPU, without GPUs one a core')
     parser.add_argument('--gpus', help='for example 0,1; default all')
     add_overrides(parser, 'overrides of every config; lists as KEY="[a,b]"')

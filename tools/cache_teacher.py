@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Writes the embeddings that a teacher gives the training set's persons to a folder: a distillation of re-id then needs no
 teacher. Its config reads them with model.teacher=dict(type='CachedTeacher', path=OUT) and model.teacher_ckpt=None."""
+
 import argparse
 from pathlib import Path
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Draws SynthPS mini, trains a teacher, a student and the student under GDPS, tests them and prints one table."""
+
 import argparse
 from pathlib import Path
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Scores a file of predictions, of mmps or of any other program: search by all that the data set offers, and detection."""
+
 from pathlib import Path
 
 from mmps.apis.scoring import open_predictions, predictions_parser, score_as_asked, write_scores

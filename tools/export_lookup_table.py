@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Writes a teacher's mean embedding of every identity of its training set: what a student's LookupTableHook takes."""
+
 import argparse
 
 from mmengine.config import Config
@@ -13,9 +14,13 @@ def main() -> None:
     parser.add_argument('config', help="the teacher's config; its training set must be the student's")
     parser.add_argument('checkpoint', help="the teacher's checkpoint")
     parser.add_argument('--out', required=True, metavar='FILE.npz', help='where the table goes')
-    parser.add_argument('--dims', type=int, metavar='N',
-                        help="the student's embedding size: fewer than the teacher's are the leading principal directions, "
-                             "more are filled up with zeros (default: the teacher's)")
+    parser.add_argument(
+        '--dims',
+        type=int,
+        metavar='N',
+        help="the student's embedding size: fewer than the teacher's are the leading principal directions, "
+        "more are filled up with zeros (default: the teacher's)",
+    )
     add_overrides(parser, 'overrides of the config; lists as KEY="[a,b]"')
     args = parser.parse_args()
     cfg = Config.fromfile(args.config)

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Trains a detector, or a student under distillation, from a config."""
+
 from mmengine.device import get_device
 
 from mmps.cli import config_parser, load_config, run_tool
@@ -11,8 +12,12 @@ def main() -> None:
     parser = config_parser(__doc__)
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16, or what optim_wrapper.dtype says')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
-    parser.add_argument('--resume', nargs='?', const='auto',
-                        help='go on from a checkpoint; without a path, from the latest in the work directory')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from a checkpoint; without a path, from the latest in the work directory',
+    )
     args = parser.parse_args()
     cfg = load_config(args)
     if args.amp:

@@ -8,7 +8,8 @@ default_hooks = dict(
     checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     sync_buffers=dict(type='SyncBuffersHook'),  # all ranks test, and save, the same running statistics
-    visualization=dict(type='SearchVisualizationHook'))  # draw=True: pictures of every validation and test
+    visualization=dict(type='SearchVisualizationHook'),
+)  # draw=True: pictures of every validation and test
 custom_hooks = [
     dict(type='IdentityHook'),
     dict(type='StopOnInvalidLossHook'),
@@ -17,10 +18,7 @@ custom_hooks = [
     dict(type='DueValidationHook'),  # as one that never stopped
 ]
 
-env_cfg = dict(
-    cudnn_benchmark=False,
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))
+env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl'))
 randomness = dict(seed=0)
 
 # For TensorBoard: visualizer = dict(vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])

@@ -1,6 +1,8 @@
 _base_ = [
-    '../_base_/models/alignps_r50.py', '../_base_/datasets/cuhk_sysu_multiscale.py',
-    '../_base_/schedules/schedule_24e.py', '../_base_/default_runtime.py'
+    '../_base_/models/alignps_r50.py',
+    '../_base_/datasets/cuhk_sysu_multiscale.py',
+    '../_base_/schedules/schedule_24e.py',
+    '../_base_/default_runtime.py',
 ]
 val_evaluator = dict(score_thr=0.2)
 test_evaluator = val_evaluator

@@ -4,4 +4,5 @@ model = dict(
     architecture=_base_.model,
     teacher=dict(cfg_path='mmps::reid/reid_r50_20e_cuhk-sysu.py', pretrained=False),
     teacher_ckpt='work_dirs/reid_r50_20e_cuhk-sysu/epoch_20.pth',
-    **_base_.distil)
+    **_base_.distil,
+)

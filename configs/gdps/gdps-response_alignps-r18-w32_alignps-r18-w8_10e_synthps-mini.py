@@ -4,4 +4,5 @@ model = dict(
     architecture=_base_.model,
     teacher=dict(cfg_path='mmps::alignps/alignps_r18-w32_10e_synthps-mini.py', pretrained=False),
     teacher_ckpt='work_dirs/alignps_r18-w32_10e_synthps-mini/epoch_10.pth',
-    **_base_.distil)
+    **_base_.distil,
+)

@@ -4,4 +4,5 @@ model = dict(
     architecture=_base_.model,
     teacher=dict(cfg_path='mmps::alignps/alignps_r50-dcn_24e_prw.py', pretrained=False),
     teacher_ckpt='work_dirs/alignps_r50-dcn_24e_prw/epoch_24.pth',
-    **_base_.distil)
+    **_base_.distil,
+)

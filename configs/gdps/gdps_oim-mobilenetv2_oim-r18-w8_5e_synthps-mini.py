@@ -4,4 +4,5 @@ model = dict(
     architecture=_base_.model,
     teacher=dict(cfg_path='mmps::oim/oim_mobilenetv2-fpn_3e_synthps-mini.py', pretrained=False),
     teacher_ckpt='work_dirs/oim_mobilenetv2-fpn_3e_synthps-mini/epoch_3.pth',
-    **_base_.distil)
+    **_base_.distil,
+)

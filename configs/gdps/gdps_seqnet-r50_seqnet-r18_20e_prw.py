@@ -4,4 +4,5 @@ model = dict(
     architecture=_base_.model,
     teacher=dict(cfg_path='mmps::seqnet/seqnet_r50-c4_20e_prw.py', pretrained=False),
     teacher_ckpt='work_dirs/seqnet_r50-c4_20e_prw/epoch_20.pth',
-    **_base_.distil)
+    **_base_.distil,
+)

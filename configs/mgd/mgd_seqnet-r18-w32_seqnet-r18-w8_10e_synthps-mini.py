@@ -4,4 +4,5 @@ model = dict(
     architecture=_base_.model,
     teacher=dict(cfg_path='mmps::seqnet/seqnet_r18-w32-fpn_10e_synthps-mini.py', pretrained=False),
     teacher_ckpt='work_dirs/seqnet_r18-w32-fpn_10e_synthps-mini/epoch_10.pth',
-    **_base_.distil)
+    **_base_.distil,
+)

@@ -4,4 +4,5 @@ model = dict(
     architecture=_base_.model,
     teacher=dict(cfg_path='mmps::oim/oim_r50-fpn_20e_cuhk-sysu.py', pretrained=False),
     teacher_ckpt='work_dirs/oim_r50-fpn_20e_cuhk-sysu/epoch_20.pth',
-    **_base_.distil)
+    **_base_.distil,
+)

@@ -1,6 +1,8 @@
 _base_ = [
-    '../_base_/models/nae_r50_c4.py', '../_base_/datasets/cuhk_sysu.py', '../_base_/schedules/schedule_20e.py',
-    '../_base_/default_runtime.py'
+    '../_base_/models/nae_r50_c4.py',
+    '../_base_/datasets/cuhk_sysu.py',
+    '../_base_/schedules/schedule_20e.py',
+    '../_base_/default_runtime.py',
 ]
 # Box regression counts ten times, as in the published training.
 model = dict(roi_head=dict(bbox_head=dict(loss_bbox=dict(loss_weight=10.0))))

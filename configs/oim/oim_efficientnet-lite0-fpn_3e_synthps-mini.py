@@ -1,4 +1,6 @@
 _base_ = [
-    '../_base_/models/oim_efficientnet-lite0-c64_fpn.py', '../_base_/datasets/synthps.py',
-    '../_base_/schedules/schedule_3e_pretrained.py', '../_base_/default_runtime.py'
+    '../_base_/models/oim_efficientnet-lite0-c64_fpn.py',
+    '../_base_/datasets/synthps.py',
+    '../_base_/schedules/schedule_3e_pretrained.py',
+    '../_base_/default_runtime.py',
 ]

@@ -1,4 +1,6 @@
 _base_ = [
-    '../_base_/models/reid_r18-w32.py', '../_base_/datasets/synthps.py', '../_base_/schedules/schedule_10e_scratch.py',
-    '../_base_/default_runtime.py'
+    '../_base_/models/reid_r18-w32.py',
+    '../_base_/datasets/synthps.py',
+    '../_base_/schedules/schedule_10e_scratch.py',
+    '../_base_/default_runtime.py',
 ]

@@ -1,5 +1,7 @@
 _base_ = [
-    '../_base_/models/reid_r50.py', '../_base_/datasets/prw.py', '../_base_/schedules/schedule_20e.py',
-    '../_base_/default_runtime.py'
+    '../_base_/models/reid_r50.py',
+    '../_base_/datasets/prw.py',
+    '../_base_/schedules/schedule_20e.py',
+    '../_base_/default_runtime.py',
 ]
 model = dict(reid_loss=dict(queue_size=500))

@@ -1,5 +1,7 @@
 _base_ = [
-    '../_base_/models/seqnet_r50_c4.py', '../_base_/datasets/prw.py', '../_base_/schedules/schedule_20e.py',
-    '../_base_/default_runtime.py'
+    '../_base_/models/seqnet_r50_c4.py',
+    '../_base_/datasets/prw.py',
+    '../_base_/schedules/schedule_20e.py',
+    '../_base_/default_runtime.py',
 ]
 model = dict(roi_head=dict(second=dict(reid_loss=dict(queue_size=500))))

@@ -1,4 +1,6 @@
 _base_ = [
-    '../_base_/models/seqnet_r50_fpn.py', '../_base_/datasets/cuhk_sysu.py', '../_base_/schedules/schedule_20e.py',
-    '../_base_/default_runtime.py'
+    '../_base_/models/seqnet_r50_fpn.py',
+    '../_base_/datasets/cuhk_sysu.py',
+    '../_base_/schedules/schedule_20e.py',
+    '../_base_/default_runtime.py',
 ]

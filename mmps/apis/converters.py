@@ -1,4 +1,5 @@
 """Making a released checkpoint one of mmps: what tools/model_converters do."""
+
 import os
 from pathlib import Path
 
@@ -38,8 +39,10 @@ def convert_checkpoint(family: str, checkpoint: str, out: str, config: str, forc
     with write_atomic(path) as file:
         torch.save(dict(state_dict=weights, meta=meta), file)
     identities = len(next(tensor for name, tensor in weights.items() if name.endswith('memory.lut')))
-    return (f'{out}: {len(weights)} tensors, {identities} identities in the lookup table; '
-            f'test it with: python tools/test.py {shortest(config)} {out}')
+    return (
+        f'{out}: {len(weights)} tensors, {identities} identities in the lookup table; '
+        f'test it with: python tools/test.py {shortest(config)} {out}'
+    )
 
 
 def build_model(config: str) -> nn.Module:

@@ -1,4 +1,5 @@
 """Scoring a file of predictions by everything that its data set offers: what tools/evaluate.py does."""
+
 import argparse
 import itertools
 import json
@@ -48,21 +49,45 @@ def predictions_parser(description: str | None) -> argparse.ArgumentParser:
     """A parser for a file of predictions and the test that it answers; :func:`open_predictions` reads them."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('predictions', help='file of predictions: npz, as docs/predictions.md describes it')
-    parser.add_argument('--seqnet', action='store_true',
-                        help="it is the cache (pickle) that SeqNet's code and its relatives write, eval_cache.pth")
+    parser.add_argument(
+        '--seqnet',
+        action='store_true',
+        help="it is the cache (pickle) that SeqNet's code and its relatives write, eval_cache.pth",
+    )
     parser.add_argument('--dataset', choices=sorted(NAMES), help='the data set whose test it answers')
     parser.add_argument('--data-root', help="the data set's folder")
     parser.add_argument('--gallery-size', type=int, default=100, help='CUHK-SYSU: the headline gallery (default 100)')
     parser.add_argument('--config', help='take the test data set from this config instead')
-    parser.add_argument('--searches', nargs='*', metavar='NAME',
-                        help="beside the headline, only these of the data set's searches (default: all that it offers)")
+    parser.add_argument(
+        '--searches',
+        nargs='*',
+        metavar='NAME',
+        help="beside the headline, only these of the data set's searches (default: all that it offers)",
+    )
     parser.add_argument('--score-thr', type=float, default=0.5, help='detections of a lower score are not searched')
-    parser.add_argument('--detection-scores', type=float, nargs='+', default=[0.5, 0], metavar='SCORE',
-                        help='detection AP and recall of the detections from these scores on')
-    parser.add_argument('--detection-ious', type=float, nargs='+', default=[0.5], metavar='IOU',
-                        help='detection AP and recall where an overlap from these on finds a person')
-    parser.add_argument('--heights', type=float, nargs='+', metavar='PIXELS',
-                        help='borders between the heights of persons by which detection is told apart (default: quartiles)')
+    parser.add_argument(
+        '--detection-scores',
+        type=float,
+        nargs='+',
+        default=[0.5, 0],
+        metavar='SCORE',
+        help='detection AP and recall of the detections from these scores on',
+    )
+    parser.add_argument(
+        '--detection-ious',
+        type=float,
+        nargs='+',
+        default=[0.5],
+        metavar='IOU',
+        help='detection AP and recall where an overlap from these on finds a person',
+    )
+    parser.add_argument(
+        '--heights',
+        type=float,
+        nargs='+',
+        metavar='PIXELS',
+        help='borders between the heights of persons by which detection is told apart (default: quartiles)',
+    )
     parser.add_argument('--device', default='cpu', help="where similarities are computed: 'cpu' (NumPy), 'cuda', ...")
     return parser
 
@@ -138,8 +163,11 @@ class Scores:
 
     def tables(self) -> dict[str, str]:
         """Markdown tables by their headings, in per cent."""
-        by_name = {name: result for name, result in self.results.items()
-                   if name == UPPER_BOUND or isinstance(self.searches[name].cameras, str)}
+        by_name = {
+            name: result
+            for name, result in self.results.items()
+            if name == UPPER_BOUND or isinstance(self.searches[name].cameras, str)
+        }
         tables = {'Search': search_table(by_name)}
         if self.camera_pairs:
             cameras, scores, _ = self.camera_pairs
@@ -155,14 +183,24 @@ class Scores:
 
     def charts(self) -> dict[str, np.ndarray]:
         """Pictures, uint8 (H, W, 3) RGB, by name."""
-        sizes = {_gallery_size(search): {'mAP': self.results[name].mAP, 'top-1': self.results[name].topk[1]}
-                 for name, search in self.searches.items() if name.startswith('gallery') or name == 'full set'
-                 if search.cbgm is None}
+        sizes = {
+            _gallery_size(search): {'mAP': self.results[name].mAP, 'top-1': self.results[name].topk[1]}
+            for name, search in self.searches.items()
+            if name.startswith('gallery') or name == 'full set'
+            if search.cbgm is None
+        }
         # Other gallery sizes have a chart of their own.
-        shown = {name: search.protocol for name, search in self.searches.items() if isinstance(search.cameras, str)
-                 and (search.protocol is self.searches[self.headline].protocol or not name.startswith('gallery'))}
-        charts = {'Precision and recall': draw_precision_recall(
-            {name: precision_recall(protocol, self.results[name]) for name, protocol in shown.items()})}
+        shown = {
+            name: search.protocol
+            for name, search in self.searches.items()
+            if isinstance(search.cameras, str)
+            and (search.protocol is self.searches[self.headline].protocol or not name.startswith('gallery'))
+        }
+        charts = {
+            'Precision and recall': draw_precision_recall(
+                {name: precision_recall(protocol, self.results[name]) for name, protocol in shown.items()}
+            )
+        }
         charts['Similarities'] = draw_similarities(*self.histograms)
         if len(sizes) > 1:
             charts['Gallery size'] = draw_gallery_sizes({'': sizes})
@@ -171,23 +209,37 @@ class Scores:
             charts['Cameras'] = draw_camera_pairs(scores, counts, cameras)
         found = self.by_height.values()
         charts['Detection by height'] = draw_detection_by_height(
-            [low for low, _ in self.by_height] + [list(self.by_height)[-1][1]], [f['recall'] for f in found],
-            [f['ap'] for f in found], [f['persons'] for f in found])
+            [low for low, _ in self.by_height] + [list(self.by_height)[-1][1]],
+            [f['recall'] for f in found],
+            [f['ap'] for f in found],
+            [f['persons'] for f in found],
+        )
         return charts
 
     def as_dict(self) -> dict:
         """The scores as fractions, for JSON."""
-        scores = {'headline': self.headline, 'search': {
-            name: {'mAP': result.mAP, **{f'top-{k}': share for k, share in result.topk.items()},
-                   'queries': len(result.ap), 'targets': int(result.num_targets.sum())}
-            for name, result in self.results.items()}}
+        scores = {
+            'headline': self.headline,
+            'search': {
+                name: {
+                    'mAP': result.mAP,
+                    **{f'top-{k}': share for k, share in result.topk.items()},
+                    'queries': len(result.ap),
+                    'targets': int(result.num_targets.sum()),
+                }
+                for name, result in self.results.items()
+            },
+        }
         if self.camera_pairs:
             cameras, matrix, counts = self.camera_pairs
             scores['mAP by query camera, then gallery camera'] = {
                 str(row): {str(column): float(matrix[i, j]) for j, column in enumerate(cameras) if counts[i, j]}
-                for i, row in enumerate(cameras)}
-        return scores | {'detection': self.detection, 'detection by height': {
-            _height(*heights): found for heights, found in self.by_height.items()}}
+                for i, row in enumerate(cameras)
+            }
+        return scores | {
+            'detection': self.detection,
+            'detection by height': {_height(*heights): found for heights, found in self.by_height.items()},
+        }
 
 
 def _height(low: float, high: float) -> str:
@@ -202,9 +254,17 @@ def _gallery_size(search: Search) -> int:
     return int(np.median([everything if gallery is None else len(gallery) for gallery in search.protocol.galleries]))
 
 
-def score(dataset: PersonSearchDataset, predictions: Predictions, names: Sequence[str] | None = None,
-          score_thr: float = 0.5, detection_scores: Sequence[float] = (0.5, 0), detection_ious: Sequence[float] = (0.5,),
-          heights: Sequence[float] | None = None, device: str = 'cpu', topk: Sequence[int] = (1, 5, 10)) -> Scores:
+def score(
+    dataset: PersonSearchDataset,
+    predictions: Predictions,
+    names: Sequence[str] | None = None,
+    score_thr: float = 0.5,
+    detection_scores: Sequence[float] = (0.5, 0),
+    detection_ious: Sequence[float] = (0.5,),
+    heights: Sequence[float] | None = None,
+    device: str = 'cpu',
+    topk: Sequence[int] = (1, 5, 10),
+) -> Scores:
     """Scores predictions by the data set's searches, the headline also with context, and by what was detected.
 
     Args:
@@ -228,10 +288,18 @@ def score(dataset: PersonSearchDataset, predictions: Predictions, names: Sequenc
     searches = _searches(dataset, names)
     headline, queries = dataset.headline, predictions.query_embeddings
     protocol = searches[headline].protocol
-    candidates = Candidates.from_lists(protocol, predictions.boxes, predictions.scores,
-                                       predictions.embeddings, queries.shape[1], score_thr)
-    results = score_searches(searches, candidates, queries, topk, predictions.context_embeddings, product,
-                             partial(tqdm, desc='searching', unit='block', disable=None, leave=False))
+    candidates = Candidates.from_lists(
+        protocol, predictions.boxes, predictions.scores, predictions.embeddings, queries.shape[1], score_thr
+    )
+    results = score_searches(
+        searches,
+        candidates,
+        queries,
+        topk,
+        predictions.context_embeddings,
+        product,
+        partial(tqdm, desc='searching', unit='block', disable=None, leave=False),
+    )
     if predictions.gt_embeddings is not None:
         results[UPPER_BOUND] = upper_bound(protocol, predictions, topk, product=product)
     histograms = similarity_histograms(searches[headline], results[headline], candidates, queries, product=product)
@@ -241,8 +309,16 @@ def score(dataset: PersonSearchDataset, predictions: Predictions, names: Sequenc
 
 def score_as_asked(args: argparse.Namespace, dataset: PersonSearchDataset, predictions: Predictions) -> Scores:
     """The scores that :func:`predictions_parser`'s arguments ask for."""
-    return score(dataset, predictions, args.searches, args.score_thr, args.detection_scores, args.detection_ious, args.heights,
-                 args.device)
+    return score(
+        dataset,
+        predictions,
+        args.searches,
+        args.score_thr,
+        args.detection_scores,
+        args.detection_ious,
+        args.heights,
+        args.device,
+    )
 
 
 def write_scores(folder: Path, scores: Scores) -> dict[str, np.ndarray]:
@@ -268,20 +344,29 @@ def _searches(dataset: PersonSearchDataset, names: Sequence[str] | None) -> dict
             raise ValueError(f'searches: {name!r} is not one of {known}')
     first = dataset.search(headline)
     searches = {headline: first, f'{headline} + CBGM': replace(first, cbgm=CBGM(**dataset.metainfo['cbgm']))}
-    return searches | {name: dataset.search(name) for name in known
-                       if name != headline and (names is None or name in names)}
+    return searches | {name: dataset.search(name) for name in known if name != headline and (names is None or name in names)}
 
 
 def annotated_persons(dataset: PersonSearchDataset) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """For each image the boxes (M_i, 4) of its persons, without ignored ones, and their identities (M_i,)."""
-    images = [[person for person in dataset.get_data_info(index)['instances'] if not person['ignore_flag']]
-              for index in range(len(dataset))]
-    return ([np.array([person['bbox'] for person in image], np.float32).reshape(-1, 4) for image in images],
-            [np.array([person['person_id'] for person in image], np.int64) for image in images])
+    images = [
+        [person for person in dataset.get_data_info(index)['instances'] if not person['ignore_flag']]
+        for index in range(len(dataset))
+    ]
+    return (
+        [np.array([person['bbox'] for person in image], np.float32).reshape(-1, 4) for image in images],
+        [np.array([person['person_id'] for person in image], np.int64) for image in images],
+    )
 
 
-def _detection(dataset: PersonSearchDataset, predictions: Predictions, score_thr: float, scores: Sequence[float],
-               ious: Sequence[float], heights: Sequence[float] | None) -> tuple[dict, dict]:
+def _detection(
+    dataset: PersonSearchDataset,
+    predictions: Predictions,
+    score_thr: float,
+    scores: Sequence[float],
+    ious: Sequence[float],
+    heights: Sequence[float] | None,
+) -> tuple[dict, dict]:
     boxes, person_ids = annotated_persons(dataset)
     labelled = [image >= 0 for image in person_ids]
     settings = {}

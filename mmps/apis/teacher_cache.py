@@ -1,4 +1,5 @@
 """Writing a teacher's embeddings to a folder that :class:`~mmps.distillation.CachedTeacher` reads."""
+
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -54,7 +55,7 @@ def cache_teacher(cfg: Config, out: Path, jitters: int | None = None, seed: int 
     done = len(dataset) - len(missing)
     progress = tqdm(images, desc='teacher', unit='image', initial=done, total=len(dataset), mininterval=1)
     for position, packed in zip(missing, progress, strict=True):
-        movements = cache.movements[:, cache.offsets[position]:cache.offsets[position + 1]]
+        movements = cache.movements[:, cache.offsets[position] : cache.offsets[position + 1]]
         writer.write(position, embed_image(model, packed, torch.from_numpy(movements.copy())))
     return TeacherCache(out)
 
@@ -82,11 +83,15 @@ def describe(cfg: Config, dataset: PersonSearchDataset, model: PersonSearchDisti
     """The header of the cache that is asked for; settings: box_jitter, jitters, seed."""
     teacher, preprocessor = model.teacher, model.student.data_preprocessor
     if not hasattr(teacher, 'embed'):
-        raise ValueError(f'{name_of(cfg)}: the teacher is a {type(teacher).__name__}, which has no re-id branch: expected a '
-                         'person-search detector')
+        raise ValueError(
+            f'{name_of(cfg)}: the teacher is a {type(teacher).__name__}, which has no re-id branch: expected a '
+            'person-search detector'
+        )
     if getattr(preprocessor, 'batch_augments', None):
-        raise ValueError(f'{name_of(cfg)}: the student\'s data_preprocessor has batch_augments, which give other images each '
-                         'time: cached embeddings are of one scale')
+        raise ValueError(
+            f"{name_of(cfg)}: the student's data_preprocessor has batch_augments, which give other images each "
+            'time: cached embeddings are of one scale'
+        )
     mean, std = (values.flatten().tolist() for values in normalisation(teacher.data_preprocessor))
     identities, embed_dims = teacher.memory.lut.shape
     return Header(
@@ -94,30 +99,38 @@ def describe(cfg: Config, dataset: PersonSearchDataset, model: PersonSearchDisti
         data=fingerprint(dataset),
         transforms=repeatable_settings(dataset),
         weights=weights_fingerprint(read_weights(cfg.model.teacher_ckpt, 'teacher_ckpt')),
-        normalisation=dict(mean=mean, std=std, other_channel_order=teacher.data_preprocessor._channel_conversion,
-                           pad_size_divisor=preprocessor.pad_size_divisor),
+        normalisation=dict(
+            mean=mean,
+            std=std,
+            other_channel_order=teacher.data_preprocessor._channel_conversion,
+            pad_size_divisor=preprocessor.pad_size_divisor,
+        ),
         images=len(dataset),
         boxes=int(count_persons(dataset).sum()),
         identities=identities,
         embed_dims=embed_dims,
         teacher=cfg.model.teacher.get('cfg_path') or cfg.model.teacher.type,
         config=name_of(cfg),
-        **settings)
+        **settings,
+    )
 
 
 def count_persons(dataset: PersonSearchDataset) -> np.ndarray:
     """(M,) the persons of each image that training samples have: ignored boxes are packed apart."""
-    return np.array([sum(not each['ignore_flag'] for each in dataset.get_data_info(index)['instances'])
-                     for index in range(len(dataset))])
+    return np.array(
+        [sum(not each['ignore_flag'] for each in dataset.get_data_info(index)['instances']) for index in range(len(dataset))]
+    )
 
 
 def start(dataset: PersonSearchDataset, header: Header) -> dict[str, np.ndarray]:
     """A cache's arrays that need no teacher. An image without persons is done."""
     counts, amount = count_persons(dataset), header.box_jitter
-    return {'image_ids': np.array([dataset.get_data_info(index)['img_id'] for index in range(len(dataset))]),
-            'offsets': np.concatenate([[0], counts.cumsum()]),
-            'movements': np.random.default_rng(header.seed).uniform(-amount, amount, (header.jitters, header.boxes, 4)),
-            'done': counts == 0}
+    return {
+        'image_ids': np.array([dataset.get_data_info(index)['img_id'] for index in range(len(dataset))]),
+        'offsets': np.concatenate([[0], counts.cumsum()]),
+        'movements': np.random.default_rng(header.seed).uniform(-amount, amount, (header.jitters, header.boxes, 4)),
+        'done': counts == 0,
+    }
 
 
 def load_images(dataset: PersonSearchDataset, positions: np.ndarray, num_workers: int) -> Iterator[dict]:
@@ -153,6 +166,5 @@ def embed_image(model: PersonSearchDistill, packed: dict, movements: Tensor) -> 
         raise ValueError(f'{sample.img_path}: found {len(boxes)} persons, expected the {movements.shape[1]} that are annotated')
     boxes = move_edges(boxes, movements.to(boxes.device))
     feats = model.teacher.extract_feat(model.for_teacher(batch['inputs'], batch['data_samples']))
-    embeddings = model.teacher.embed(feats, [
-        each.flatten(0, 1) for each in (boxes, mirror_boxes(boxes, sample.img_shape[1]))])
+    embeddings = model.teacher.embed(feats, [each.flatten(0, 1) for each in (boxes, mirror_boxes(boxes, sample.img_shape[1]))])
     return torch.stack(embeddings).unflatten(1, movements.shape[:2]).float().cpu().numpy()

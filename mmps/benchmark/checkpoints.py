@@ -1,4 +1,5 @@
 """A training in its folder, and the test of its last checkpoint: what is done, what has to go."""
+
 import json
 import shutil
 from abc import ABC, abstractmethod
@@ -9,6 +10,7 @@ from mmengine.config import Config
 
 class TrainingFolder(ABC):
     """What a training and its test leave in ``work_dir``. Its config is kept beside: it tells later calls what is theirs."""
+
     work_dir: Path
     made_by: str
     stamp_name: str
@@ -57,8 +59,7 @@ class TrainingFolder(ABC):
         """
         if self.work_dir.exists():
             if not self.stamp.is_file():
-                raise ValueError(f'{self.work_dir}: not made by {self.made_by}, so it is not replaced; '
-                                 'give another --work-dir')
+                raise ValueError(f'{self.work_dir}: not made by {self.made_by}, so it is not replaced; give another --work-dir')
             shutil.rmtree(self.work_dir)
         self.work_dir.mkdir(parents=True)
         self.stamp.write_text(self.text)

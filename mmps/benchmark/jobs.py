@@ -1,4 +1,5 @@
 """Runs command lines side by side, a few at a time, and shows how far each has come."""
+
 import ctypes
 import os
 import signal
@@ -24,6 +25,7 @@ class Job:
         done: Tells how many steps are done.
         after: Names of the jobs that must have ended before it starts.
     """
+
     name: str
     command: Sequence[str]
     log: Path
@@ -35,6 +37,7 @@ class Job:
 @dataclass(frozen=True)
 class Ended:
     """A job that ran: its exit status, and how many seconds it took."""
+
     job: Job
     status: int
     seconds: float
@@ -46,8 +49,9 @@ class Ended:
         return lines[-1] if lines else 'it printed nothing'
 
 
-def run_each(jobs: Sequence[Job], workers: int, poll: float = 1.0, *, bars: bool = False, gpus: Sequence[str] = (),
-             equal: bool = False) -> Iterator[Ended]:
+def run_each(
+    jobs: Sequence[Job], workers: int, poll: float = 1.0, *, bars: bool = False, gpus: Sequence[str] = (), equal: bool = False
+) -> Iterator[Ended]:
     """Runs the jobs in their order, as many at a time as there are workers, sharing the cores among those that run.
 
     A failure stops none but those that are after it, which never start.
@@ -67,14 +71,15 @@ def run_each(jobs: Sequence[Job], workers: int, poll: float = 1.0, *, bars: bool
             ready = [job for job in waiting if succeeded.issuperset(job.after)]
             if not ready and not running:
                 return
-            for job in ready[:len(places)]:
+            for job in ready[: len(places)]:
                 waiting.remove(job)
                 alone = not waiting and not running and not equal  # to the end: nothing is left to run beside it
                 place = places.pop(0)
                 gpu = {'CUDA_VISIBLE_DEVICES': gpus[place % len(gpus)]} if gpus else {}
                 process = _start(job, cores if alone else max(cores // workers, 1), gpu)
-                bar = tqdm(total=job.total, desc=f'{job.name:<24}', unit='step', file=sys.stdout, mininterval=5,
-                           disable=not bars)
+                bar = tqdm(
+                    total=job.total, desc=f'{job.name:<24}', unit='step', file=sys.stdout, mininterval=5, disable=not bars
+                )
                 running[job] = process, time.monotonic(), bar, place
             time.sleep(poll)
             for job, (process, began, bar, place) in list(running.items()):
@@ -101,8 +106,14 @@ def _start(job: Job, threads: int, environment: dict[str, str]) -> subprocess.Po
     job.log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'MKL_NUM_THREADS': str(threads), **environment}
     with open(job.log, 'w') as log:
-        return subprocess.Popen(job.command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                env=environment, preexec_fn=_end_with_parent if sys.platform == 'linux' else None)
+        return subprocess.Popen(
+            job.command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            preexec_fn=_end_with_parent if sys.platform == 'linux' else None,
+        )
 
 
 def _end_with_parent() -> None:

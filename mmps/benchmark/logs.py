@@ -1,4 +1,5 @@
 """What MMEngine logged of a training."""
+
 import json
 from collections.abc import Iterator
 from pathlib import Path

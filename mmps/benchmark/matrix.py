@@ -1,4 +1,5 @@
 """The benchmark's matrix: which students, under which methods, with which teachers and seeds; and the config of each run."""
+
 import copy
 import re
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ class Network:
         teachers: Names of a student's teachers.
         checkpoint: A teacher's, if it need not be trained.
     """
+
     name: str
     cfg: Config
     teachers: tuple[str, ...] = ()
@@ -40,6 +42,7 @@ class Method:
         options: Overrides of the config that it is trained with.
         seeds: It is run with 0, 1, ..., seeds - 1.
     """
+
     name: str
     distil: Mapping | None
     hooks: tuple[Mapping, ...]
@@ -63,6 +66,7 @@ class Matrix:
         headline: Methods that the tables show in bold.
         predictions: Whether what each run predicts in its test is kept.
     """
+
     name: str
     data: Path
     synthesise: Mapping | None
@@ -85,14 +89,21 @@ class Matrix:
         return next((name for name, method in self.methods.items() if method.is_plain and not method.options), None)
 
 
-def compose(student: Network, method: Method, teacher: Network | None, teacher_checkpoint: Path | None,
-            lookup_table: Path | None, seed: int) -> Config:
+def compose(
+    student: Network,
+    method: Method,
+    teacher: Network | None,
+    teacher_checkpoint: Path | None,
+    lookup_table: Path | None,
+    seed: int,
+) -> Config:
     """The config that the student is trained with."""
     cfg = copy.deepcopy(student.cfg)
     cfg.merge_from_dict({'randomness.seed': seed})
     if method.distil is not None:
-        of_teacher = {} if teacher is None else dict(teacher=copy.deepcopy(teacher.cfg.model),
-                                                     teacher_ckpt=str(teacher_checkpoint))
+        of_teacher = (
+            {} if teacher is None else dict(teacher=copy.deepcopy(teacher.cfg.model), teacher_ckpt=str(teacher_checkpoint))
+        )
         cfg.model = {'type': 'PersonSearchDistill', 'architecture': cfg.model, **of_teacher, **copy.deepcopy(method.distil)}
     hooks: Sequence = [*cfg.get('custom_hooks', []), *copy.deepcopy(method.hooks)]
     if lookup_table:

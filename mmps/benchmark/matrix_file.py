@@ -22,6 +22,7 @@ A method's options override the config that its students are trained with, all o
 options is read as on the command line: '(832, 480)' is a tuple, and 1e-4, which is text in YAML, a number. The YAML itself is
 read as data, but it names and overrides configs, which are Python: a matrix is to be trusted like a config.
 """
+
 import argparse
 import copy
 import math
@@ -72,8 +73,9 @@ def _entries(content, counted: dict[int, float]) -> float:
         return 1
     if id(content) not in counted:
         counted[id(content)] = math.inf
-        counted[id(content)] = 1 + sum(_entries(each, counted) for each in (
-            content.values() if isinstance(content, dict) else content))
+        counted[id(content)] = 1 + sum(
+            _entries(each, counted) for each in (content.values() if isinstance(content, dict) else content)
+        )
     return counted[id(content)]
 
 
@@ -97,9 +99,22 @@ class MatrixReader:
         self.teachers: dict[str, Network] = {}
 
     def read(self, content) -> Matrix:
-        self.check_fields(content, '', dict(data=str, synthesise=dict, options=dict, teachers=dict, students=dict,
-                                            methods=dict, seeds=int, headline=list, predictions=bool),
-                          required=('data', 'students', 'methods'))
+        self.check_fields(
+            content,
+            '',
+            dict(
+                data=str,
+                synthesise=dict,
+                options=dict,
+                teachers=dict,
+                students=dict,
+                methods=dict,
+                seeds=int,
+                headline=list,
+                predictions=bool,
+            ),
+            required=('data', 'students', 'methods'),
+        )
         self.data = self.data or Path(content['data'])
         self.options = self.overrides_in(content, '')
         for section in ('teachers', 'students', 'methods'):
@@ -118,10 +133,20 @@ class MatrixReader:
         for method in methods.values():
             for student in students.values():
                 if not (method.is_plain or method.teachers is not None or student.teachers):
-                    self.refuse(f'methods: {method.name}', f'needs a teacher, and {student.name!r} has none '
-                                                           f'(teacher: {NO_TEACHER} for self-distillation)')
-        return Matrix(self.path.stem, self.data, synthesise, self.teachers, students, methods, tuple(headline),
-                      content.get('predictions', False))
+                    self.refuse(
+                        f'methods: {method.name}',
+                        f'needs a teacher, and {student.name!r} has none (teacher: {NO_TEACHER} for self-distillation)',
+                    )
+        return Matrix(
+            self.path.stem,
+            self.data,
+            synthesise,
+            self.teachers,
+            students,
+            methods,
+            tuple(headline),
+            content.get('predictions', False),
+        )
 
     def teacher(self, name: str, entry) -> Network:
         where = f'teachers: {name}'
@@ -148,8 +173,15 @@ class MatrixReader:
         if seeds < 1:
             self.refuse(where, f'seeds: expected 1 or more, got {seeds}')
         distil, hooks = self.distiller(entry['distiller'], where) if 'distiller' in entry else (None, ())
-        method = Method(name, distil, hooks, entry.get('lookup_table', False), self.named_teachers(entry, where),
-                        self.overrides_in(entry, where), seeds)
+        method = Method(
+            name,
+            distil,
+            hooks,
+            entry.get('lookup_table', False),
+            self.named_teachers(entry, where),
+            self.overrides_in(entry, where),
+            seeds,
+        )
         if method.is_plain and method.teachers:
             self.refuse(where, 'has a teacher, but neither a distiller nor lookup_table')
         if method.lookup_table and method.teachers == ():
@@ -217,8 +249,10 @@ class MatrixReader:
     def check_known(self, name, known: Collection[str], what: str, where: str) -> None:
         if name not in list(known):
             names = [str(each) for each in known]
-            self.refuse(where, f'there is no {what} {name!r}'
-                               f'{did_you_mean(str(name), names) or ": there is " + (", ".join(names) or "none")}')
+            self.refuse(
+                where,
+                f'there is no {what} {name!r}{did_you_mean(str(name), names) or ": there is " + (", ".join(names) or "none")}',
+            )
 
     def check_names(self, section: Mapping, where: str) -> None:
         """Refuses names that cannot be told apart as folders, and a section without any."""

@@ -1,4 +1,5 @@
 """Runs a matrix of students and distillation methods, resumes it, and keeps its tables up to date."""
+
 import fcntl
 import os
 import shutil
@@ -20,8 +21,17 @@ from .runs import Run, chosen, embed_dims, forget_changed, list_runs, parameters
 OVERHEAD = 1.15  # a run's start, validation and test, beside its training
 
 
-def benchmark(matrix: Matrix, tools: Path, work_dir: Path, out: Path, workers: int, gpus: Sequence[str] = (),
-              only: Sequence[str] = (), report_only: bool = False, bars: bool = False) -> bool:
+def benchmark(
+    matrix: Matrix,
+    tools: Path,
+    work_dir: Path,
+    out: Path,
+    workers: int,
+    gpus: Sequence[str] = (),
+    only: Sequence[str] = (),
+    report_only: bool = False,
+    bars: bool = False,
+) -> bool:
     """Runs what is not finished yet, and writes the tables and charts after each run.
 
     Args:
@@ -52,8 +62,10 @@ def benchmark(matrix: Matrix, tools: Path, work_dir: Path, out: Path, workers: i
             if run.is_trained and run.is_tested:  # the last call ended right before it was written down
                 progress.finished(run)
         todo = progress.unfinished()
-        print(f'{len(asked)} runs, {len(asked) - len(todo)} of them finished, {workers} at a time; '
-              f'logs in {work_dir}/*/*/*.log', flush=True)
+        print(
+            f'{len(asked)} runs, {len(asked) - len(todo)} of them finished, {workers} at a time; logs in {work_dir}/*/*/*.log',
+            flush=True,
+        )
         progress.report()
         for ended in run_each(list_steps(todo, tools, bars), workers, gpus=gpus, equal=True, bars=bars):
             progress.ended(ended)
@@ -75,6 +87,7 @@ def alone_in(work_dir: Path) -> Iterator[None]:
 @dataclass(eq=False)
 class Step(Job):
     """A job for a run: its training, its test, or the lookup table that some runs start with."""
+
     runs: Sequence[Run] = ()
     is_last: bool = False
 
@@ -108,8 +121,16 @@ def list_steps(todo: Sequence[Run], tools: Path, counted: bool = False) -> list[
 
 def export_command(run: Run, tools: Path) -> list[str]:
     teacher = run.teacher
-    return [sys.executable, str(tools / 'export_lookup_table.py'), str(teacher.tested_as), str(teacher.checkpoint),
-            '--out', str(run.lookup_table), '--dims', str(embed_dims(run.student.cfg))]
+    return [
+        sys.executable,
+        str(tools / 'export_lookup_table.py'),
+        str(teacher.tested_as),
+        str(teacher.checkpoint),
+        '--out',
+        str(run.lookup_table),
+        '--dims',
+        str(embed_dims(run.student.cfg)),
+    ]
 
 
 class Progress:
@@ -139,8 +160,10 @@ class Progress:
         result = self.results[run] = run.finish(parameters_of(run.student))
         scores = '  '.join(f'{name} {value * 100:.1f}' for name, value in result.scores.items() if value is not None)
         done = len(self.asked) - len(self.unfinished())
-        tqdm.write(f'[{done:>{len(str(len(self.asked)))}}/{len(self.asked)}] {run.name}   {scores}  {result.minutes:.1f} min   '
-                   f'{self.left()}')
+        tqdm.write(
+            f'[{done:>{len(str(len(self.asked)))}}/{len(self.asked)}] {run.name}   {scores}  {result.minutes:.1f} min   '
+            f'{self.left()}'
+        )
         sys.stdout.flush()  # tqdm.write does not
         self.report()
 
@@ -156,8 +179,11 @@ class Progress:
         return (sum(todo) - sum(todo[:running]) / 2) / min(self.workers, max(len(todo), 1)) * OVERHEAD
 
     def expected(self, run: Run) -> float:
-        for like in (lambda other: other.student is run.student and other.method is run.method,
-                     lambda other: other.student is run.student, lambda other: True):
+        for like in (
+            lambda other: other.student is run.student and other.method is run.method,
+            lambda other: other.student is run.student,
+            lambda other: True,
+        ):
             minutes = [result.minutes for other, result in self.results.items() if like(other)]
             if minutes:
                 return sum(minutes) / len(minutes)
@@ -166,5 +192,3 @@ class Progress:
     def report(self) -> None:
         finished = [self.results[run] for run in self.runs if run in self.results]
         write_report(self.out, self.matrix, finished, [run.key for run in self.runs if run in self.failed])
-
-

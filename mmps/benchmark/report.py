@@ -1,4 +1,5 @@
 """Tables and charts of a benchmark's runs."""
+
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +31,7 @@ class Result:
         parameters: Of the network that is tested.
         loss: The last one that was logged.
     """
+
     student: str
     method: str
     teacher: str
@@ -87,31 +89,59 @@ def as_markdown(matrix: Matrix, results: Sequence[Result], failed: Iterable[Key]
     failed = list(failed)
     if matrix.teachers:
         rows = [teacher_row(name, of_teachers.get(name), (name, '', '', 0) in failed) for name in matrix.teachers]
-        parts += ['## Teachers', markdown_table(['', 'mAP', 'top-1', 'det AP', 'parameters', 'ms / image', 'minutes',
-                                                 's / step'], rows)]
+        parts += [
+            '## Teachers',
+            markdown_table(['', 'mAP', 'top-1', 'det AP', 'parameters', 'ms / image', 'minutes', 's / step'], rows),
+        ]
     for name, student in matrix.students.items():
         of_student = [result for result in results if result.method and result.student == name]
-        rows = [method_row(matrix, method.name, teacher.name if teacher else '', of_student, of_teachers,
-                           [key for key in failed if key[0] == name])
-                for method in matrix.methods.values() for teacher in matrix.teachers_of(student, method)]
-        size = f' ({of_student[0].parameters / 1e6:.2f} M parameters, ' \
-               f'{np.mean([each.image_ms for each in of_student]):.0f} ms / image)' if of_student else ''
+        rows = [
+            method_row(
+                matrix,
+                method.name,
+                teacher.name if teacher else '',
+                of_student,
+                of_teachers,
+                [key for key in failed if key[0] == name],
+            )
+            for method in matrix.methods.values()
+            for teacher in matrix.teachers_of(student, method)
+        ]
+        size = (
+            f' ({of_student[0].parameters / 1e6:.2f} M parameters, '
+            f'{np.mean([each.image_ms for each in of_student]):.0f} ms / image)'
+            if of_student
+            else ''
+        )
         parts += [f'## {name}{size}', markdown_table(COLUMNS, rows)]
-    parts.append('Scores in per cent; mean ± standard deviation (number of seeds). Gain: mAP over the plain student with the '
-                 'same seed. Minutes and seconds a step are of training.')
+    parts.append(
+        'Scores in per cent; mean ± standard deviation (number of seeds). Gain: mAP over the plain student with the '
+        'same seed. Minutes and seconds a step are of training.'
+    )
     return '\n\n'.join(parts) + '\n'
 
 
 def teacher_row(name: str, result: Result | None, is_failed: bool) -> list[str]:
     if result is None:
         return [name, 'failed' if is_failed else '', *[''] * 6]
-    return [name, *(percent([score]) for score in result.scores.values()), f'{result.parameters / 1e6:.2f} M',
-            f'{result.image_ms:.0f}', f'{result.minutes:.1f}' if result.minutes else '',
-            f'{result.step_seconds:.2f}' if result.step_seconds else '']
+    return [
+        name,
+        *(percent([score]) for score in result.scores.values()),
+        f'{result.parameters / 1e6:.2f} M',
+        f'{result.image_ms:.0f}',
+        f'{result.minutes:.1f}' if result.minutes else '',
+        f'{result.step_seconds:.2f}' if result.step_seconds else '',
+    ]
 
 
-def method_row(matrix: Matrix, method: str, teacher: str, of_student: Sequence[Result], of_teachers: Mapping[str, Result],
-               failed: Sequence[Key]) -> list[str]:
+def method_row(
+    matrix: Matrix,
+    method: str,
+    teacher: str,
+    of_student: Sequence[Result],
+    of_teachers: Mapping[str, Result],
+    failed: Sequence[Key],
+) -> list[str]:
     results = [result for result in of_student if (result.method, result.teacher) == (method, teacher)]
     num_failed = sum((key[1], key[2]) == (method, teacher) for key in failed)
     title = f'**{method}**' if method in matrix.headline else method
@@ -124,15 +154,27 @@ def method_row(matrix: Matrix, method: str, teacher: str, of_student: Sequence[R
     if teacher in of_teachers and of_teachers[teacher].mAP is not None:
         over = percent([np.mean([result.mAP for result in results]) - of_teachers[teacher].mAP], signed=True)
     steps = [result.step_seconds for result in results if result.step_seconds]
-    return [title, teacher, mAP, gain, over, scores['top-1'], scores['det AP'],
-            f'{np.mean([result.minutes for result in results]):.1f}', f'{np.mean(steps):.2f}' if steps else '']
+    return [
+        title,
+        teacher,
+        mAP,
+        gain,
+        over,
+        scores['top-1'],
+        scores['det AP'],
+        f'{np.mean([result.minutes for result in results]):.1f}',
+        f'{np.mean(steps):.2f}' if steps else '',
+    ]
 
 
 def gains(matrix: Matrix, results: Iterable[Result], of_student: Iterable[Result]) -> dict[int, float]:
     """For each seed how much mAP is above that of the plain student with the same seed; none for the plain student itself."""
     plain = {result.seed: result.mAP for result in of_student if result.method == matrix.reference}
-    return {result.seed: result.mAP - plain[result.seed] for result in results
-            if result.seed in plain and result.method != matrix.reference}
+    return {
+        result.seed: result.mAP - plain[result.seed]
+        for result in results
+        if result.seed in plain and result.method != matrix.reference
+    }
 
 
 def all_gains(matrix: Matrix, results: Sequence[Result]) -> dict[str, dict[str, list[float]]]:
@@ -143,8 +185,11 @@ def all_gains(matrix: Matrix, results: Sequence[Result]) -> dict[str, dict[str, 
         for method in matrix.methods.values():
             teachers = matrix.teachers_of(student, method)
             for teacher in teachers:
-                alike = [result for result in of_student if result.method == method.name
-                         and result.teacher == (teacher.name if teacher else '')]
+                alike = [
+                    result
+                    for result in of_student
+                    if result.method == method.name and result.teacher == (teacher.name if teacher else '')
+                ]
                 values = list(gains(matrix, alike, of_student).values())
                 if values:
                     name = method.name if len(teachers) == 1 else f'{method.name} by {teacher.name}'
@@ -172,8 +217,11 @@ def accuracy(matrix: Matrix, results: Sequence[Result]) -> tuple[dict, dict]:
         of_network = [result for result in results if result.student == name and result.mAP is not None]
         if of_network:
             sizes[name] = of_network[0].parameters, float(np.mean([result.image_ms for result in of_network]))
-            scores[name] = {method: float(np.mean([result.mAP for result in of_network if result.method == method]))
-                            for method in ('', *matrix.methods) if any(result.method == method for result in of_network)}
+            scores[name] = {
+                method: float(np.mean([result.mAP for result in of_network if result.method == method]))
+                for method in ('', *matrix.methods)
+                if any(result.method == method for result in of_network)
+            }
     return sizes, scores
 
 

@@ -1,4 +1,5 @@
 """The runs of a benchmark: what each is trained and tested with, where, and what it gave."""
+
 import copy
 import fnmatch
 import hashlib
@@ -36,6 +37,7 @@ class Run(TrainingFolder):
         lookup_table: Where the table that it starts with is, or will be.
         keeps_predictions: Whether its test writes what it predicts.
     """
+
     student: Network
     method: Method | None
     teacher: 'Run | None'
@@ -57,8 +59,12 @@ class Run(TrainingFolder):
     @property
     def key(self) -> tuple[str, str, str, int]:
         """Student, method and teacher, '' where there is none, and seed."""
-        return (self.student.name, self.method.name if self.method else '', self.teacher.student.name if self.teacher else '',
-                self.seed)
+        return (
+            self.student.name,
+            self.method.name if self.method else '',
+            self.teacher.student.name if self.teacher else '',
+            self.seed,
+        )
 
     @property
     def loaded(self) -> Config:
@@ -121,8 +127,15 @@ class Run(TrainingFolder):
 
     def test_command(self, tools: Path) -> list[str]:
         out = ['--out', str(self.predictions)] if self.keeps_predictions else []
-        return [sys.executable, str(tools / 'test.py'), str(self.tested_as), str(self.checkpoint),
-                '--work-dir', str(self.work_dir / 'test'), *out]
+        return [
+            sys.executable,
+            str(tools / 'test.py'),
+            str(self.tested_as),
+            str(self.checkpoint),
+            '--work-dir',
+            str(self.work_dir / 'test'),
+            *out,
+        ]
 
     @property
     def predictions(self) -> Path:
@@ -139,10 +152,14 @@ class Run(TrainingFolder):
         losses = [entry['loss'] for entry in scalars(self.work_dir) if 'loss' in entry]
         steps = sorted(times)
         result = Result(
-            *self.key, **{name: scores.get(key) for name, key in SCORES.items()},
+            *self.key,
+            **{name: scores.get(key) for name, key in SCORES.items()},
             minutes=sum(times[step] * (step - before) for before, step in zip([0, *steps], steps, strict=False)) / 60,
-            step_seconds=median(times.values()) if times else None, image_ms=scores['time'] * 1000,
-            parameters=parameters, loss=losses[-1] if losses else None)
+            step_seconds=median(times.values()) if times else None,
+            image_ms=scores['time'] * 1000,
+            parameters=parameters,
+            loss=losses[-1] if losses else None,
+        )
         for checkpoint in self.work_dir.glob('*.pth'):
             if checkpoint != self.checkpoint:
                 checkpoint.unlink()
@@ -170,8 +187,9 @@ def list_runs(matrix: Matrix, work_dir: Path) -> list[Run]:
     return runs
 
 
-def student_run(student: Network, method: Method, teacher: Run | None, seed: int, work_dir: Path,
-                keeps_predictions: bool) -> Run:
+def student_run(
+    student: Network, method: Method, teacher: Run | None, seed: int, work_dir: Path, keeps_predictions: bool
+) -> Run:
     name = '_'.join([folder_name(method.name), *([folder_name(teacher.student.name)] if teacher else []), f'seed{seed}'])
     folder = work_dir / 'students' / folder_name(student.name) / name
     lookup_table = None
@@ -209,13 +227,20 @@ def forget_changed(runs: Iterable[Run], asked: Collection[Run]) -> None:
         lost = not run.is_done and run.latest is not None and not run.latest.is_file()
         if (run in asked and (run.is_changed or lost)) or (anew and run.stamp.is_file()):
             if run.latest:
-                reason = 'made with another config' if run.is_changed else 'its checkpoint is gone' if lost else \
-                    'made with another teacher'
+                reason = (
+                    'made with another config'
+                    if run.is_changed
+                    else 'its checkpoint is gone'
+                    if lost
+                    else 'made with another teacher'
+                )
                 print(f'{run.name}: {reason}, so it is made again')
             run.forget()
         if run in asked and run.teacher and not run.is_done and run.teacher.is_done and not run.teacher.is_trained:
-            raise FileNotFoundError(f'{run.teacher.checkpoint}: the checkpoint of a finished teacher is gone; to train it '
-                                    f'again remove {run.teacher.work_dir}')
+            raise FileNotFoundError(
+                f'{run.teacher.checkpoint}: the checkpoint of a finished teacher is gone; to train it '
+                f'again remove {run.teacher.work_dir}'
+            )
 
 
 def digest(content: bytes) -> str:

@@ -1,4 +1,5 @@
 """What a user is told, in one line, of an error that wrong input, or a lack of memory, caused."""
+
 import inspect
 import re
 import traceback
@@ -23,8 +24,14 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.filename:
         return one_line(error)
     expected = one_line(error) if isinstance(error, EXPECTED) else None
-    return (unreadable_config(error, frames) or unknown_type(error) or wrong_argument(error, frames)
-            or wrong_value(error, frames) or killed_worker(error, frames) or expected)
+    return (
+        unreadable_config(error, frames)
+        or unknown_type(error)
+        or wrong_argument(error, frames)
+        or wrong_value(error, frames)
+        or killed_worker(error, frames)
+        or expected
+    )
 
 
 def one_line(error: BaseException) -> str:
@@ -38,8 +45,9 @@ def one_line(error: BaseException) -> str:
 
 def unreadable_config(error: Exception, frames: list[FrameType]) -> str | None:
     """Of whatever went wrong while a config file was read."""
-    reading = [frame for frame in frames
-               if frame.f_globals.get('__name__') == Config.__module__ and 'filename' in frame.f_locals]
+    reading = [
+        frame for frame in frames if frame.f_globals.get('__name__') == Config.__module__ and 'filename' in frame.f_locals
+    ]
     importing = any(frame.f_code is import_modules_from_strings.__code__ for frame in frames)
     if not reading or (importing and not isinstance(error, ImportError)):  # the second: a bug in a module of custom_imports
         return None
@@ -95,8 +103,7 @@ def wrong_value(error: Exception, frames: list[FrameType]) -> str | None:
     if inspect.isclass(built) and issubclass(built, Runner | FlexibleRunner):  # it was given the whole config: a bug
         return None
     given = ', '.join(f'{name}={value!r}' for name, value in args.items() if isinstance(value, str | int | float | None))
-    return (f'{built.__name__} cannot be built with {given or "its arguments"}: {one_line(error)} '
-            '(MMPS_TRACEBACK=1 shows where)')
+    return f'{built.__name__} cannot be built with {given or "its arguments"}: {one_line(error)} (MMPS_TRACEBACK=1 shows where)'
 
 
 def killed_worker(error: Exception, frames: list[FrameType]) -> str | None:
@@ -106,5 +113,7 @@ def killed_worker(error: Exception, frames: list[FrameType]) -> str | None:
     if found is None and not cut:
         return None
     how = f' (signal: {found[1]})' if found and found[1] else ''
-    return (f'a data worker was killed{how}: out of memory, or of shared memory? Fewer workers (num_workers of the dataloader) '
-            'need less')
+    return (
+        f'a data worker was killed{how}: out of memory, or of shared memory? Fewer workers (num_workers of the dataloader) '
+        'need less'
+    )

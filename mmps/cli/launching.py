@@ -1,4 +1,5 @@
 """Starting ranks where MMEngine's launchers do not: under Open MPI, and without an accelerator."""
+
 import os
 from datetime import timedelta
 

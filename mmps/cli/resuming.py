@@ -1,4 +1,5 @@
 """Which checkpoint a training goes on from."""
+
 from pathlib import Path
 
 from mmengine.runner import CheckpointLoader, find_latest_checkpoint
@@ -22,8 +23,10 @@ def checkpoint_to_resume(asked: str, work_dir: str) -> str | None:
         if asked is None:
             return None
         if '://' not in asked and not Path(asked).is_file():
-            raise FileNotFoundError(f'--resume: {note} names a checkpoint that is not there: {asked!r}; name one as '
-                                    f'--resume FILE, or remove {note} to begin anew')
+            raise FileNotFoundError(
+                f'--resume: {note} names a checkpoint that is not there: {asked!r}; name one as '
+                f'--resume FILE, or remove {note} to begin anew'
+            )
     if '://' not in asked and not Path(asked).is_file():
         raise FileNotFoundError(f'--resume: there is no file {asked}')
     try:

@@ -1,4 +1,5 @@
 """What the command-line tools share."""
+
 import argparse
 import json
 import os
@@ -46,8 +47,9 @@ def converter_parser(description: str | None, config: Path) -> argparse.Argument
 
 def add_overrides(parser: argparse.ArgumentParser, purpose: str) -> None:
     """The argument --cfg-options, a dict."""
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, type=override, default={}, metavar='KEY=VALUE',
-                        help=purpose)
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, type=override, default={}, metavar='KEY=VALUE', help=purpose
+    )
 
 
 def override(text: str) -> str:

@@ -1,4 +1,5 @@
 """What is broken or missing upstream, and nothing else. Importing it makes the other imports work."""
+
 from . import operators
 
 operators.provide_operators()  # first: MMDetection and MMRazor import mmcv.ops

@@ -8,6 +8,7 @@ MMDetection and MMRazor import ``mmcv.ops``, which needs the compiled module ``m
 
 ``MMPS_OPERATORS=mmcv``, ``torchvision`` or ``torch`` in the environment chooses one for all devices.
 """
+
 import importlib
 import os
 import re
@@ -65,20 +66,26 @@ def check_packages() -> None:
 
     installed = {name: _version(name) for name in ('mmcv', 'mmcv-lite')}
     if None not in installed.values():
-        raise ImportError('mmcv and mmcv-lite are both installed, and one has overwritten the other: '
-                          'pip uninstall -y mmcv mmcv-lite, then install one of them')
+        raise ImportError(
+            'mmcv and mmcv-lite are both installed, and one has overwritten the other: '
+            'pip uninstall -y mmcv mmcv-lite, then install one of them'
+        )
     found = installed['mmcv'] or installed['mmcv-lite']
     if found is None:
         raise ImportError(f'mmcv is missing: pip install mmcv-lite=={MMCV} (nothing to compile), or a compiled mmcv {MMCV}')
     if found.split('+')[0] != MMCV:
-        raise ImportError(f'mmps needs mmcv {MMCV}, and {found} is installed: pip uninstall -y mmcv mmcv-lite, then '
-                          f'pip install mmcv-lite=={MMCV}')
+        raise ImportError(
+            f'mmps needs mmcv {MMCV}, and {found} is installed: pip uninstall -y mmcv mmcv-lite, then '
+            f'pip install mmcv-lite=={MMCV}'
+        )
     for needed in map(Requirement, (requires('mmps') or []) if _version('mmps') else []):
         found = _version(needed.name)
         if needed.name in ('mmengine', 'mmdet', 'mmrazor') and (found is None or found not in needed.specifier):
-            raise ImportError(f'mmps needs {needed.name}{needed.specifier}, and '
-                              f'{f"{found} is installed" if found else "it is missing"}: '
-                              f'pip install "{needed.name}{needed.specifier}"')
+            raise ImportError(
+                f'mmps needs {needed.name}{needed.specifier}, and '
+                f'{f"{found} is installed" if found else "it is missing"}: '
+                f'pip install "{needed.name}{needed.specifier}"'
+            )
 
 
 def _version(package: str) -> str | None:
@@ -99,8 +106,10 @@ def compiled_mmcv() -> types.ModuleType | None:
             raise
         return None
     except ImportError as error:
-        raise ImportError(f"mmcv's operators were compiled for another torch than {torch.__version__} ({_first_line(error)}): "
-                          f'pip uninstall -y mmcv, then pip install mmcv-lite=={MMCV}') from None
+        raise ImportError(
+            f"mmcv's operators were compiled for another torch than {torch.__version__} ({_first_line(error)}): "
+            f'pip uninstall -y mmcv, then pip install mmcv-lite=={MMCV}'
+        ) from None
 
 
 def for_gpus(compiled: types.ModuleType | None) -> str:
@@ -122,8 +131,11 @@ def torchvision_works() -> bool:
         if not torch._C._dispatch_has_kernel_for_dispatch_key('torchvision::nms', device):
             raise RuntimeError(f'it has no kernels for {device}')
     except Exception as error:  # of any type: an installation that is broken may fail in any way
-        warnings.warn(f'torchvision {_version("torchvision")} does not work with torch {torch.__version__} '
-                      f'({_first_line(error)}): PyTorch computes its operators', stacklevel=2)
+        warnings.warn(
+            f'torchvision {_version("torchvision")} does not work with torch {torch.__version__} '
+            f'({_first_line(error)}): PyTorch computes its operators',
+            stacklevel=2,
+        )
         return False
     return True
 
@@ -134,6 +146,7 @@ def _first_line(error: Exception) -> str:
 
 def stand_in() -> types.ModuleType:
     """A module in the place of ``mmcv._ext``. An operator that is not provided raises :class:`MissingOperator` when called."""
+
     def missing(name: str) -> Callable:
         if name.startswith('__'):
             raise AttributeError(name)
@@ -142,7 +155,9 @@ def stand_in() -> types.ModuleType:
             raise MissingOperator(
                 f"mmcv's operator {name} is compiled, and mmcv-lite has no compiled code: replace it by mmcv {MMCV}, from "
                 f"OpenMMLab's wheels (mim install mmcv=={MMCV}) or compiled here "
-                f'(MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv=={MMCV})')
+                f'(MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv=={MMCV})'
+            )
+
         return operator
 
     module = types.ModuleType('mmcv._ext', 'Stands in for compiled operators (mmps.compat.operators).')
@@ -163,33 +178,79 @@ def _call(name: str, values: Tensor, *args):
 
 # What mmcv.ops calls, with its names for the arguments. Most outputs are written into tensors that it has made.
 
+
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
     return _call('nms', boxes, scores, iou_threshold, offset)
 
 
-def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, sigma: float, min_score: float, method: int,
-            offset: int) -> Tensor:
-    kept, places = torch_kernels.soft_nms(boxes, scores, iou_threshold, sigma, min_score,
-                                          ('naive', 'linear', 'gaussian')[method], offset)
-    dets[:len(kept)] = kept
+def softnms(
+    boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, sigma: float, min_score: float, method: int, offset: int
+) -> Tensor:
+    kept, places = torch_kernels.soft_nms(
+        boxes, scores, iou_threshold, sigma, min_score, ('naive', 'linear', 'gaussian')[method], offset
+    )
+    dets[: len(kept)] = kept
     return places
 
 
-def roi_align_forward(feats: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor, argmax_x: Tensor, aligned_height: int,
-                      aligned_width: int, spatial_scale: float, sampling_ratio: int, pool_mode: int, aligned: bool) -> None:
+def roi_align_forward(
+    feats: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
     if pool_mode != 1:
-        _maximum('roi_align_forward')(feats.contiguous(), rois, output, argmax_y, argmax_x, aligned_height, aligned_width,
-                                      spatial_scale, sampling_ratio, pool_mode, aligned)
+        _maximum('roi_align_forward')(
+            feats.contiguous(),
+            rois,
+            output,
+            argmax_y,
+            argmax_x,
+            aligned_height,
+            aligned_width,
+            spatial_scale,
+            sampling_ratio,
+            pool_mode,
+            aligned,
+        )
         return
     output.copy_(_call('roi_align', feats, rois, (aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned))
 
 
-def roi_align_backward(gradient: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, of_feats: Tensor,
-                       aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int, pool_mode: int,
-                       aligned: bool) -> None:
+def roi_align_backward(
+    gradient: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    of_feats: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
     if pool_mode != 1:
-        _maximum('roi_align_backward')(gradient, rois, argmax_y, argmax_x, of_feats, aligned_height, aligned_width,
-                                       spatial_scale, sampling_ratio, pool_mode, aligned)
+        _maximum('roi_align_backward')(
+            gradient,
+            rois,
+            argmax_y,
+            argmax_x,
+            of_feats,
+            aligned_height,
+            aligned_width,
+            spatial_scale,
+            sampling_ratio,
+            pool_mode,
+            aligned,
+        )
         return
     of_feats.copy_(_call('roi_align_backward', gradient, rois, tuple(of_feats.shape), spatial_scale, sampling_ratio, aligned))
 
@@ -204,26 +265,59 @@ def deform_conv_forward(feats: Tensor, weight: Tensor, offset: Tensor, output: T
     output.copy_(_call('deform_conv', feats, offset, None, weight, None, *_geometry(**geometry)))
 
 
-def deform_conv_backward_input(feats: Tensor, offset: Tensor, gradient: Tensor, of_feats: Tensor, of_offset: Tensor,
-                               weight: Tensor, *buffers: Tensor, **geometry) -> None:
+def deform_conv_backward_input(
+    feats: Tensor,
+    offset: Tensor,
+    gradient: Tensor,
+    of_feats: Tensor,
+    of_offset: Tensor,
+    weight: Tensor,
+    *buffers: Tensor,
+    **geometry,
+) -> None:
     found = _call('deform_conv_backward', feats, offset, None, weight, gradient, *_geometry(**geometry))
     of_feats.copy_(found[0])
     of_offset.copy_(found[1])
 
 
-def deform_conv_backward_parameters(feats: Tensor, offset: Tensor, gradient: Tensor, of_weight: Tensor, *buffers: Tensor,
-                                    **geometry) -> None:
+def deform_conv_backward_parameters(
+    feats: Tensor, offset: Tensor, gradient: Tensor, of_weight: Tensor, *buffers: Tensor, **geometry
+) -> None:
     of_weight.copy_(_call('deform_conv_backward', feats, offset, None, of_weight, gradient, *_geometry(**geometry), True)[3])
 
 
-def modulated_deform_conv_forward(feats: Tensor, weight: Tensor, bias: Tensor, buffer: Tensor, offset: Tensor, mask: Tensor,
-                                  output: Tensor, other_buffer: Tensor, with_bias: bool, **geometry) -> None:
+def modulated_deform_conv_forward(
+    feats: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    buffer: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    output: Tensor,
+    other_buffer: Tensor,
+    with_bias: bool,
+    **geometry,
+) -> None:
     output.copy_(_call('deform_conv', feats, offset, mask, weight, bias if with_bias else None, *_geometry(**geometry)))
 
 
-def modulated_deform_conv_backward(feats: Tensor, weight: Tensor, bias: Tensor, buffer: Tensor, offset: Tensor, mask: Tensor,
-                                   other_buffer: Tensor, of_feats: Tensor, of_weight: Tensor, of_bias: Tensor,
-                                   of_offset: Tensor, of_mask: Tensor, gradient: Tensor, with_bias: bool, **geometry) -> None:
+def modulated_deform_conv_backward(
+    feats: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    buffer: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    other_buffer: Tensor,
+    of_feats: Tensor,
+    of_weight: Tensor,
+    of_bias: Tensor,
+    of_offset: Tensor,
+    of_mask: Tensor,
+    gradient: Tensor,
+    with_bias: bool,
+    **geometry,
+) -> None:
     found = _call('deform_conv_backward', feats, offset, mask, weight, gradient, *_geometry(**geometry))
     for output, value in zip((of_feats, of_offset, of_mask, of_weight), found, strict=True):
         output.copy_(value)
@@ -240,14 +334,16 @@ def _geometry(**geometry) -> tuple[tuple[int, int], tuple[int, int], tuple[int, 
     return *((geometry[y], geometry[x]) for y, x in pairs), geometry['group']
 
 
-def sigmoid_focal_loss_forward(logits: Tensor, targets: Tensor, weight: Tensor, output: Tensor, gamma: float,
-                               alpha: float) -> None:
+def sigmoid_focal_loss_forward(
+    logits: Tensor, targets: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
+) -> None:
     _without_class_weights(weight)
     output.copy_(torch_kernels.sigmoid_focal_loss(logits, targets, gamma, alpha))
 
 
-def sigmoid_focal_loss_backward(logits: Tensor, targets: Tensor, weight: Tensor, of_logits: Tensor, gamma: float,
-                                alpha: float) -> None:
+def sigmoid_focal_loss_backward(
+    logits: Tensor, targets: Tensor, weight: Tensor, of_logits: Tensor, gamma: float, alpha: float
+) -> None:
     _without_class_weights(weight)
     with torch.enable_grad():
         leaf = logits.detach().requires_grad_()
@@ -261,6 +357,14 @@ def _without_class_weights(weight: Tensor) -> None:
 
 
 # Of compiled MMCV, what reads memory wrongly is replaced too.
-MENDED = (nms, roi_align_forward, roi_align_backward, deform_conv_forward, deform_conv_backward_input,
-          deform_conv_backward_parameters, modulated_deform_conv_forward, modulated_deform_conv_backward)
+MENDED = (
+    nms,
+    roi_align_forward,
+    roi_align_backward,
+    deform_conv_forward,
+    deform_conv_backward_input,
+    deform_conv_backward_parameters,
+    modulated_deform_conv_forward,
+    modulated_deform_conv_backward,
+)
 PROVIDED = (*MENDED, softnms, sigmoid_focal_loss_forward, sigmoid_focal_loss_backward)

@@ -6,6 +6,7 @@ convolution, K taps of a kernel, G groups of offsets.
 All of them compute in float32 (float64 for such input), read any memory format, and follow MMCV 2.1.0's arithmetic
 step by step, so that its decisions (a box just above the threshold, a point just inside the map) come out alike.
 """
+
 from collections.abc import Iterator
 
 import torch
@@ -63,8 +64,9 @@ def _iou(one: Tensor, other: Tensor, offset: int) -> Tensor:
     return intersection.div_((one[4] + other[4]).sub_(intersection))
 
 
-def soft_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, sigma: float, min_score: float, method: str,
-             offset: int = 0) -> tuple[Tensor, Tensor]:
+def soft_nms(
+    boxes: Tensor, scores: Tensor, iou_threshold: float, sigma: float, min_score: float, method: str, offset: int = 0
+) -> tuple[Tensor, Tensor]:
     """Non-maximum suppression that lowers the scores of overlapping boxes (Bodla et al., ICCV 2017).
 
     Args:
@@ -91,7 +93,7 @@ def soft_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, sigma: float, 
         if method == 'gaussian':
             weight = torch.exp(-iou.square() / sigma)
         else:
-            weight = torch.where(iou >= iou_threshold, 1 - iou if method == 'linear' else 0., 1.)
+            weight = torch.where(iou >= iou_threshold, 1 - iou if method == 'linear' else 0.0, 1.0)
         left[5] *= weight
         high = left[5] >= min_score
         left, places = left[:, high], places[high]
@@ -128,8 +130,9 @@ def roi_align(feats: Tensor, rois: Tensor, size: tuple[int, int], scale: float, 
     return pooled.to(feats.dtype)
 
 
-def roi_align_backward(gradient: Tensor, rois: Tensor, shape: tuple[int, ...], scale: float, sampling_ratio: int,
-                       aligned: bool) -> Tensor:
+def roi_align_backward(
+    gradient: Tensor, rois: Tensor, shape: tuple[int, ...], scale: float, sampling_ratio: int, aligned: bool
+) -> Tensor:
     """The gradient of :func:`roi_align` for the map, (B, C, H, W) = ``shape``, from that of its output."""
     of_feats = gradient.new_zeros(shape, dtype=exact_type(gradient))
     pieces = _pieces(shape, rois, gradient.shape[2:], scale, sampling_ratio, aligned)
@@ -143,13 +146,14 @@ def roi_align_backward(gradient: Tensor, rois: Tensor, shape: tuple[int, ...], s
     return of_feats.to(gradient.dtype)
 
 
-def _pieces(shape: tuple[int, ...], rois: Tensor, size: tuple[int, int], scale: float, sampling_ratio: int,
-            aligned: bool) -> Iterator[tuple[int, slice, slice, Tensor, Tensor]]:
+def _pieces(
+    shape: tuple[int, ...], rois: Tensor, size: tuple[int, int], scale: float, sampling_ratio: int, aligned: bool
+) -> Iterator[tuple[int, slice, slice, Tensor, Tensor]]:
     """For each RoI its image, the rows and columns of the map that it reads, and what they weigh: (h, rows), (w, columns).
 
     One RoI at a time: their pieces have different sizes.
     """
-    boxes = rois[:, 1:].to(exact_type(rois)) * scale - (0.5 if aligned else 0.)
+    boxes = rois[:, 1:].to(exact_type(rois)) * scale - (0.5 if aligned else 0.0)
     starts, ends = boxes[:, :2], boxes[:, 2:]
     lengths = ends - starts if aligned else (ends - starts).clamp(min=1)
     rows, tops, bottoms = _axis_weights(starts[:, 1], lengths[:, 1], shape[2], size[0], sampling_ratio)
@@ -177,8 +181,17 @@ def _axis_weights(start: Tensor, length: Tensor, cells: int, bins: int, sampling
     return weights, low.flatten(1).amin(1), high.flatten(1).amax(1) + 1
 
 
-def deform_conv(feats: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None,
-                stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int], groups: int) -> Tensor:
+def deform_conv(
+    feats: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> Tensor:
     """Deformable convolution (Dai et al., ICCV 2017), modulated where there is a mask (Zhu et al., CVPR 2019).
 
     Args:
@@ -199,9 +212,18 @@ def deform_conv(feats: Tensor, offset: Tensor, mask: Tensor | None, weight: Tens
     return out
 
 
-def deform_conv_backward(feats: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, gradient: Tensor,
-                         stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int], groups: int,
-                         of_weight_alone: bool = False) -> tuple[Tensor, ...]:
+def deform_conv_backward(
+    feats: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    weight: Tensor,
+    gradient: Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    of_weight_alone: bool = False,
+) -> tuple[Tensor, ...]:
     """The gradients of :func:`deform_conv` for ``feats``, ``offset``, ``mask`` (None without one) and ``weight``.
 
     What was sampled is sampled again: it would fill the memory.
@@ -211,12 +233,14 @@ def deform_conv_backward(feats: Tensor, offset: Tensor, mask: Tensor | None, wei
         of_weight_alone: Leave the first three out (None).
     """
     steps = _Sampling(feats, offset, mask, weight, stride, padding, dilation, groups)
-    of_table, of_at, of_mask = (None if of_weight_alone or each is None else torch.zeros_like(each)
-                                for each in (steps.tables, steps.at, steps.mask))
+    of_table, of_at, of_mask = (
+        None if of_weight_alone or each is None else torch.zeros_like(each) for each in (steps.tables, steps.at, steps.mask)
+    )
     of_weight = torch.zeros_like(steps.weight)
     for image, rows, inputs in steps:
-        leaves = [None if each is None else each.detach().requires_grad_(each is inputs[-1] or not of_weight_alone)
-                  for each in inputs]
+        leaves = [
+            None if each is None else each.detach().requires_grad_(each is inputs[-1] or not of_weight_alone) for each in inputs
+        ]
         with torch.enable_grad():
             out = steps.convolve(*leaves)
         wanted = [each for each in leaves if each is not None and each.requires_grad]
@@ -231,8 +255,12 @@ def deform_conv_backward(feats: Tensor, offset: Tensor, mask: Tensor | None, wei
     if of_weight_alone:
         return None, None, None, of_weight
     of_feats = of_table.view(len(feats), -1, *feats.shape[2:], of_table.shape[-1]).permute(0, 1, 4, 2, 3).flatten(1, 2)
-    return (of_feats.to(feats.dtype), _channels_first(of_at).to(offset.dtype),
-            None if mask is None else _channels_first(of_mask).to(mask.dtype), of_weight)
+    return (
+        of_feats.to(feats.dtype),
+        _channels_first(of_at).to(offset.dtype),
+        None if mask is None else _channels_first(of_mask).to(mask.dtype),
+        of_weight,
+    )
 
 
 class _Sampling:
@@ -244,15 +272,25 @@ class _Sampling:
         mask: (B, h, w, G, K) or None.
     """
 
-    def __init__(self, feats: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, stride: tuple[int, int],
-                 padding: tuple[int, int], dilation: tuple[int, int], groups: int):
+    def __init__(
+        self,
+        feats: Tensor,
+        offset: Tensor,
+        mask: Tensor | None,
+        weight: Tensor,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        dilation: tuple[int, int],
+        groups: int,
+    ):
         self.size, self.groups, (taps_y, taps_x) = feats.shape[2:], groups, weight.shape[2:]
         taps = taps_y * taps_x
         offset_groups = offset.shape[1] // (2 * taps)
         exact, device = exact_type(feats), feats.device
-        y, x = (torch.arange(out, device=device)[:, None] * step + torch.arange(kernel, device=device) * apart - pad
-                for out, kernel, step, apart, pad in zip(offset.shape[2:], weight.shape[2:], stride, dilation, padding,
-                                                         strict=True))  # (h, kernel height), (w, kernel width)
+        y, x = (
+            torch.arange(out, device=device)[:, None] * step + torch.arange(kernel, device=device) * apart - pad
+            for out, kernel, step, apart, pad in zip(offset.shape[2:], weight.shape[2:], stride, dilation, padding, strict=True)
+        )  # (h, kernel height), (w, kernel width)
         shape = (len(y), len(x), taps_y, taps_x)
         grid = torch.stack([y[:, None, :, None].expand(shape), x[None, :, None].expand(shape)], dim=-1).flatten(2, 3)
         self.at = offset.to(exact).unflatten(1, (offset_groups, taps, 2)).permute(0, 4, 5, 1, 2, 3) + grid[:, :, None]
@@ -272,7 +310,7 @@ class _Sampling:
         """(G * H * W, C / G), (rows, w, G, K, 2), (rows, w, G, K) and the kernels -> (O, rows, w)."""
         limit = torch.tensor(self.size, device=at.device)
         inside = ((at > -1) & (at < limit)).all(-1)
-        at = torch.where(inside[..., None], at, -2.)  # wherever else, an infinity included: the sample is 0
+        at = torch.where(inside[..., None], at, -2.0)  # wherever else, an infinity included: the sample is 0
         low = at.detach().floor()
         beyond = at - low
         cells = torch.stack([low, low + 1], dim=-1)  # (rows, w, G, K, 2, 2): axis, low and high
@@ -310,7 +348,7 @@ def sigmoid_focal_loss(logits: Tensor, targets: Tensor, gamma: float, alpha: flo
     logits = logits.to(positive)
     share = torch.where(positive > 0, alpha, 1 - alpha)
     wrong = torch.where(positive > 0, 1 - logits.sigmoid(), logits.sigmoid())
-    return share * wrong ** gamma * F.binary_cross_entropy_with_logits(logits, positive, reduction='none')
+    return share * wrong**gamma * F.binary_cross_entropy_with_logits(logits, positive, reduction='none')
 
 
 def exact_type(values: Tensor) -> torch.dtype:

@@ -1,4 +1,5 @@
 """The functions of :mod:`.torch_kernels` by torchvision's compiled kernels; see there for arguments and shapes."""
+
 import torch
 import torchvision  # noqa: F401 (registers torch.ops.torchvision)
 from torch import Tensor
@@ -20,30 +21,63 @@ def roi_align(feats: Tensor, rois: Tensor, size: tuple[int, int], scale: float, 
     return KERNELS.roi_align(feats.to(exact), rois.to(exact), scale, *size, sampling_ratio, aligned).to(feats.dtype)
 
 
-def roi_align_backward(gradient: Tensor, rois: Tensor, shape: tuple[int, ...], scale: float, sampling_ratio: int,
-                       aligned: bool) -> Tensor:
+def roi_align_backward(
+    gradient: Tensor, rois: Tensor, shape: tuple[int, ...], scale: float, sampling_ratio: int, aligned: bool
+) -> Tensor:
     exact = exact_type(gradient)
-    return KERNELS._roi_align_backward(gradient.to(exact).contiguous(), rois.to(exact), scale, *gradient.shape[2:], *shape,
-                                       sampling_ratio, aligned).to(gradient.dtype)
+    return KERNELS._roi_align_backward(
+        gradient.to(exact).contiguous(), rois.to(exact), scale, *gradient.shape[2:], *shape, sampling_ratio, aligned
+    ).to(gradient.dtype)
 
 
-def deform_conv(feats: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None,
-                stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int], groups: int) -> Tensor:
+def deform_conv(
+    feats: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> Tensor:
     inputs = _inputs(feats, offset, mask, weight, bias, stride, padding, dilation, groups)
     return KERNELS.deform_conv2d(*inputs).to(feats.dtype)
 
 
-def deform_conv_backward(feats: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, gradient: Tensor,
-                         stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int], groups: int,
-                         of_weight_alone: bool = False) -> tuple[Tensor, ...]:
+def deform_conv_backward(
+    feats: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    weight: Tensor,
+    gradient: Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    of_weight_alone: bool = False,
+) -> tuple[Tensor, ...]:
     inputs = _inputs(feats, offset, mask, weight, None, stride, padding, dilation, groups)
     of_feats, of_weight, of_offset, of_mask, _ = KERNELS._deform_conv2d_backward(gradient.to(inputs[0]).contiguous(), *inputs)
-    return (of_feats.to(feats.dtype), of_offset.to(offset.dtype), None if mask is None else of_mask.to(mask.dtype),
-            of_weight.to(weight.dtype))
+    return (
+        of_feats.to(feats.dtype),
+        of_offset.to(offset.dtype),
+        None if mask is None else of_mask.to(mask.dtype),
+        of_weight.to(weight.dtype),
+    )
 
 
-def _inputs(feats: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None, stride: tuple[int, int],
-            padding: tuple[int, int], dilation: tuple[int, int], groups: int) -> tuple:
+def _inputs(
+    feats: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> tuple:
     offset_groups = offset.shape[1] // (2 * weight.shape[2] * weight.shape[3])
     no_mask = feats.new_zeros(len(feats), 1) if mask is None else mask
     no_bias = feats.new_zeros(len(weight)) if bias is None else bias

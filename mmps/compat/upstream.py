@@ -1,4 +1,5 @@
 """The only file that works around upstream. Each function names the versions that need it and does nothing elsewhere."""
+
 import os
 import pickle
 import sys
@@ -87,11 +88,23 @@ def allow_mmengine_checkpoints() -> None:
     if digit_version('0.10.7') >= MMENGINE:
         reconstruct, scalar = (value.__reduce__()[0] for value in (np.empty(0), np.float64(0)))
         dtypes = [type(np.dtype(kind)) for kind in ('float64', 'float32', 'int64', 'int32', 'bool')]
-        torch.serialization.add_safe_globals([
-            HistoryBuffer, _known_as('builtins.getattr', _statistic), _known_as('numpy.dtype', _number_type),
-            _known_as('_codecs.encode', _encode), np.ndarray, *dtypes,
-            *(_known_as(f'numpy.{module}.multiarray.{function.__name__}', lambda *args, function=function: function(*args))
-              for module in ('core', '_core') for function in (reconstruct, scalar))])
+        torch.serialization.add_safe_globals(
+            [
+                HistoryBuffer,
+                _known_as('builtins.getattr', _statistic),
+                _known_as('numpy.dtype', _number_type),
+                _known_as('_codecs.encode', _encode),
+                np.ndarray,
+                *dtypes,
+                *(
+                    _known_as(
+                        f'numpy.{module}.multiarray.{function.__name__}', lambda *args, function=function: function(*args)
+                    )
+                    for module in ('core', '_core')
+                    for function in (reconstruct, scalar)
+                ),
+            ]
+        )
 
 
 def load_weights_only() -> None:
@@ -110,6 +123,7 @@ def load_weights_only() -> None:
             raise pickle.UnpicklingError('a tar archive, the format of torch before 0.1.10, is not read')
         file.seek(0)
         return load(file, *args, **kwargs)
+
     torch.serialization._legacy_load = without_tar
 
 

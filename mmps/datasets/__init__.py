@@ -4,5 +4,12 @@ from .mot import MOTChallenge
 from .prw import PRW
 from .transforms import LoadPersonAnnotations, PackPersonSearchInputs
 
-__all__ = ['CUHKSYSU', 'PRW', 'Annotations', 'LoadPersonAnnotations', 'MOTChallenge', 'PackPersonSearchInputs',
-           'PersonSearchDataset']
+__all__ = [
+    'CUHKSYSU',
+    'PRW',
+    'Annotations',
+    'LoadPersonAnnotations',
+    'MOTChallenge',
+    'PackPersonSearchInputs',
+    'PersonSearchDataset',
+]

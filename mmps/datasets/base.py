@@ -2,6 +2,7 @@
 
 G images, N boxes, Q queries, T targets, E gallery entries (all queries' galleries, one after another).
 """
+
 import dataclasses
 import gc
 import logging
@@ -43,6 +44,7 @@ class Annotations:
         gallery_offsets (Q + 1,): Where each gallery starts; empty when every other image is a query's gallery, and
             every box there with its id a target.
     """
+
     images: np.ndarray
     sizes: np.ndarray
     cameras: np.ndarray
@@ -77,12 +79,25 @@ class Annotations:
         if not len(self.gallery_offsets):
             ends = self.box_ends()[:-1]
             return SearchProtocol.from_identities(
-                images, self.cameras, np.split(self.boxes, ends), np.split(self.person_ids, ends),
-                self.images[self.query_images].tolist(), self.query_boxes, self.query_person_ids)
+                images,
+                self.cameras,
+                np.split(self.boxes, ends),
+                np.split(self.person_ids, ends),
+                self.images[self.query_images].tolist(),
+                self.query_boxes,
+                self.query_person_ids,
+            )
         return SearchProtocol(
-            images, self.cameras, self.query_images, self.query_boxes, self.query_person_ids,
-            self.target_queries, self.target_images, self.target_boxes,
-            np.split(self.gallery_images, self.gallery_offsets[1:-1]))
+            images,
+            self.cameras,
+            self.query_images,
+            self.query_boxes,
+            self.query_person_ids,
+            self.target_queries,
+            self.target_images,
+            self.target_boxes,
+            np.split(self.gallery_images, self.gallery_offsets[1:-1]),
+        )
 
     def only(self, kept: np.ndarray) -> 'Annotations':
         """With the boxes where ``kept`` (N,) is true."""
@@ -92,10 +107,18 @@ class Annotations:
 
 def no_queries() -> dict[str, np.ndarray]:
     """The query, target and gallery fields of a split without any."""
-    indices = ('query_images', 'query_person_ids', 'hard_queries', 'target_queries', 'target_images', 'gallery_images',
-               'gallery_offsets')
+    indices = (
+        'query_images',
+        'query_person_ids',
+        'hard_queries',
+        'target_queries',
+        'target_images',
+        'gallery_images',
+        'gallery_offsets',
+    )
     return {name: np.zeros(0, dtype=np.int64) for name in indices} | {
-        name: np.zeros((0, 4), dtype=np.float32) for name in ('query_boxes', 'target_boxes')}
+        name: np.zeros((0, 4), dtype=np.float32) for name in ('query_boxes', 'target_boxes')
+    }
 
 
 class PersonSearchDataset(BaseDetDataset):
@@ -195,8 +218,8 @@ class PersonSearchDataset(BaseDetDataset):
             return {'all': partial(Search, protocol)}
         cameras = {'other cameras': 'other'} | {f'camera {number}': number for number in numbers}
         return {'all cameras': partial(Search, protocol)} | {
-            name: partial(Search, protocol, cameras=chosen) for name, chosen in cameras.items()
-            if protocol.sought(chosen).any()}
+            name: partial(Search, protocol, cameras=chosen) for name, chosen in cameras.items() if protocol.sought(chosen).any()
+        }
 
     def options(self) -> dict:
         """The arguments, beside ``test_mode``, that decide what ``read_annotations`` gives."""
@@ -214,8 +237,7 @@ class PersonSearchDataset(BaseDetDataset):
 
     def load_data_list(self) -> list[dict]:
         if not osp.isdir(self.data_root):
-            raise FileNotFoundError(f'{self.data_root}: no such folder; '
-                                    f'expected the data root of {type(self).__name__}')
+            raise FileNotFoundError(f'{self.data_root}: no such folder; expected the data root of {type(self).__name__}')
         options = f'{type(self).__name__} test_mode={self.test_mode} {sorted(self.options().items())}'
         key = content_key(options, self.annotation_files(), self.listed_folders())
         annotations = Annotations(**cached(key, Annotations.names(), lambda: self.read_annotations().arrays()))
@@ -228,20 +250,32 @@ class PersonSearchDataset(BaseDetDataset):
 
     def _data_list(self, annotations: Annotations) -> list[dict]:
         # MMDetection's data list is a dict a box: this is where the flat arrays have to be taken apart.
-        instances = [{'bbox': box, 'bbox_label': 0, 'ignore_flag': int(ignored), 'person_id': person_id}
-                     for box, ignored, person_id in zip(annotations.boxes.tolist(), annotations.ignored.tolist(),
-                                                        annotations.person_ids.tolist(), strict=True)]
+        instances = [
+            {'bbox': box, 'bbox_label': 0, 'ignore_flag': int(ignored), 'person_id': person_id}
+            for box, ignored, person_id in zip(
+                annotations.boxes.tolist(), annotations.ignored.tolist(), annotations.person_ids.tolist(), strict=True
+            )
+        ]
         ends = annotations.box_ends().tolist()
         data_list, start = [], 0
         folder, images = self.image_folder(), annotations.images.tolist()
-        for img_id, (name, (height, width), camera, end) in enumerate(zip(
-                images, annotations.sizes.tolist(), annotations.cameras.tolist(), ends, strict=True)):
-            info = {'img_path': osp.join(folder, name), 'img_id': img_id, 'img_name': name, 'cam_id': camera,
-                        'height': height, 'width': width, 'instances': instances[start:end]}
+        for img_id, (name, (height, width), camera, end) in enumerate(
+            zip(images, annotations.sizes.tolist(), annotations.cameras.tolist(), ends, strict=True)
+        ):
+            info = {
+                'img_path': osp.join(folder, name),
+                'img_id': img_id,
+                'img_name': name,
+                'cam_id': camera,
+                'height': height,
+                'width': width,
+                'instances': instances[start:end],
+            }
             data_list.append(info)
             start = end
-        for query_id, (image, box) in enumerate(zip(
-                annotations.query_images.tolist(), annotations.query_boxes.tolist(), strict=True)):
+        for query_id, (image, box) in enumerate(
+            zip(annotations.query_images.tolist(), annotations.query_boxes.tolist(), strict=True)
+        ):
             data_list[image].setdefault('queries', []).append({'bbox': box, 'query_id': query_id})
         return data_list
 
@@ -250,12 +284,17 @@ class PersonSearchDataset(BaseDetDataset):
         if self.test_mode or not self.filter_cfg:
             return self.data_list
         filter_empty, min_size = self.filter_cfg.get('filter_empty_gt', False), self.filter_cfg.get('min_size', 0)
-        kept = [info for info in self.data_list
-                if not (filter_empty and all(instance['ignore_flag'] for instance in info['instances']))
-                and min(info['height'] or min_size, info['width'] or min_size) >= min_size]
+        kept = [
+            info
+            for info in self.data_list
+            if not (filter_empty and all(instance['ignore_flag'] for instance in info['instances']))
+            and min(info['height'] or min_size, info['width'] or min_size) >= min_size
+        ]
         if not kept:
-            raise ValueError(f'{self.data_root}: expected training images that pass filter_cfg={self.filter_cfg}, '
-                             f'none of {len(self.data_list)} does')
+            raise ValueError(
+                f'{self.data_root}: expected training images that pass filter_cfg={self.filter_cfg}, '
+                f'none of {len(self.data_list)} does'
+            )
         return kept
 
     def prepare_data(self, idx: int):
@@ -291,6 +330,8 @@ class PersonSearchDataset(BaseDetDataset):
         self._left_out[idx] = True
         count = int(self._left_out.sum())
         if count > TOLERATED * len(self):
-            raise ValueError(f'{damage}; expected images of {type(self).__name__}, but {count} of {len(self)} so far cannot '
-                             f'be used, more than {TOLERATED:.0%}')
+            raise ValueError(
+                f'{damage}; expected images of {type(self).__name__}, but {count} of {len(self)} so far cannot '
+                f'be used, more than {TOLERATED:.0%}'
+            )
         print_log(f'skipped, {count} of {len(self)} images so far: {damage}', 'current', logging.WARNING)

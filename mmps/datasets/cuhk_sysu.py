@@ -2,6 +2,7 @@
 
 Xiao et al., "Joint Detection and Identification Feature Learning for Person Search", CVPR 2017.
 """
+
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -54,9 +55,11 @@ class CUHKSYSU(PersonSearchDataset):
     def annotation_files(self) -> list[Path]:
         root = Path(self.data_root)
         last = f'TestG{self.gallery_size}.mat' if self.test_mode else 'Train.mat'
-        return [require_file(root / 'annotation/Images.mat', 'all scenes and their boxes'),
-                require_file(root / 'annotation/pool.mat', 'the names of the test scenes'),
-                require_file(root / PROTOCOLS / last, 'the queries' if self.test_mode else 'the identities')]
+        return [
+            require_file(root / 'annotation/Images.mat', 'all scenes and their boxes'),
+            require_file(root / 'annotation/pool.mat', 'the names of the test scenes'),
+            require_file(root / PROTOCOLS / last, 'the queries' if self.test_mode else 'the identities'),
+        ]
 
     def options(self) -> dict:
         return {'gallery_size': self.gallery_size} if self.test_mode else {}
@@ -84,10 +87,16 @@ class CUHKSYSU(PersonSearchDataset):
             num_persons, labelled = _read_identities(last_file, index)
             split = no_queries()
         annotations = Annotations(
-            images=np.array(images, dtype=str), sizes=sizes,
-            cameras=np.zeros(len(images), dtype=np.int64), box_images=box_images, boxes=xywh_to_xyxy(boxes),
+            images=np.array(images, dtype=str),
+            sizes=sizes,
+            cameras=np.zeros(len(images), dtype=np.int64),
+            box_images=box_images,
+            boxes=xywh_to_xyxy(boxes),
             person_ids=_person_ids(box_images, boxes, *labelled, last_file),
-            ignored=np.zeros(len(boxes), dtype=bool), num_persons=np.array(num_persons), **split)
+            ignored=np.zeros(len(boxes), dtype=bool),
+            num_persons=np.array(num_persons),
+            **split,
+        )
         return annotations.only(visible(annotations.boxes, sizes[box_images], scenes_file))
 
     @property
@@ -98,12 +107,10 @@ class CUHKSYSU(PersonSearchDataset):
         root, protocol = Path(self.data_root), self._metainfo['protocol']
         found = [path.stem.removeprefix('TestG') for path in (root / PROTOCOLS).glob('TestG*.mat')]
         sizes = sorted({self.gallery_size, *(int(size) for size in found if size.isdigit() and size[0] != '0')})
-        searches = {f'gallery {size}': partial(self._listed, PROTOCOLS / f'TestG{size}.mat', f'TestG{size}')
-                    for size in sizes}
+        searches = {f'gallery {size}': partial(self._listed, PROTOCOLS / f'TestG{size}.mat', f'TestG{size}') for size in sizes}
         searches[f'gallery {self.gallery_size}'] = partial(Search, protocol)
         searches['full set'] = partial(_in_all_images, searches[f'gallery {sizes[0]}'])
-        searches |= {name: partial(self._listed, path, key) for name, (path, key) in SUBSETS.items()
-                     if (root / path).is_file()}
+        searches |= {name: partial(self._listed, path, key) for name, (path, key) in SUBSETS.items() if (root / path).is_file()}
         if len(hard := self._hard_queries):
             searches['hard'] = lambda: Search(protocol.subset(hard), rows=hard)
         return searches
@@ -120,21 +127,34 @@ class CUHKSYSU(PersonSearchDataset):
         listed = cached(content_key(f'{type(self).__name__} {key}', [pool_file, path], []), set(no_queries()), read)
         rows = _rows_of(protocol, listed['query_images'], listed['query_boxes'], path, headline_file)
         return Search(
-            SearchProtocol(protocol.images, protocol.cameras, listed['query_images'], listed['query_boxes'],
-                           protocol.query_person_ids[rows], listed['target_queries'], listed['target_images'],
-                           listed['target_boxes'], np.split(listed['gallery_images'], listed['gallery_offsets'][1:-1])),
-            rows=None if np.array_equal(rows, np.arange(protocol.num_queries)) else rows)
+            SearchProtocol(
+                protocol.images,
+                protocol.cameras,
+                listed['query_images'],
+                listed['query_boxes'],
+                protocol.query_person_ids[rows],
+                listed['target_queries'],
+                listed['target_images'],
+                listed['target_boxes'],
+                np.split(listed['gallery_images'], listed['gallery_offsets'][1:-1]),
+            ),
+            rows=None if np.array_equal(rows, np.arange(protocol.num_queries)) else rows,
+        )
 
 
 def _rows_of(protocol: SearchProtocol, images: np.ndarray, boxes: np.ndarray, path: Path, of: Path) -> np.ndarray:
     """(n,) which queries of ``protocol``, read from the file ``of``, those of ``path`` are: images (n,), boxes (n, 4)."""
-    row_of = {(image, *box): row for row, (image, box) in enumerate(zip(
-        protocol.query_images.tolist(), protocol.query_boxes.tolist(), strict=True))}
+    row_of = {
+        (image, *box): row
+        for row, (image, box) in enumerate(zip(protocol.query_images.tolist(), protocol.query_boxes.tolist(), strict=True))
+    }
     rows = []
     for query, (image, box) in enumerate(zip(images.tolist(), boxes.tolist(), strict=True)):
         if (image, *box) not in row_of:
-            raise AnnotationError(f'{path}: expected queries of {of.name}, got query {query} '
-                                  f'(image {protocol.images[image]!r}, box x1 y1 x2 y2 {box})')
+            raise AnnotationError(
+                f'{path}: expected queries of {of.name}, got query {query} '
+                f'(image {protocol.images[image]!r}, box x1 y1 x2 y2 {box})'
+            )
         rows.append(row_of[(image, *box)])
     return np.array(rows, dtype=np.int64)
 
@@ -144,8 +164,9 @@ def _in_all_images(listed: Callable[[], Search]) -> Search:
     search = listed()
     protocol = search.protocol
     everywhere = np.arange(len(protocol.images))
-    galleries = tuple(everywhere if own in images else None
-                      for own, images in zip(protocol.query_images, protocol.galleries, strict=True))
+    galleries = tuple(
+        everywhere if own in images else None for own, images in zip(protocol.query_images, protocol.galleries, strict=True)
+    )
     return replace(search, protocol=replace(protocol, galleries=galleries))
 
 
@@ -208,12 +229,22 @@ def _read_queries(path: Path, key: str, index: dict[str, int], sizes: np.ndarray
     target_images, target_boxes = gallery_images[entries].astype(np.int64), boxes[nested.indices[entries]]
     require_visible(xywh_to_xyxy(query_boxes), sizes[query_images], path, 'queries')
     require_visible(xywh_to_xyxy(target_boxes), sizes[target_images], path, 'targets')
-    fields = {'query_images': query_images, 'query_boxes': xywh_to_xyxy(query_boxes), 'query_person_ids': query_ids,
-              'hard_queries': np.flatnonzero(hard), 'gallery_offsets': nested.offsets, 'gallery_images': gallery_images,
-              'target_queries': target_queries, 'target_images': target_images,
-              'target_boxes': xywh_to_xyxy(target_boxes)}
-    labelled = (np.concatenate([query_images, target_images]), np.concatenate([query_boxes, target_boxes]),
-                np.concatenate([query_ids, target_queries]))
+    fields = {
+        'query_images': query_images,
+        'query_boxes': xywh_to_xyxy(query_boxes),
+        'query_person_ids': query_ids,
+        'hard_queries': np.flatnonzero(hard),
+        'gallery_offsets': nested.offsets,
+        'gallery_images': gallery_images,
+        'target_queries': target_queries,
+        'target_images': target_images,
+        'target_boxes': xywh_to_xyxy(target_boxes),
+    }
+    labelled = (
+        np.concatenate([query_images, target_images]),
+        np.concatenate([query_boxes, target_boxes]),
+        np.concatenate([query_ids, target_queries]),
+    )
     return fields, labelled
 
 
@@ -237,6 +268,9 @@ def _person_ids(box_images, boxes, images, labelled_boxes, labels, path: Path) -
     if missing > TOLERATED * len(labels):
         raise AnnotationError(f'{path}: expected labelled boxes that are in Images.mat, {missing} of {len(labels)} are not')
     if missing:
-        print_log(f'{path}: {missing} of {len(labels)} labelled boxes are not in Images.mat and carry no label',
-                  'current', logging.WARNING)
+        print_log(
+            f'{path}: {missing} of {len(labels)} labelled boxes are not in Images.mat and carry no label',
+            'current',
+            logging.WARNING,
+        )
     return person_ids

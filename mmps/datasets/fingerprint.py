@@ -1,4 +1,5 @@
 """What a training set is: a hash of its data, and the settings of a pipeline that makes one image of each."""
+
 import hashlib
 
 import numpy as np
@@ -50,20 +51,26 @@ def repeatable_settings(dataset: PersonSearchDataset) -> list[str]:
     _require_person_search(dataset)
     *transforms, packing = dataset.pipeline.transforms or [None]
     if type(packing) not in PACKING or not {'img_id', 'flip', 'flip_direction'} <= set(packing.meta_keys):
-        raise ValueError('train_dataloader: expected a pipeline that ends with PackPersonSearchInputs, with img_id, flip and '
-                         f'flip_direction among its meta_keys, got {packing}')
+        raise ValueError(
+            'train_dataloader: expected a pipeline that ends with PackPersonSearchInputs, with img_id, flip and '
+            f'flip_direction among its meta_keys, got {packing}'
+        )
     if transforms and type(transforms[-1]) in FLIPS:
         flip = transforms.pop()
         if set(np.atleast_1d(flip.direction)) != {'horizontal'}:
             raise ValueError(f'train_dataloader: expected a RandomFlip that is horizontal, got {flip.direction}')
     for transform in transforms:
         if type(transform) in FLIPS:
-            raise ValueError('train_dataloader: expected RandomFlip once, as the last transform before packing: what follows '
-                             'it would not make the mirror image of the image that is not flipped')
+            raise ValueError(
+                'train_dataloader: expected RandomFlip once, as the last transform before packing: what follows '
+                'it would not make the mirror image of the image that is not flipped'
+            )
         if type(transform) not in REPEATABLE:
             name = getattr(transform, '__name__', type(transform).__name__)
-            raise ValueError(f"train_dataloader: {name} may give another image each time, a teacher's cached embeddings are "
-                             'of one scale, crop and colouring (a fixed Resize and a horizontal RandomFlip can be cached)')
+            raise ValueError(
+                f"train_dataloader: {name} may give another image each time, a teacher's cached embeddings are "
+                'of one scale, crop and colouring (a fixed Resize and a horizontal RandomFlip can be cached)'
+            )
     return [str(transform) for transform in transforms]
 
 

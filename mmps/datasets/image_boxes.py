@@ -1,4 +1,5 @@
 """Images' sizes, and boxes inside them."""
+
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,8 +40,11 @@ def visible(boxes: np.ndarray, sizes: np.ndarray, path: Path) -> np.ndarray:
     """
     kept = _visible(boxes, sizes)
     if not kept.all():
-        print_log(f'{path}: {np.sum(~kept)} of {len(kept)} boxes have no area inside their images and are left out',
-                  'current', logging.WARNING)
+        print_log(
+            f'{path}: {np.sum(~kept)} of {len(kept)} boxes have no area inside their images and are left out',
+            'current',
+            logging.WARNING,
+        )
     return kept
 
 
@@ -49,8 +53,10 @@ def require_visible(boxes: np.ndarray, sizes: np.ndarray, path: Path, what: str)
     kept = _visible(boxes, sizes)
     if not kept.all():
         first = int(np.argmin(kept))
-        raise AnnotationError(f'{path}: expected boxes of {what} with an area inside their images, got x1 y1 x2 y2 '
-                              f'{boxes[first].tolist()} (number {first + 1} of {len(boxes)})')
+        raise AnnotationError(
+            f'{path}: expected boxes of {what} with an area inside their images, got x1 y1 x2 y2 '
+            f'{boxes[first].tolist()} (number {first + 1} of {len(boxes)})'
+        )
 
 
 def image_sizes(folder: Path, names: Iterable[str]) -> np.ndarray:

@@ -1,4 +1,5 @@
 """Any MOTChallenge folder (MOT15, 16, 17, 20) as a person-search data set: a track is an identity."""
+
 import configparser
 import dataclasses
 import os.path as osp
@@ -44,9 +45,19 @@ class MOTChallenge(PersonSearchDataset):
 
     METAINFO = {**PersonSearchDataset.METAINFO, 'dataset_type': 'MOTChallenge'}
 
-    def __init__(self, data_root: str, test_mode: bool = False, split: str = 'train',
-                 sequences: list[str] | None = None, train_fraction: float = 0.5, min_visibility: float = 0.25,
-                 frame_gap: int = 30, gallery_size: int | None = None, seed: int = 0, **kwargs) -> None:
+    def __init__(
+        self,
+        data_root: str,
+        test_mode: bool = False,
+        split: str = 'train',
+        sequences: list[str] | None = None,
+        train_fraction: float = 0.5,
+        min_visibility: float = 0.25,
+        frame_gap: int = 30,
+        gallery_size: int | None = None,
+        seed: int = 0,
+        **kwargs,
+    ) -> None:
         if not 0 <= train_fraction <= 1:
             raise ValueError(f'train_fraction: expected 0 to 1, got {train_fraction}')
         if frame_gap < 1:
@@ -84,16 +95,19 @@ class MOTChallenge(PersonSearchDataset):
         return folders
 
     def annotation_files(self) -> list[Path]:
-        return [require_file(folder / name, what) for folder in self.sequence_folders()
-                for name, what in (('seqinfo.ini', INFO), ('gt/gt.txt', 'its tracks'))]
+        return [
+            require_file(folder / name, what)
+            for folder in self.sequence_folders()
+            for name, what in (('seqinfo.ini', INFO), ('gt/gt.txt', 'its tracks'))
+        ]
 
     def listed_folders(self) -> list[Path]:
         return [folder / _read_info(folder)['imDir'] for folder in self.sequence_folders()]
 
     def options(self) -> dict:
-        return {name: getattr(self, name) for name in
-                ('train_fraction', 'min_visibility', 'frame_gap', 'gallery_size', 'seed')} | {
-                    'sequences': [folder.name for folder in self.sequence_folders()]}
+        return {
+            name: getattr(self, name) for name in ('train_fraction', 'min_visibility', 'frame_gap', 'gallery_size', 'seed')
+        } | {'sequences': [folder.name for folder in self.sequence_folders()]}
 
     def read_annotations(self) -> Annotations:
         parts = [self._read_sequence(i, folder) for i, folder in enumerate(self.sequence_folders())]
@@ -102,23 +116,34 @@ class MOTChallenge(PersonSearchDataset):
         box_images = np.concatenate([part[4] + start for part, start in zip(parts, starts[:-1], strict=True)])
         boxes, tracks, ignored = (np.concatenate([part[k] for part in parts]) for k in range(5, 8))
         if not len(images):
-            raise AnnotationError(f'{self.image_folder()}: expected {"test" if self.test_mode else "training"} frames, '
-                                  f'found none (train_fraction={self.train_fraction})')
+            raise AnnotationError(
+                f'{self.image_folder()}: expected {"test" if self.test_mode else "training"} frames, '
+                f'found none (train_fraction={self.train_fraction})'
+            )
         # A track's number is its own only within its sequence, which the camera stands for.
         people = np.stack([cameras[box_images], tracks])[:, ~ignored]
         labels, person_ids = np.unique(people, axis=1, return_inverse=True)
         all_ids = np.full(len(boxes), -1, dtype=np.int64)
         all_ids[~ignored] = person_ids.ravel()
-        annotations = Annotations(images=images, sizes=sizes, cameras=cameras, box_images=box_images, boxes=boxes,
-                                  person_ids=all_ids, ignored=ignored, num_persons=np.array(labels.shape[1]),
-                                  **no_queries())
+        annotations = Annotations(
+            images=images,
+            sizes=sizes,
+            cameras=cameras,
+            box_images=box_images,
+            boxes=boxes,
+            person_ids=all_ids,
+            ignored=ignored,
+            num_persons=np.array(labels.shape[1]),
+            **no_queries(),
+        )
         return self._with_queries(annotations, frames) if self.test_mode else annotations
 
     def _read_sequence(self, camera: int, folder: Path) -> tuple[np.ndarray, ...]:
         """Of this split: images, sizes, frames, cameras; and box_images, boxes, tracks, ignored."""
         info = _read_info(folder)
-        files = sorted((int(path.stem), path.name) for path in (folder / info['imDir']).glob(f'*{info["imExt"]}')
-                       if path.stem.isdecimal())
+        files = sorted(
+            (int(path.stem), path.name) for path in (folder / info['imDir']).glob(f'*{info["imExt"]}') if path.stem.isdecimal()
+        )
         cut = round(len(files) * self.train_fraction)
         files = files[cut:] if self.test_mode else files[:cut]
         frames = np.array([frame for frame, _ in files], dtype=np.int64)
@@ -133,8 +158,16 @@ class MOTChallenge(PersonSearchDataset):
         order = np.flatnonzero(used)[np.lexsort((rows[used, 1], rows[used, 0]))]
         rows, boxes = rows[order], boxes[order]
         ignored = (classes[order] != PEDESTRIAN) | (rows[:, 6] == 0) | (visibility[order] < self.min_visibility)
-        return (images, np.tile(size, (len(images), 1)), frames, np.full(len(images), camera, dtype=np.int64),
-                np.searchsorted(frames, rows[:, 0]), boxes, rows[:, 1].astype(np.int64), ignored)
+        return (
+            images,
+            np.tile(size, (len(images), 1)),
+            frames,
+            np.full(len(images), camera, dtype=np.int64),
+            np.searchsorted(frames, rows[:, 0]),
+            boxes,
+            rows[:, 1].astype(np.int64),
+            ignored,
+        )
 
     def _with_queries(self, annotations: Annotations, frames: np.ndarray) -> Annotations:
         """``frames`` (G,): the images' numbers in their sequence."""
@@ -158,15 +191,22 @@ class MOTChallenge(PersonSearchDataset):
             targets.append(rows[1:])
             galleries.append(gallery)
         if not queries:
-            raise AnnotationError(f'{self.image_folder()}: expected an identity in two test frames at least '
-                                  f'frame_gap={self.frame_gap} apart, found none')
+            raise AnnotationError(
+                f'{self.image_folder()}: expected an identity in two test frames at least '
+                f'frame_gap={self.frame_gap} apart, found none'
+            )
         rows = np.concatenate(targets)
         return dataclasses.replace(
-            annotations, query_images=box_images[queries], query_boxes=annotations.boxes[queries],
-            query_person_ids=annotations.person_ids[queries], gallery_offsets=np.cumsum([0, *map(len, galleries)]),
-            gallery_images=np.concatenate(galleries).astype(np.int32), target_images=box_images[rows],
+            annotations,
+            query_images=box_images[queries],
+            query_boxes=annotations.boxes[queries],
+            query_person_ids=annotations.person_ids[queries],
+            gallery_offsets=np.cumsum([0, *map(len, galleries)]),
+            gallery_images=np.concatenate(galleries).astype(np.int32),
+            target_images=box_images[rows],
             target_queries=np.repeat(np.arange(len(queries)), [len(found) for found in targets]),
-            target_boxes=annotations.boxes[rows])
+            target_boxes=annotations.boxes[rows],
+        )
 
 
 def _read_info(folder: Path) -> dict:
@@ -175,9 +215,13 @@ def _read_info(folder: Path) -> dict:
     try:
         parser.read_string(path.read_text())
         section = parser['Sequence']
-        info = {'imDir': section['imDir'], 'imExt': section['imExt'],
-                    'imWidth': int(section['imWidth']), 'imHeight': int(section['imHeight'])}
-        if not MIN_SIDE <= min(info['imWidth'], info['imHeight']) <= max(info['imWidth'], info['imHeight']) < 2 ** 31:
+        info = {
+            'imDir': section['imDir'],
+            'imExt': section['imExt'],
+            'imWidth': int(section['imWidth']),
+            'imHeight': int(section['imHeight']),
+        }
+        if not MIN_SIDE <= min(info['imWidth'], info['imHeight']) <= max(info['imWidth'], info['imHeight']) < 2**31:
             raise ValueError(f'a size of {info["imWidth"]} x {info["imHeight"]} pixels')
         if not re.fullmatch(r'\.\w+', info['imExt']):
             raise ValueError(f'imExt {info["imExt"]!r}')

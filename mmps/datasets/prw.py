@@ -2,6 +2,7 @@
 
 Zheng et al., "Person Re-identification in the Wild", CVPR 2017.
 """
+
 import re
 from pathlib import Path
 
@@ -50,16 +51,24 @@ class PRW(PersonSearchDataset):
             query_ids, query_boxes, query_images = _read_queries(root / 'query_info.txt', images)
             require_visible(xywh_to_xyxy(query_boxes), sizes[query_images], root / 'query_info.txt', 'queries')
             labels = np.unique(np.concatenate([ids[ids >= 0], query_ids]))
-            queries = {'query_images': query_images, 'query_person_ids': np.searchsorted(labels, query_ids),
-                       'query_boxes': clip(xywh_to_xyxy(query_boxes), sizes[query_images])}
+            queries = {
+                'query_images': query_images,
+                'query_person_ids': np.searchsorted(labels, query_ids),
+                'query_boxes': clip(xywh_to_xyxy(query_boxes), sizes[query_images]),
+            }
         else:
             labels, queries = np.unique(ids[ids >= 0]), {}
         annotations = Annotations(
-            images=np.array(images, dtype=str), sizes=sizes,
+            images=np.array(images, dtype=str),
+            sizes=sizes,
             cameras=np.array([_camera(name) for name in images], dtype=np.int64),
-            box_images=box_images, boxes=boxes, ignored=np.zeros(len(boxes), dtype=bool),
-            person_ids=np.where(ids >= 0, np.searchsorted(labels, ids), -1), num_persons=np.array(len(labels)),
-            **{**no_queries(), **queries})
+            box_images=box_images,
+            boxes=boxes,
+            ignored=np.zeros(len(boxes), dtype=bool),
+            person_ids=np.where(ids >= 0, np.searchsorted(labels, ids), -1),
+            num_persons=np.array(len(labels)),
+            **{**no_queries(), **queries},
+        )
         return annotations.only(visible(boxes, sizes[box_images], root / 'annotations'))
 
 
@@ -104,11 +113,10 @@ def _read_queries(path: Path, images: list[str]) -> tuple[np.ndarray, np.ndarray
         with expecting(path, f'"id x y w h frame" in line {number}'):
             person_id, x, y, w, h, frame = line.split()
             ids.append(int(person_id))
-            if not 0 <= ids[-1] < 2 ** 53:
+            if not 0 <= ids[-1] < 2**53:
                 raise ValueError(f'id {person_id}')
             boxes.append(finite([float(x), float(y), float(w), float(h)]))
         if _image_name(frame) not in index:
-            raise AnnotationError(f'{path}: expected one of the test frames of frame_test.mat in line {number}, '
-                                  f'got {frame!r}')
+            raise AnnotationError(f'{path}: expected one of the test frames of frame_test.mat in line {number}, got {frame!r}')
         query_images.append(index[_image_name(frame)])
     return np.array(ids, dtype=np.int64), np.array(boxes).reshape(-1, 4), np.array(query_images, dtype=np.int64)

@@ -1,4 +1,5 @@
 """What person search adds to MMDetection's pipelines: person ids that follow their boxes, and queries."""
+
 import numpy as np
 from mmcv.transforms import to_tensor
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
@@ -53,8 +54,20 @@ class PackPersonSearchInputs(PackDetInputs):
 
     mapping_table = {**PackDetInputs.mapping_table, 'gt_person_ids': 'person_ids'}
 
-    def __init__(self, meta_keys=('img_id', 'img_path', 'img_name', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
-                                  'flip_direction', 'cam_id')) -> None:
+    def __init__(
+        self,
+        meta_keys=(
+            'img_id',
+            'img_path',
+            'img_name',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+            'flip',
+            'flip_direction',
+            'cam_id',
+        ),
+    ) -> None:
         super().__init__(meta_keys)
 
     def transform(self, results: dict) -> dict:
@@ -65,7 +78,8 @@ class PackPersonSearchInputs(PackDetInputs):
         if results.get('queries'):
             packed['data_samples'].query_instances = InstanceData(
                 bboxes=to_tensor(np.array([query['bbox'] for query in results['queries']], dtype=np.float32)),
-                query_ids=to_tensor(np.array([query['query_id'] for query in results['queries']], dtype=np.int64)))
+                query_ids=to_tensor(np.array([query['query_id'] for query in results['queries']], dtype=np.int64)),
+            )
         return packed
 
 
@@ -78,6 +92,7 @@ def _person_ids(results: dict) -> np.ndarray:
     person_ids = results['gt_bboxes_labels'] if carried else _listed_ids(results)
     if len(person_ids) != len(results['gt_bboxes']):
         advice = '' if carried else '; a transform dropped or added boxes: load them with LoadPersonAnnotations'
-        raise ValueError(f'{results.get("img_path")}: {len(results["gt_bboxes"])} boxes but '
-                         f'{len(person_ids)} person ids{advice}')
+        raise ValueError(
+            f'{results.get("img_path")}: {len(results["gt_bboxes"])} boxes but {len(person_ids)} person ids{advice}'
+        )
     return person_ids

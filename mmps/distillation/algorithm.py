@@ -22,6 +22,7 @@ from mmps.structures import boxes_beside, jitter_boxes, person_boxes, with_area
 
 class Boxes(NamedTuple):
     """Of each image the boxes that a model embeds, and those that it assesses: (N_i, 4) and (M_i, 4), input-image pixels."""
+
     embedded: list[Tensor]
     assessed: list[Tensor]
 
@@ -59,24 +60,27 @@ class PersonSearchDistill(SingleTeacherDistill):
         ValueError: It is of another architecture; a recorder reads what the models do not have; no levels fit each other.
     """
 
-    def __init__(self,
-                 *,
-                 architecture: dict | nn.Module,
-                 distiller: dict,
-                 teacher: dict | nn.Module | None = None,
-                 teacher_ckpt: str | None = None,
-                 box_jitter: float = 0.0,
-                 student_boxes: str = 'shared',
-                 warmup: int = 0,
-                 teacher_autocast: str | None = None,
-                 teacher_channels_last: bool = True,
-                 teacher_compile: bool = False,
-                 **kwargs):
+    def __init__(
+        self,
+        *,
+        architecture: dict | nn.Module,
+        distiller: dict,
+        teacher: dict | nn.Module | None = None,
+        teacher_ckpt: str | None = None,
+        box_jitter: float = 0.0,
+        student_boxes: str = 'shared',
+        warmup: int = 0,
+        teacher_autocast: str | None = None,
+        teacher_channels_last: bool = True,
+        teacher_compile: bool = False,
+        **kwargs,
+    ):
         if student_boxes not in ('shared', 'detected'):
             raise ValueError(f"PersonSearchDistill: student_boxes is {student_boxes!r}: expected 'shared' or 'detected'")
         if teacher_autocast not in (None, 'float16', 'bfloat16'):
-            raise ValueError(f'PersonSearchDistill: teacher_autocast is {teacher_autocast!r}: '
-                             "expected 'float16', 'bfloat16' or None")
+            raise ValueError(
+                f"PersonSearchDistill: teacher_autocast is {teacher_autocast!r}: expected 'float16', 'bfloat16' or None"
+            )
         if isinstance(architecture, dict):
             architecture = MODELS.build(architecture)
         with torch.random.fork_rng(devices=[]):  # so that the student starts where it would without a teacher
@@ -87,15 +91,24 @@ class PersonSearchDistill(SingleTeacherDistill):
             if teacher is None:
                 self._teach_itself(architecture, RAZOR_MODELS.build(distiller), **kwargs)
             else:
-                super().__init__(architecture=architecture, distiller=distiller, teacher=teacher, teacher_ckpt=None,
-                                 teacher_trainable=False, student_trainable=True, **kwargs)
+                super().__init__(
+                    architecture=architecture,
+                    distiller=distiller,
+                    teacher=teacher,
+                    teacher_ckpt=None,
+                    teacher_trainable=False,
+                    student_trainable=True,
+                    **kwargs,
+                )
         guard_losses(self.distiller.distill_losses)
         self.box_jitter = box_jitter
         self.student_boxes = student_boxes
         self.warmup = warmup
         if is_cached(teacher) and teacher.box_jitter != (box_jitter if student_boxes == 'shared' else 0):
-            raise ValueError(f'PersonSearchDistill: box_jitter is {box_jitter} with {student_boxes} boxes, the cached teacher '
-                             f'embedded boxes with box_jitter {teacher.box_jitter}: write a cache from this config')
+            raise ValueError(
+                f'PersonSearchDistill: box_jitter is {box_jitter} with {student_boxes} boxes, the cached teacher '
+                f'embedded boxes with box_jitter {teacher.box_jitter}: write a cache from this config'
+            )
         if teacher_ckpt:
             load_exactly(self.teacher, teacher_ckpt, 'teacher_ckpt')
             for module in self.teacher.modules():
@@ -146,6 +159,7 @@ class PersonSearchDistill(SingleTeacherDistill):
             for recorder in recorders.recorders.values():
                 recorder.reset_data_buffer()  # or the batch's graph would live until the next one
         return losses
+
     def _teach_itself(self, architecture: nn.Module, distiller: nn.Module, **kwargs) -> None:
         """What MMRazor's initialisation does, without a teacher."""
         BaseAlgorithm.__init__(self, architecture=architecture, **kwargs)
@@ -211,7 +225,7 @@ class PersonSearchDistill(SingleTeacherDistill):
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         """Reads what :func:`_keep_student` wrote."""
         for key in [key for key in state_dict if key.startswith(prefix)]:
-            name = key[len(prefix):]
+            name = key[len(prefix) :]
             if name.split('.')[0] not in ('architecture', 'distiller', 'teacher'):
                 state_dict[f'{prefix}architecture.{name}'] = state_dict.pop(key)
         if self.teacher is not None:
@@ -225,7 +239,7 @@ def _keep_student(module: nn.Module, state_dict: dict, prefix: str, local_metada
         if key.startswith(f'{prefix}teacher.'):
             del state_dict[key]
         elif key.startswith(f'{prefix}architecture.'):
-            state_dict[prefix + key[len(f'{prefix}architecture.'):]] = state_dict.pop(key)
+            state_dict[prefix + key[len(f'{prefix}architecture.') :]] = state_dict.pop(key)
 
 
 def fit_distiller(cfg: dict, student: nn.Module, teacher: nn.Module | None) -> tuple[dict, dict[str, list[str]]]:
@@ -244,10 +258,18 @@ def used_parts(cfg: dict) -> dict:
     records = [record for mapping in (cfg.get('loss_forward_mappings') or {}).values() for record in mapping.values()]
     used = {(bool(record['from_student']), record['recorder']) for record in records}
     connectors = {record.get('connector') for record in records}
-    parts = dict(student_recorders=lambda name: (True, name) in used, teacher_recorders=lambda name: (False, name) in used,
-                 connectors=lambda name: name in connectors)
-    return {**cfg, **{part: {name: each for name, each in (cfg.get(part) or {}).items() if is_used(name)}
-                      for part, is_used in parts.items()}}
+    parts = dict(
+        student_recorders=lambda name: (True, name) in used,
+        teacher_recorders=lambda name: (False, name) in used,
+        connectors=lambda name: name in connectors,
+    )
+    return {
+        **cfg,
+        **{
+            part: {name: each for name, each in (cfg.get(part) or {}).items() if is_used(name)}
+            for part, is_used in parts.items()
+        },
+    }
 
 
 def check_sources(cfg: dict, student: nn.Module, teacher: nn.Module | None) -> None:
@@ -255,8 +277,10 @@ def check_sources(cfg: dict, student: nn.Module, teacher: nn.Module | None) -> N
     for role, model in (('student', student), ('teacher', student if teacher is None else teacher)):
         for name, recorder in cfg[f'{role}_recorders'].items():
             if recorder['source'].split('.')[0] in ('embed', 'memory') and not hasattr(model, 'embed'):
-                raise ValueError(f'the {role} is a {type(model).__name__}, which has no re-id branch: the recorder {name!r} '
-                                 f"reads its {recorder['source']!r}; expected a person-search detector")
+                raise ValueError(
+                    f'the {role} is a {type(model).__name__}, which has no re-id branch: the recorder {name!r} '
+                    f'reads its {recorder["source"]!r}; expected a person-search detector'
+                )
             if recorder['type'].split('.')[-1] in ('ModuleInputs', 'ModuleOutputs'):
                 check_module(recorder['source'], model)
 

@@ -1,4 +1,5 @@
 """Which maps of teacher and student are compared: a distiller's config names none, so that it fits any two detectors."""
+
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ WORDS = ('student_level', 'teacher_level', 'student_channels', 'teacher_channels
 
 class Level(NamedTuple):
     """A map of :meth:`extract_feat`: which one, how many channels, how many input-image pixels a cell."""
+
     index: int
     channels: int
     stride: int
@@ -21,6 +23,7 @@ class Level(NamedTuple):
 
 class Pair(NamedTuple):
     """A map of the student, and the teacher's that it is compared with, of the same stride or of a finer one."""
+
     student: Level
     teacher: Level
 
@@ -49,12 +52,18 @@ def pair_levels(student: list[Level], teacher: list[Level]) -> list[Pair]:
     pairs = [Pair(level, theirs[level.stride]) for level in student if level.stride in theirs]
     if pairs:
         return pairs
-    finer = [Pair(ours, each) for ours in sorted(student, key=lambda level: level.stride)
-             for each in sorted(teacher, key=lambda level: -level.stride) if each.stride < ours.stride]
+    finer = [
+        Pair(ours, each)
+        for ours in sorted(student, key=lambda level: level.stride)
+        for each in sorted(teacher, key=lambda level: -level.stride)
+        if each.stride < ours.stride
+    ]
     if not finer:
-        raise ValueError(f'levels that do not fit: the strides of the student are {[level.stride for level in student]}, '
-                         f'those of the teacher {[level.stride for level in teacher]}: expected a common one, or a finer '
-                         'one of the teacher')
+        raise ValueError(
+            f'levels that do not fit: the strides of the student are {[level.stride for level in student]}, '
+            f'those of the teacher {[level.stride for level in teacher]}: expected a common one, or a finer '
+            'one of the teacher'
+        )
     return finer[:1]
 
 
@@ -77,16 +86,22 @@ def fit_levels(distiller: Mapping, pairs: list[Pair]) -> tuple[dict, dict[str, l
     repeated_connectors = [name for name, connector in connectors.items() if has_words(connector)]
     for pair in pairs:
         suffix = f'_s{pair.student.stride}'
-        words = dict(student_level=pair.student.index, teacher_level=pair.teacher.index, stride=pair.student.stride,
-                     student_channels=pair.student.channels, teacher_channels=pair.teacher.channels)
+        words = dict(
+            student_level=pair.student.index,
+            teacher_level=pair.teacher.index,
+            stride=pair.student.stride,
+            student_channels=pair.student.channels,
+            teacher_channels=pair.teacher.channels,
+        )
         for name in repeated_connectors:
             connectors[name + suffix] = filled(connectors[name], words)
         for name in repeated_losses:
             losses[name + suffix] = filled(losses[name], words)
             mappings[name + suffix] = {
-                argument: filled(record, words) | (
-                    dict(connector=record['connector'] + suffix) if record.get('connector') in repeated_connectors else {})
-                for argument, record in mappings[name].items()}
+                argument: filled(record, words)
+                | (dict(connector=record['connector'] + suffix) if record.get('connector') in repeated_connectors else {})
+                for argument, record in mappings[name].items()
+            }
             for argument, record in mappings[name].items():
                 if record.get('data_idx') == 'teacher_level' and pair.teacher.stride < pair.student.stride:
                     connectors['average'] = averaging(pair.student.stride // pair.teacher.stride)
@@ -100,8 +115,11 @@ def fit_levels(distiller: Mapping, pairs: list[Pair]) -> tuple[dict, dict[str, l
 
 def averaging(cells: int) -> dict:
     """Config of a connector without weights: means over cells x cells."""
-    return dict(type='mmrazor.TorchFunctionalConnector', function_name='avg_pool2d',
-                func_args=dict(kernel_size=cells, ceil_mode=True, count_include_pad=False))
+    return dict(
+        type='mmrazor.TorchFunctionalConnector',
+        function_name='avg_pool2d',
+        func_args=dict(kernel_size=cells, ceil_mode=True, count_include_pad=False),
+    )
 
 
 def has_words(cfg: Any) -> bool:

@@ -1,6 +1,7 @@
 """The re-id part of Munjal et al. (BMVC 2019): a teacher's mean embedding of every identity, computed once over the training
 set, is the student's lookup table and stays fixed. Here is the file between the two. Shapes: I identities, D embedding size.
 """
+
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -45,6 +46,7 @@ class Header:
         created_by: Version of mmps.
         format: Version of the file.
     """
+
     dataset: str
     data: str
     num_persons: int
@@ -61,13 +63,14 @@ class Header:
             ValueError: It is of another data set, of other annotations or identities, or of another embedding size.
         """
         command = f'{EXPORT} {path} --dims {memory.embed_dims} makes one that fits, CONFIG being of the same training set'
-        for what, theirs, ours in (('training set', self.dataset, type(dataset).__name__),
-                                   ('number of identities', self.num_persons, memory.num_persons),
-                                   ('embedding size', self.dims, memory.embed_dims),
-                                   ('fingerprint of the training set', self.data, fingerprint(dataset))):
+        for what, theirs, ours in (
+            ('training set', self.dataset, type(dataset).__name__),
+            ('number of identities', self.num_persons, memory.num_persons),
+            ('embedding size', self.dims, memory.embed_dims),
+            ('fingerprint of the training set', self.data, fingerprint(dataset)),
+        ):
             if theirs != ours:
-                raise ValueError(f'{path}: {what} of the lookup table {theirs!s:.16}, of this training {ours!s:.16}; '
-                                 f'{command}')
+                raise ValueError(f'{path}: {what} of the lookup table {theirs!s:.16}, of this training {ours!s:.16}; {command}')
 
 
 def save_lookup_table(path: str | Path, header: Header, table: Tensor) -> None:
@@ -92,8 +95,10 @@ def load_lookup_table(path: str | Path) -> tuple[Header, Tensor]:
     if header.format != FORMAT:
         raise ValueError(f'{path}: format {header.format}, but this version of mmps reads format {FORMAT}')
     if table.dtype != np.float32 or table.shape != (header.num_persons, header.dims) or not np.isfinite(table).all():
-        raise ValueError(f'{path}: expected finite float32 numbers ({header.num_persons}, {header.dims}), as its header says, '
-                         f'got {table.dtype} {table.shape}')
+        raise ValueError(
+            f'{path}: expected finite float32 numbers ({header.num_persons}, {header.dims}), as its header says, '
+            f'got {table.dtype} {table.shape}'
+        )
     return header, torch.from_numpy(table)
 
 
@@ -171,15 +176,22 @@ def export_lookup_table(cfg: Config, checkpoint: str, out: str, dims: int | None
         load_exactly(detector, checkpoint, 'CHECKPOINT')
         loader = Runner.build_dataloader(training_images(cfg))
     dataset = loader.dataset
-    header = dict(dataset=type(dataset).__name__, data=fingerprint(dataset), num_persons=dataset.metainfo['num_persons'],
-                  teacher=name, weights=weights_fingerprint(detector.state_dict()))
+    header = dict(
+        dataset=type(dataset).__name__,
+        data=fingerprint(dataset),
+        num_persons=dataset.metainfo['num_persons'],
+        teacher=name,
+        weights=weights_fingerprint(detector.state_dict()),
+    )
     batches = tqdm(loader, desc='embedding', unit='batch')
     means = mean_embeddings(detector.to(get_device()).eval(), batches, header['num_persons']).cpu()
     table = with_dims(means, dims or means.shape[1])
     save_lookup_table(out, Header(**header, dims=table.shape[1]), table)
     unseen = int((~means.any(1)).sum())
-    return (f'{out}: {len(table)} identities of {header["dataset"]}, {table.shape[1]} of the {means.shape[1]} dimensions of '
-            f'{name}; {unseen} identities have no box, their rows are zero')
+    return (
+        f'{out}: {len(table)} identities of {header["dataset"]}, {table.shape[1]} of the {means.shape[1]} dimensions of '
+        f'{name}; {unseen} identities have no box, their rows are zero'
+    )
 
 
 def training_images(cfg: Config) -> ConfigDict:

@@ -2,6 +2,7 @@
 
 MMRazor adds ``Recorder`` to a config's type: ``dict(type='MethodOutputs', source='embed')`` is the second class here.
 """
+
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import wraps

@@ -1,4 +1,5 @@
 """Training a model that one device does not hold: MMEngine's FSDP runner and strategy, repaired."""
+
 import os
 
 import torch
@@ -50,9 +51,15 @@ class ShardedStrategy(FSDPStrategy):
         device = dict(device_id=torch.device('cpu')) if on_cpu else {}
         wrapper = dict(type='MMFullyShardedDataParallel', auto_wrap_policy=self.shards) | device | (model_wrapper or {})
         whole = dict(rank0_only=True, offload_to_cpu=not on_cpu)
-        super().__init__(model_wrapper=wrapper, **kwargs, state_dict_cfg=dict(
-            state_dict_type='FULL_STATE_DICT', state_dict_config=dict(type='FullStateDictConfig', **whole),
-            optim_state_dict_config=dict(type='FullOptimStateDictConfig', **whole)))
+        super().__init__(
+            model_wrapper=wrapper,
+            **kwargs,
+            state_dict_cfg=dict(
+                state_dict_type='FULL_STATE_DICT',
+                state_dict_config=dict(type='FullStateDictConfig', **whole),
+                optim_state_dict_config=dict(type='FullOptimStateDictConfig', **whole),
+            ),
+        )
 
     def shards(self, module: nn.Module, recurse: bool, **kwargs) -> bool:
         """torch's wrap policy: whether to look into a module (``recurse``), or to shard it."""

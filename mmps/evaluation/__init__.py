@@ -1,4 +1,5 @@
 """Scores a person search: protocol -> ranking (-> context) -> detection -> metric."""
+
 from .candidates import Candidates, match_targets, overlap_threshold
 from .context import CBGM
 from .curves import precision_recall
@@ -22,9 +23,34 @@ from .seqnet_cache import load_seqnet_cache
 from .similarity import NumPyProduct, TorchProduct
 
 __all__ = [
-    'CBGM', 'Candidates', 'DetectionMatches', 'NumPyProduct', 'PersonSearchMetric', 'Predictions', 'RankedDetections',
-    'Search', 'SearchProtocol', 'SearchResult', 'TorchProduct', 'average_precision', 'colour_histogram',
-    'detection_scores', 'explain', 'load_predictions', 'load_seqnet_cache', 'match_detections', 'match_targets',
-    'mean_interval', 'overlap_threshold', 'precision_recall', 'save_predictions', 'score_searches', 'search_scores',
-    'similarity_histograms', 'stable_ranks', 'top_detections', 'upper_bound', 'worst_queries',
+    'CBGM',
+    'Candidates',
+    'DetectionMatches',
+    'NumPyProduct',
+    'PersonSearchMetric',
+    'Predictions',
+    'RankedDetections',
+    'Search',
+    'SearchProtocol',
+    'SearchResult',
+    'TorchProduct',
+    'average_precision',
+    'colour_histogram',
+    'detection_scores',
+    'explain',
+    'load_predictions',
+    'load_seqnet_cache',
+    'match_detections',
+    'match_targets',
+    'mean_interval',
+    'overlap_threshold',
+    'precision_recall',
+    'save_predictions',
+    'score_searches',
+    'search_scores',
+    'similarity_histograms',
+    'stable_ranks',
+    'top_detections',
+    'upper_bound',
+    'worst_queries',
 ]

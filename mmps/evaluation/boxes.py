@@ -1,4 +1,5 @@
 """Two array helpers that every part of the evaluation shares."""
+
 import numpy as np
 
 

@@ -2,6 +2,7 @@
 
 G images, N confident detections over all images, T targets, D embedding size.
 """
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -41,8 +42,15 @@ class Candidates:
     dim: int
 
     @classmethod
-    def from_lists(cls, protocol: SearchProtocol, boxes: Sequence[np.ndarray], scores: Sequence[np.ndarray],
-                   embeddings: Sequence[np.ndarray], dim: int, score_thr: float = 0.5) -> 'Candidates':
+    def from_lists(
+        cls,
+        protocol: SearchProtocol,
+        boxes: Sequence[np.ndarray],
+        scores: Sequence[np.ndarray],
+        embeddings: Sequence[np.ndarray],
+        dim: int,
+        score_thr: float = 0.5,
+    ) -> 'Candidates':
         """Keeps the detections of score >= score_thr.
 
         Args:
@@ -62,14 +70,23 @@ class Candidates:
         for kind, lists, width in (('boxes', boxes, (4,)), ('scores', scores, ()), ('embeddings', embeddings, (dim,))):
             for image, (array, count) in enumerate(zip(lists, counts.tolist(), strict=True)):
                 if np.shape(array) != (count, *width) and (count or len(array)):
-                    raise ValueError(f'{kind} of image {images[image]!r}: expected shape {(count, *width)}, '
-                                     f'got {np.shape(array)}')
+                    raise ValueError(
+                        f'{kind} of image {images[image]!r}: expected shape {(count, *width)}, got {np.shape(array)}'
+                    )
         starts, scores = np.cumsum(counts) - counts, end_to_end(scores)
         confident = np.flatnonzero(scores >= score_thr)
         owners = np.repeat(np.arange(len(counts)), counts)[confident]
         offsets = np.searchsorted(owners, np.arange(len(counts) + 1))
-        whole = cls(end_to_end(boxes, 4)[confident], scores[confident], confident - starts[owners], offsets, counts, embeddings,
-                    None, dim)
+        whole = cls(
+            end_to_end(boxes, 4)[confident],
+            scores[confident],
+            confident - starts[owners],
+            offsets,
+            counts,
+            embeddings,
+            None,
+            dim,
+        )
         if len(confident) * dim * 4 <= HELD_BYTES:
             whole = replace(whole, held=np.empty((len(confident), dim), np.float32))
         for rows, chunk in whole.chunks(whole.held):
@@ -113,15 +130,15 @@ class Candidates:
             rows = slice(int(self.offsets[first]), int(self.offsets[last]))
             if memory.shape[1] < (longest := int(self.counts[first:last].sum())):
                 memory = np.empty((len(memory), longest, self.dim), np.float32)
-            piece = memory[1, :rows.stop - rows.start] if out is None else out[rows]
+            piece = memory[1, : rows.stop - rows.start] if out is None else out[rows]
             yield rows, self._copy(first, last, memory[0], piece)
             first = last
 
     def _copy(self, first: int, last: int, memory: np.ndarray | None = None, out: np.ndarray | None = None) -> np.ndarray:
         """The embeddings (n, D) of the detections of images ``first`` to ``last - 1``; all of them pass through memory."""
         counts, rows = self.counts[first:last], slice(self.offsets[first], self.offsets[last])
-        kept = self.positions[rows] + np.repeat(np.cumsum(counts) - counts, np.diff(self.offsets[first:last + 1]))
-        joined = end_to_end(self.given[first:last], self.dim, out=None if memory is None else memory[:counts.sum()])
+        kept = self.positions[rows] + np.repeat(np.cumsum(counts) - counts, np.diff(self.offsets[first : last + 1]))
+        joined = end_to_end(self.given[first:last], self.dim, out=None if memory is None else memory[: counts.sum()])
         return np.take(joined, kept, axis=0, out=out, mode='clip')  # other modes would fill a buffer first
 
 
@@ -149,8 +166,9 @@ def overlap_threshold(boxes: np.ndarray) -> np.ndarray:
     return np.minimum(0.5, box_area(boxes) / ((width + 10) * (height + 10)))
 
 
-def match_targets(candidates: Candidates, similarities: np.ndarray, rows: np.ndarray, images: np.ndarray,
-                  boxes: np.ndarray) -> np.ndarray:
+def match_targets(
+    candidates: Candidates, similarities: np.ndarray, rows: np.ndarray, images: np.ndarray, boxes: np.ndarray
+) -> np.ndarray:
     """The one true positive of each target: its image's most similar detection among those that overlap it enough.
 
     Equal similarities go to the detection given first.
@@ -167,8 +185,12 @@ def match_targets(candidates: Candidates, similarities: np.ndarray, rows: np.nda
     counts = np.cumsum(candidates.offsets[images + 1] - candidates.offsets[images])
     if len(images) > 1 and counts[-1] > PAIRS:
         half = min(max(1, int(np.searchsorted(counts, counts[-1] / 2))), len(images) - 1)
-        return np.concatenate([match_targets(candidates, similarities, rows[part], images[part], boxes[part])
-                               for part in (slice(half), slice(half, None))])
+        return np.concatenate(
+            [
+                match_targets(candidates, similarities, rows[part], images[part], boxes[part])
+                for part in (slice(half), slice(half, None))
+            ]
+        )
     detections, targets = candidates.of_images(images)
     overlaps = box_iou(candidates.boxes[detections], boxes[targets]) >= overlap_threshold(boxes)[targets]
     detections, targets = detections[overlaps], targets[overlaps]

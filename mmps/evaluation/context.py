@@ -2,6 +2,7 @@
 
 N confident detections, P people of a query's image, D embedding size.
 """
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +42,7 @@ class CBGM:
         weighs those that are searched. SeqNet's evaluation computes the query image's people without it.
         """
         rows = slice(candidates.offsets[image], candidates.offsets[image + 1])
-        best = np.argsort(-candidates.scores[rows], kind='stable')[:self.k2 - 1]
+        best = np.argsort(-candidates.scores[rows], kind='stable')[: self.k2 - 1]
         embeddings = candidates.embeddings_of([image])[best]
         return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
 
@@ -54,8 +55,7 @@ class CBGM:
             people: (P, D), the people around the query, the most confident first.
         """
         rows, _ = candidates.of_images(best)
-        pairs = np.concatenate([similarities[rows][None],
-                                people[:self.k2 - 1] @ candidates.embeddings_of(best).T])
+        pairs = np.concatenate([similarities[rows][None], people[: self.k2 - 1] @ candidates.embeddings_of(best).T])
         counts = np.diff(candidates.offsets)[best]
         ends = np.cumsum(counts)
         # Each image is a matching of its own.
@@ -72,4 +72,4 @@ def largest(values: np.ndarray, k: int) -> np.ndarray:
         return np.arange(len(values))
     least = np.partition(values, -k)[-k]
     above = np.flatnonzero(values > least)
-    return np.concatenate([above, np.flatnonzero(values == least)[:k - len(above)]])
+    return np.concatenate([above, np.flatnonzero(values == least)[: k - len(above)]])

@@ -2,6 +2,7 @@
 
 Q queries, T targets, F the most targets that any query finds.
 """
+
 import numpy as np
 
 from .protocol import SearchProtocol

@@ -1,4 +1,5 @@
 """How well persons are found, whoever they are."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,12 +45,20 @@ class DetectionMatches:
             counts = (self.heights >= low) & (self.heights < high)
             counts[correct] = wanted[self.persons[correct]]
         recall = float(np.count_nonzero(correct & counts) / max(np.count_nonzero(wanted), 1))
-        return {'ap': average_precision(correct[counts], self.scores[counts]) * recall, 'recall': recall,
-                'persons': int(np.count_nonzero(wanted))}
+        return {
+            'ap': average_precision(correct[counts], self.scores[counts]) * recall,
+            'recall': recall,
+            'persons': int(np.count_nonzero(wanted)),
+        }
 
 
-def match_detections(boxes: Sequence[np.ndarray], scores: Sequence[np.ndarray], gt_boxes: Sequence[np.ndarray],
-                     labelled: Sequence[np.ndarray] | None = None, score_thr: float = 0.5) -> DetectionMatches:
+def match_detections(
+    boxes: Sequence[np.ndarray],
+    scores: Sequence[np.ndarray],
+    gt_boxes: Sequence[np.ndarray],
+    labelled: Sequence[np.ndarray] | None = None,
+    score_thr: float = 0.5,
+) -> DetectionMatches:
     """Matches the detections of score >= score_thr to persons; the arguments are those of :func:`detection_scores`."""
     lengths = {len(lists) for lists in (boxes, scores, gt_boxes, labelled) if lists is not None}
     if len(lengths) > 1:
@@ -80,9 +89,14 @@ def match_detections(boxes: Sequence[np.ndarray], scores: Sequence[np.ndarray], 
     return DetectionMatches(*joined)
 
 
-def detection_scores(boxes: Sequence[np.ndarray], scores: Sequence[np.ndarray], gt_boxes: Sequence[np.ndarray],
-                     labelled: Sequence[np.ndarray] | None = None, score_thr: float = 0.5,
-                     iou_thr: float = 0.5) -> dict[str, float]:
+def detection_scores(
+    boxes: Sequence[np.ndarray],
+    scores: Sequence[np.ndarray],
+    gt_boxes: Sequence[np.ndarray],
+    labelled: Sequence[np.ndarray] | None = None,
+    score_thr: float = 0.5,
+    iou_thr: float = 0.5,
+) -> dict[str, float]:
     """Detection AP and recall as person search counts them.
 
     A detection is right if it and a ground-truth box are each other's best overlap, and that is at least iou_thr.

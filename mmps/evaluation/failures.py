@@ -2,6 +2,7 @@
 
 Q queries, T targets.
 """
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,17 +64,33 @@ def worst_queries(result: SearchResult, n: int) -> np.ndarray:
     return queries[np.argsort(result.ap[queries], kind='stable')[:n]]
 
 
-def target_fates(protocol: SearchProtocol, result: SearchResult, query: int,
-                 cameras: str | int = 'all') -> tuple[TargetFate, ...]:
+def target_fates(
+    protocol: SearchProtocol, result: SearchResult, query: int, cameras: str | int = 'all'
+) -> tuple[TargetFate, ...]:
     """What became of each target of a query that counts, in the protocol's order."""
     rows = slice(*np.searchsorted(protocol.target_queries, [query, query + 1]))
-    return tuple(TargetFate(int(image), box, int(rank)) for image, box, rank, counts in zip(
-        protocol.target_images[rows], protocol.target_boxes[rows], result.target_ranks[rows],
-        protocol.sought(cameras)[rows], strict=True) if counts)
+    return tuple(
+        TargetFate(int(image), box, int(rank))
+        for image, box, rank, counts in zip(
+            protocol.target_images[rows],
+            protocol.target_boxes[rows],
+            result.target_ranks[rows],
+            protocol.sought(cameras)[rows],
+            strict=True,
+        )
+        if counts
+    )
 
 
-def explain(protocol: SearchProtocol, predictions: Predictions, result: SearchResult, queries: Sequence[int],
-            ranked_below: int = 10, score_thr: float = 0.5, cameras: str | int = 'all') -> list[Explanation]:
+def explain(
+    protocol: SearchProtocol,
+    predictions: Predictions,
+    result: SearchResult,
+    queries: Sequence[int],
+    ranked_below: int = 10,
+    score_thr: float = 0.5,
+    cameras: str | int = 'all',
+) -> list[Explanation]:
     """Why each of the given queries has the AP that it has.
 
     The reason is the first that holds: no target of it was detected; the best one is ranked below ``ranked_below``;
@@ -85,17 +102,30 @@ def explain(protocol: SearchProtocol, predictions: Predictions, result: SearchRe
         ranked_below: Of the second reason.
         score_thr, cameras: Those that the result was scored with.
     """
-    ranked = top_detections(protocol, predictions.boxes, predictions.scores, predictions.embeddings,
-                            predictions.query_embeddings, queries, 1, score_thr, cameras)
+    ranked = top_detections(
+        protocol,
+        predictions.boxes,
+        predictions.scores,
+        predictions.embeddings,
+        predictions.query_embeddings,
+        queries,
+        1,
+        score_thr,
+        cameras,
+    )
     explanations = []
     for query, top in zip(queries, ranked, strict=True):
         targets = target_fates(protocol, result, query, cameras)
         first, person_id = 'nothing', None
         if len(top.images):
-            first, person_id = _who(predictions, int(top.images[0]), top.boxes[0], bool(top.correct[0]),
-                                    int(protocol.query_person_ids[query]))
-        explanations.append(Explanation(int(query), float(result.ap[query]), targets, first, person_id,
-                                        _reason(targets, first, person_id, ranked_below)))
+            first, person_id = _who(
+                predictions, int(top.images[0]), top.boxes[0], bool(top.correct[0]), int(protocol.query_person_ids[query])
+            )
+        explanations.append(
+            Explanation(
+                int(query), float(result.ap[query]), targets, first, person_id, _reason(targets, first, person_id, ranked_below)
+            )
+        )
     return explanations
 
 

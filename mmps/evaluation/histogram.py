@@ -1,10 +1,12 @@
 """An embedding without a network: the colours of a person's clothes. A floor for every learned one."""
+
 import cv2
 import numpy as np
 
 
-def colour_histogram(image: np.ndarray, boxes: np.ndarray, bins: tuple[int, int, int] = (8, 4, 4),
-                     stripes: int = 2) -> np.ndarray:
+def colour_histogram(
+    image: np.ndarray, boxes: np.ndarray, bins: tuple[int, int, int] = (8, 4, 4), stripes: int = 2
+) -> np.ndarray:
     """HSV histograms of horizontal stripes of a person's box, square-rooted.
 
     The dot product of two of them is the Bhattacharyya coefficient of the histograms.

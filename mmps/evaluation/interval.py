@@ -15,6 +15,13 @@ def mean_interval(values: np.ndarray, confidence: float = 0.95, resamples: int =
     """
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
-    found = bootstrap((values,), np.mean, n_resamples=resamples, batch=1000, confidence_level=confidence, method='percentile',
-                      rng=np.random.default_rng(seed)).confidence_interval
+    found = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=resamples,
+        batch=1000,
+        confidence_level=confidence,
+        method='percentile',
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
     return float(found.low), float(found.high)

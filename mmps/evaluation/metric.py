@@ -1,4 +1,5 @@
 """The metric that MMEngine's test loop calls: collects predictions from every rank, scores them, writes them down."""
+
 import itertools
 from collections.abc import Sequence
 
@@ -56,10 +57,19 @@ class PersonSearchMetric(BaseMetric):
 
     default_prefix = 'search'
 
-    def __init__(self, score_thr: float = 0.5, iou_thr: float = 0.5, topk: Sequence[int] = (1, 5, 10),
-                 cameras: str | int = 'all', cbgm: bool | dict = False, upper_bound: bool = False,
-                 outfile: str | None = None, collect_device: str = 'cpu', prefix: str | None = None,
-                 collect_dir: str | None = None) -> None:
+    def __init__(
+        self,
+        score_thr: float = 0.5,
+        iou_thr: float = 0.5,
+        topk: Sequence[int] = (1, 5, 10),
+        cameras: str | int = 'all',
+        cbgm: bool | dict = False,
+        upper_bound: bool = False,
+        outfile: str | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        collect_dir: str | None = None,
+    ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
         if isinstance(cameras, str) and cameras not in ('all', 'other'):
             raise ValueError(f"PersonSearchMetric: cameras: expected 'all', 'other' or a camera's number, got {cameras!r}")
@@ -94,8 +104,10 @@ class PersonSearchMetric(BaseMetric):
                 result['query_ids'] = _array(sample, 'query_instances', 'query_ids').astype(np.int64)
                 result['query_embeddings'] = _array(sample, 'query_instances', 'embeddings')
                 if len(result['query_ids']) != len(result['query_embeddings']):
-                    raise ValueError(f'image {result["img_id"]}: {len(result["query_ids"])} queries, but '
-                                     f'{len(result["query_embeddings"])} query embeddings')
+                    raise ValueError(
+                        f'image {result["img_id"]}: {len(result["query_ids"])} queries, but '
+                        f'{len(result["query_embeddings"])} query embeddings'
+                    )
             self.results.append(result)
 
     def evaluate(self, size: int) -> dict[str, float]:
@@ -136,13 +148,18 @@ class PersonSearchMetric(BaseMetric):
             metrics.update({f'{prefix}top-{k}': share for k, share in result.topk.items()})
         detection = {}
         for name, suffix, labelled in (
-                ('all persons', '', None),
-                ('labelled persons', '_labelled', [person_ids >= 0 for person_ids in predictions.gt_person_ids])):
-            found = detection[name] = match_detections(predictions.boxes, predictions.scores, predictions.gt_boxes, labelled,
-                                                       self.score_thr).at(self.iou_thr)
+            ('all persons', '', None),
+            ('labelled persons', '_labelled', [person_ids >= 0 for person_ids in predictions.gt_person_ids]),
+        ):
+            found = detection[name] = match_detections(
+                predictions.boxes, predictions.scores, predictions.gt_boxes, labelled, self.score_thr
+            ).at(self.iou_thr)
             metrics[f'det_AP{suffix}'], metrics[f'det_recall{suffix}'] = found['ap'], found['recall']
-        print_log(f'{protocol.num_queries} queries in {len(protocol.images)} images, per cent\n\n{search_table(results)}\n\n'
-                  f'{detection_table(detection)}\n', logger='current')
+        print_log(
+            f'{protocol.num_queries} queries in {len(protocol.images)} images, per cent\n\n{search_table(results)}\n\n'
+            f'{detection_table(detection)}\n',
+            logger='current',
+        )
         return metrics
 
     def _search(self, protocol: SearchProtocol, predictions: Predictions) -> dict[str, SearchResult]:
@@ -150,8 +167,9 @@ class PersonSearchMetric(BaseMetric):
         searches = {'search': Search(protocol, cameras=self.cameras)}
         if self.cbgm:
             searches['with CBGM'] = Search(protocol, cameras=self.cameras, cbgm=self._cbgm())
-        candidates = Candidates.from_lists(protocol, predictions.boxes, predictions.scores, predictions.embeddings,
-                                           queries.shape[1], self.score_thr)
+        candidates = Candidates.from_lists(
+            protocol, predictions.boxes, predictions.scores, predictions.embeddings, queries.shape[1], self.score_thr
+        )
         results = score_searches(searches, candidates, queries, self.topk)
         if self.upper_bound:
             results['ground-truth boxes'] = upper_bound(protocol, predictions, self.topk, self.cameras)
@@ -161,23 +179,27 @@ class PersonSearchMetric(BaseMetric):
         if isinstance(self.cbgm, CBGM):
             return self.cbgm
         if 'cbgm' not in self.dataset_meta:
-            raise ValueError("PersonSearchMetric: the data set's metainfo names no k1 and k2 for CBGM; expected "
-                             'cbgm=dict(k1=..., k2=...)')
+            raise ValueError(
+                "PersonSearchMetric: the data set's metainfo names no k1 and k2 for CBGM; expected cbgm=dict(k1=..., k2=...)"
+            )
         return CBGM(**self.dataset_meta['cbgm'])
 
     def _protocol(self) -> SearchProtocol:
         protocol = (self.dataset_meta or {}).get('protocol')
         if not isinstance(protocol, SearchProtocol):
-            raise ValueError('PersonSearchMetric needs the search protocol: put a SearchProtocol into the metainfo '
-                             f"of the test data set, as 'protocol' (found {type(protocol).__name__})")
+            raise ValueError(
+                'PersonSearchMetric needs the search protocol: put a SearchProtocol into the metainfo '
+                f"of the test data set, as 'protocol' (found {type(protocol).__name__})"
+            )
         return protocol
 
 
 def _array(sample: dict, instances: str, name: str) -> np.ndarray:
     """One field of a data sample, as float32 or whole numbers; half precision is widened, box classes are opened."""
     if name not in sample.get(instances, {}):
-        raise ValueError(f'image {sample.get("img_id")}: its data sample has no {instances}.{name}, '
-                         'which PersonSearchMetric needs')
+        raise ValueError(
+            f'image {sample.get("img_id")}: its data sample has no {instances}.{name}, which PersonSearchMetric needs'
+        )
     value = sample[instances][name]
     value = torch.as_tensor(getattr(value, 'tensor', value)).detach().cpu()
     # A copy: memory that a data worker shares costs a file handle as long as it is held.
@@ -195,22 +217,31 @@ def _assemble(protocol: SearchProtocol, results: list[dict]) -> Predictions:
             raise ValueError(f"img_id {index} is not one of the protocol's {len(images)} images")
     for index, name in enumerate(images):
         if index not in by_image:
-            raise ValueError(f'image {name!r} (img_id {index}) was not predicted: the test must run over all '
-                             f'{len(images)} images of the protocol')
+            raise ValueError(
+                f'image {name!r} (img_id {index}) was not predicted: the test must run over all '
+                f'{len(images)} images of the protocol'
+            )
     ordered = [by_image[index] for index in range(len(images))]
     of_query = {}
     for result in ordered:
-        of_query.update(zip(result.get('query_ids', np.zeros(0, int)).tolist(), result.get('query_embeddings', ()),
-                            strict=True))
+        of_query.update(
+            zip(result.get('query_ids', np.zeros(0, int)).tolist(), result.get('query_embeddings', ()), strict=True)
+        )
     for query in range(protocol.num_queries):
         if query not in of_query:
-            raise ValueError(f'{protocol.describe(query)} got no embedding: its data sample needs query_instances '
-                             f'with query_id {query}')
+            raise ValueError(
+                f'{protocol.describe(query)} got no embedding: its data sample needs query_instances with query_id {query}'
+            )
     queries = np.stack([of_query[query] for query in range(protocol.num_queries)])
-    lists = {name: [result[name] for result in ordered]
-             for name in ('boxes', 'scores', 'embeddings', 'gt_boxes', 'gt_person_ids')}
+    lists = {
+        name: [result[name] for result in ordered] for name in ('boxes', 'scores', 'embeddings', 'gt_boxes', 'gt_person_ids')
+    }
     if all('gt_embeddings' in result for result in ordered):
         lists['gt_embeddings'] = [result['gt_embeddings'] for result in ordered]
     return Predictions(
-        images=images, query_embeddings=queries, query_images=tuple(images[image] for image in protocol.query_images),
-        query_boxes=protocol.query_boxes, **lists)
+        images=images,
+        query_embeddings=queries,
+        query_images=tuple(images[image] for image in protocol.query_images),
+        query_boxes=protocol.query_boxes,
+        **lists,
+    )

@@ -3,6 +3,7 @@
 G images, N detections over all images, M annotated persons over all images, Q queries, C other people of all queries'
 images, D embedding size.
 """
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,29 +71,33 @@ class Predictions:
         index_of = {name: index for index, name in enumerate(self.images)}
         missing = [name for name in protocol.images if name not in index_of]
         if missing:
-            raise ValueError(f"{len(missing)} of the protocol's {len(protocol.images)} images are not among the "
-                             f'{len(self.images)} predicted ones, the first of them is {missing[0]!r}')
+            raise ValueError(
+                f"{len(missing)} of the protocol's {len(protocol.images)} images are not among the "
+                f'{len(self.images)} predicted ones, the first of them is {missing[0]!r}'
+            )
         self._check_queries(protocol)
         order = [index_of[name] for name in protocol.images]
-        lists = {name: [getattr(self, name)[index] for index in order]
-                 for name in OF_IMAGES if getattr(self, name) is not None}
+        lists = {name: [getattr(self, name)[index] for index in order] for name in OF_IMAGES if getattr(self, name) is not None}
         return replace(self, images=protocol.images, **lists)
 
     def _check_queries(self, protocol: SearchProtocol) -> None:
         if len(self.query_embeddings) != protocol.num_queries:
-            raise ValueError(f'expected embeddings of the {protocol.num_queries} queries of the protocol, '
-                             f'got {len(self.query_embeddings)}')
+            raise ValueError(
+                f'expected embeddings of the {protocol.num_queries} queries of the protocol, got {len(self.query_embeddings)}'
+            )
         if self.query_images is not None:
             for query, (name, own) in enumerate(zip(self.query_images, protocol.query_images.tolist(), strict=True)):
                 if name != protocol.images[own]:
-                    raise ValueError(f'{protocol.describe(query)} was predicted from image {name!r}: '
-                                     'other queries, or in another order')
+                    raise ValueError(
+                        f'{protocol.describe(query)} was predicted from image {name!r}: other queries, or in another order'
+                    )
         if self.query_boxes is not None:
             apart = np.abs(self.query_boxes - protocol.query_boxes).max(axis=1)
             for query in np.flatnonzero(~(apart <= SAME_BOX))[:1]:
                 raise ValueError(
                     f'{protocol.describe(query)} has the box {_readable(protocol.query_boxes[query])}, but was predicted '
-                    f'from {_readable(self.query_boxes[query])}: other queries, or in another order')
+                    f'from {_readable(self.query_boxes[query])}: other queries, or in another order'
+                )
 
 
 def save_predictions(path: str | Path, predictions: Predictions) -> None:
@@ -130,8 +135,11 @@ def _arrays_of(path: Path, predictions: Predictions) -> dict[str, np.ndarray]:
     queries = np.asarray(predictions.query_embeddings)
     if queries.ndim != 2:
         raise ValueError(f"{path}: array 'query_embeddings': expected shape (Q, D), got {queries.shape}")
-    arrays = {'format': np.int64(FORMAT), 'images': _text(path, 'images', predictions.images),
-              'query_embeddings': queries.astype(np.float32)}
+    arrays = {
+        'format': np.int64(FORMAT),
+        'images': _text(path, 'images', predictions.images),
+        'query_embeddings': queries.astype(np.float32),
+    }
     if predictions.query_images is not None:
         arrays['query_images'] = _text(path, 'query_images', predictions.query_images)
     if predictions.query_boxes is not None:
@@ -153,8 +161,9 @@ def _text(path: Path, name: str, names: Sequence[str]) -> np.ndarray:
     return array
 
 
-def _end_to_end(path: Path, name: str, entries: Sequence[np.ndarray], counts: list[int],
-                row_shape: tuple[int, ...]) -> np.ndarray:
+def _end_to_end(
+    path: Path, name: str, entries: Sequence[np.ndarray], counts: list[int], row_shape: tuple[int, ...]
+) -> np.ndarray:
     if len(entries) != len(counts):
         raise ValueError(f'{path}: {name}: expected {len(counts)} lists, got {len(entries)}')
     dtype = np.int64 if name == 'gt_person_ids' else np.float32
@@ -196,25 +205,28 @@ def _read(path: str | Path, arrays: Mapping[str, np.ndarray]) -> Predictions:
     return Predictions(images=images, query_embeddings=queries, **fields)
 
 
-def _lists(path: str | Path, arrays: Mapping[str, np.ndarray], offsets: str, names: Sequence[str], count: int,
-           dim: int) -> dict[str, list[np.ndarray]]:
+def _lists(
+    path: str | Path, arrays: Mapping[str, np.ndarray], offsets: str, names: Sequence[str], count: int, dim: int
+) -> dict[str, list[np.ndarray]]:
     """The arrays that share an array of offsets, as lists of ``count`` arrays."""
     joined, rows = {}, 'N'
     for name in names:
         if name in arrays or name != 'gt_embeddings':  # the only one that may be missing beside the others
-            joined[name] = _array(path, arrays, name, rows, *_row_shape(name, dim),
-                                  kinds='iu' if name == 'gt_person_ids' else 'f')
+            joined[name] = _array(
+                path, arrays, name, rows, *_row_shape(name, dim), kinds='iu' if name == 'gt_person_ids' else 'f'
+            )
             rows = len(joined[names[0]])
     starts = _array(path, arrays, offsets, count + 1, kinds='iu')
     if starts[0] != 0 or starts[-1] != rows or (starts[1:] < starts[:-1]).any():
-        raise ValueError(f'{path}: array {offsets!r}: expected numbers that rise from 0 to {rows}, the length of '
-                         f'{names[0]!r}, got {one_line(starts)}')
+        raise ValueError(
+            f'{path}: array {offsets!r}: expected numbers that rise from 0 to {rows}, the length of '
+            f'{names[0]!r}, got {one_line(starts)}'
+        )
     spans = [slice(*span) for span in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)]
     return {name: [array[span] for span in spans] for name, array in joined.items()}
 
 
-def _array(path: str | Path, arrays: Mapping[str, np.ndarray], name: str, *shape: int | str,
-           kinds: str = 'f') -> np.ndarray:
+def _array(path: str | Path, arrays: Mapping[str, np.ndarray], name: str, *shape: int | str, kinds: str = 'f') -> np.ndarray:
     """One array, of one of the NumPy kinds: whole numbers as int64, others as finite float32.
 
     Letters in its shape stand for any length.

@@ -2,6 +2,7 @@
 
 G images, Q queries, T targets.
 """
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ class SearchProtocol:
         index_of = {name: index for index, name in enumerate(self.images)}
         if len(index_of) < len(self.images):
             repeated = next(name for index, name in enumerate(self.images) if index_of[name] != index)
-            raise ValueError(f'image {repeated!r} is listed twice among the protocol\'s images')
+            raise ValueError(f"image {repeated!r} is listed twice among the protocol's images")
         self._set('cameras', _integers('cameras', self.cameras, len(self.images)))
         self._set('query_images', _integers('query_images', self.query_images))
         if not len(self.query_images):
@@ -106,17 +107,31 @@ class SearchProtocol:
         rows, owners = joined_ranges(starts, np.searchsorted(self.target_queries, queries, 'right') - starts)
         galleries = None if self.galleries is None else tuple(self.galleries[query] for query in queries)
         return SearchProtocol(
-            self.images, self.cameras, self.query_images[queries], self.query_boxes[queries],
-            self.query_person_ids[queries], owners, self.target_images[rows], self.target_boxes[rows], galleries)
+            self.images,
+            self.cameras,
+            self.query_images[queries],
+            self.query_boxes[queries],
+            self.query_person_ids[queries],
+            owners,
+            self.target_images[rows],
+            self.target_boxes[rows],
+            galleries,
+        )
 
     def describe(self, query: int) -> str:
         """'query 3 (image 'a.jpg')', for messages."""
         return f'query {query} (image {self.images[self.query_images[query]]!r})'
 
     @classmethod
-    def from_galleries(cls, images: Sequence[str], cameras: Sequence[int] | None, query_images: Sequence[str],
-                       query_boxes: np.ndarray, query_person_ids: Sequence[int],
-                       galleries: Sequence[Sequence[tuple[str, np.ndarray | None]]]) -> 'SearchProtocol':
+    def from_galleries(
+        cls,
+        images: Sequence[str],
+        cameras: Sequence[int] | None,
+        query_images: Sequence[str],
+        query_boxes: np.ndarray,
+        query_person_ids: Sequence[int],
+        galleries: Sequence[Sequence[tuple[str, np.ndarray | None]]],
+    ) -> 'SearchProtocol':
         """A protocol whose queries each list their gallery, as CUHK-SYSU's TestG files do.
 
         Args:
@@ -138,21 +153,38 @@ class SearchProtocol:
         for query, gallery in enumerate(galleries):
             for name, box in gallery:
                 if name not in index_of:
-                    raise ValueError(f'query {query} (image {query_images[query]!r}): its gallery lists {name!r}, '
-                                     'which is not in the pool')
+                    raise ValueError(
+                        f'query {query} (image {query_images[query]!r}): its gallery lists {name!r}, which is not in the pool'
+                    )
                 if box is not None:
                     queries.append(query)
                     scenes.append(index_of[name])
                     boxes.append(box)
             indices.append(np.array([index_of[name] for name, _ in gallery], dtype=np.int64))
         cameras = np.zeros(len(images), dtype=np.int64) if cameras is None else cameras
-        return cls(tuple(images), cameras, owners, query_boxes, query_person_ids, np.array(queries, dtype=np.int64),
-                   np.array(scenes, dtype=np.int64), np.array(boxes, dtype=np.float32).reshape(-1, 4), tuple(indices))
+        return cls(
+            tuple(images),
+            cameras,
+            owners,
+            query_boxes,
+            query_person_ids,
+            np.array(queries, dtype=np.int64),
+            np.array(scenes, dtype=np.int64),
+            np.array(boxes, dtype=np.float32).reshape(-1, 4),
+            tuple(indices),
+        )
 
     @classmethod
-    def from_identities(cls, images: Sequence[str], cameras: Sequence[int] | None, boxes: Sequence[np.ndarray],
-                        person_ids: Sequence[np.ndarray], query_images: Sequence[str], query_boxes: np.ndarray,
-                        query_person_ids: Sequence[int]) -> 'SearchProtocol':
+    def from_identities(
+        cls,
+        images: Sequence[str],
+        cameras: Sequence[int] | None,
+        boxes: Sequence[np.ndarray],
+        person_ids: Sequence[np.ndarray],
+        query_images: Sequence[str],
+        query_boxes: np.ndarray,
+        query_person_ids: Sequence[int],
+    ) -> 'SearchProtocol':
         """A protocol whose queries search every other image for the boxes of the same identity, as PRW's does.
 
         Where an image lists the identity twice, the first box is the target and the second does not count.
@@ -177,8 +209,10 @@ class SearchProtocol:
             if len(lists) != len(images):
                 raise ValueError(f'{kind}: expected one array for each of the {len(images)} images, got {len(lists)}')
         boxes = [_boxes(f'boxes of image {name!r}', array) for name, array in zip(images, boxes, strict=True)]
-        person_ids = [_integers(f'person_ids of image {name!r}', array, len(held))
-                      for name, array, held in zip(images, person_ids, boxes, strict=True)]
+        person_ids = [
+            _integers(f'person_ids of image {name!r}', array, len(held))
+            for name, array, held in zip(images, person_ids, boxes, strict=True)
+        ]
         scenes = np.repeat(np.arange(len(images)), [len(held) for held in boxes])
         boxes = np.concatenate([np.zeros((0, 4), dtype=np.float32), *boxes])
         person_ids = np.concatenate([np.zeros(0, dtype=np.int64), *person_ids])
@@ -205,8 +239,9 @@ class SearchProtocol:
         if cameras == 'other':
             return taken_by != self.cameras[own]
         if not isinstance(cameras, (int, np.integer)) or isinstance(cameras, bool) or cameras not in self.cameras:
-            raise ValueError(f"cameras: expected 'all', 'other' or one of the cameras {np.unique(self.cameras).tolist()}, "
-                             f'got {cameras!r}')
+            raise ValueError(
+                f"cameras: expected 'all', 'other' or one of the cameras {np.unique(self.cameras).tolist()}, got {cameras!r}"
+            )
         return taken_by == cameras
 
     def _inside(self, name: str, indices: np.ndarray, queries: np.ndarray, limit: int, of: str) -> None:
@@ -229,13 +264,20 @@ class SearchProtocol:
         implicit = np.full(self.num_queries, self.galleries is None)
         if self.galleries is not None:
             if len(self.galleries) != self.num_queries:
-                raise ValueError(f'galleries: expected one for each of the {self.num_queries} queries, '
-                                 f'got {len(self.galleries)}')
+                raise ValueError(
+                    f'galleries: expected one for each of the {self.num_queries} queries, got {len(self.galleries)}'
+                )
             implicit = np.array([listed is None for listed in self.galleries])
             bounds = np.searchsorted(self.target_queries, np.arange(self.num_queries + 1))
-            self._set('galleries', tuple(
-                None if listed is None else self._listed(query, listed, self.target_images[bounds[query]:bounds[query + 1]])
-                for query, listed in enumerate(self.galleries)))
+            self._set(
+                'galleries',
+                tuple(
+                    None
+                    if listed is None
+                    else self._listed(query, listed, self.target_images[bounds[query] : bounds[query + 1]])
+                    for query, listed in enumerate(self.galleries)
+                ),
+            )
         own = self.target_images == self.query_images[self.target_queries]
         for wrong in self.target_queries[own & implicit[self.target_queries]][:1]:
             raise ValueError(f'{self.describe(wrong)} has a target in its own image, which is not searched')
@@ -247,8 +289,9 @@ class SearchProtocol:
         searched = np.zeros(len(self.images), dtype=bool)  # a mask, since sorting 2,900 x 4,000 images takes seconds
         searched[images] = True
         for missing in targets[~searched[targets]][:1]:
-            raise ValueError(f'{self.describe(query)} has a target in {self.images[missing]!r}, '
-                             'which its gallery does not list')
+            raise ValueError(
+                f'{self.describe(query)} has a target in {self.images[missing]!r}, which its gallery does not list'
+            )
         if np.count_nonzero(searched) < len(images):
             images = images[np.sort(np.unique(images, return_index=True)[1])]
         return images

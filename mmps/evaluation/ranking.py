@@ -2,6 +2,7 @@
 
 G images, Q queries, T targets, N detections over all images, B queries in a block, D embedding size.
 """
+
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -18,10 +19,18 @@ REVISED_BYTES = 32 << 20  # of similarities copied to be re-ranked
 COUNTED = 8  # up to so many ranks are counted one by one
 
 
-def search_scores(protocol: SearchProtocol, boxes: Sequence[np.ndarray], scores: Sequence[np.ndarray],
-                  embeddings: Sequence[np.ndarray], query_embeddings: np.ndarray, score_thr: float = 0.5,
-                  topk: Sequence[int] = (1, 5, 10), cameras: str | int = 'all', cbgm: CBGM | None = None,
-                  contexts: Sequence[np.ndarray] | None = None) -> SearchResult:
+def search_scores(
+    protocol: SearchProtocol,
+    boxes: Sequence[np.ndarray],
+    scores: Sequence[np.ndarray],
+    embeddings: Sequence[np.ndarray],
+    query_embeddings: np.ndarray,
+    score_thr: float = 0.5,
+    topk: Sequence[int] = (1, 5, 10),
+    cameras: str | int = 'all',
+    cbgm: CBGM | None = None,
+    contexts: Sequence[np.ndarray] | None = None,
+) -> SearchResult:
     """Scores a search by the field's rules (CUHK-SYSU's evaluation, as SeqNet has it).
 
     Every detection of score >= score_thr in a query's gallery is ranked by its dot product with the query. In an image
@@ -51,10 +60,15 @@ def search_scores(protocol: SearchProtocol, boxes: Sequence[np.ndarray], scores:
     return score_searches({'': search}, candidates, query_embeddings, topk, contexts)['']
 
 
-def score_searches(searches: Mapping[str, Search], candidates: Candidates, query_embeddings: np.ndarray,
-                   topk: Sequence[int] = (1, 5, 10), contexts: Sequence[np.ndarray] | None = None,
-                   product: NumPyProduct | None = None, progress: Callable[[Iterable], Iterable] = iter,
-                   ) -> dict[str, SearchResult]:
+def score_searches(
+    searches: Mapping[str, Search],
+    candidates: Candidates,
+    query_embeddings: np.ndarray,
+    topk: Sequence[int] = (1, 5, 10),
+    contexts: Sequence[np.ndarray] | None = None,
+    product: NumPyProduct | None = None,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> dict[str, SearchResult]:
     """The scores of several searches of the same detections, whose similarities are computed once.
 
     Args:
@@ -78,8 +92,13 @@ def score_searches(searches: Mapping[str, Search], candidates: Candidates, query
     return {name: ranking.result(topk) for name, ranking in rankings.items()}
 
 
-def upper_bound(protocol: SearchProtocol, predictions: Predictions, topk: Sequence[int] = (1, 5, 10),
-                cameras: str | int = 'all', product: NumPyProduct | None = None) -> SearchResult:
+def upper_bound(
+    protocol: SearchProtocol,
+    predictions: Predictions,
+    topk: Sequence[int] = (1, 5, 10),
+    cameras: str | int = 'all',
+    product: NumPyProduct | None = None,
+) -> SearchResult:
     """The scores of a search among the annotated boxes: what a perfect detector would leave of the errors.
 
     Raises:
@@ -93,9 +112,17 @@ def upper_bound(protocol: SearchProtocol, predictions: Predictions, topk: Sequen
     return score_searches({'': Search(protocol, cameras=cameras)}, candidates, queries, topk, product=product)['']
 
 
-def top_detections(protocol: SearchProtocol, boxes: Sequence[np.ndarray], scores: Sequence[np.ndarray],
-                   embeddings: Sequence[np.ndarray], query_embeddings: np.ndarray, queries: Sequence[int], n: int = 10,
-                   score_thr: float = 0.5, cameras: str | int = 'all') -> list[RankedDetections]:
+def top_detections(
+    protocol: SearchProtocol,
+    boxes: Sequence[np.ndarray],
+    scores: Sequence[np.ndarray],
+    embeddings: Sequence[np.ndarray],
+    query_embeddings: np.ndarray,
+    queries: Sequence[int],
+    n: int = 10,
+    score_thr: float = 0.5,
+    cameras: str | int = 'all',
+) -> list[RankedDetections]:
     """The n best detections of each of the given queries; the other arguments are those of :func:`search_scores`."""
     search = Search(protocol, cameras=cameras)
     query_embeddings = _query_embeddings(search, query_embeddings)
@@ -107,14 +134,21 @@ def top_detections(protocol: SearchProtocol, boxes: Sequence[np.ndarray], scores
         for query, row in zip(block.tolist(), similarities, strict=True):
             best = ranking.at(query, np.argsort(-ranking.values(query, row), kind='stable')[:n])
             correct = np.isin(best, ranking.detections[protocol.target_queries == query])
-            ranked[query] = RankedDetections(ranking.images[best], candidates.positions[best], candidates.boxes[best],
-                                             row[best], correct)
+            ranked[query] = RankedDetections(
+                ranking.images[best], candidates.positions[best], candidates.boxes[best], row[best], correct
+            )
     return [ranked[int(query)] for query in queries]
 
 
-def similarity_histograms(search: Search, result: SearchResult, candidates: Candidates, query_embeddings: np.ndarray,
-                          bins: int = 100, max_queries: int = 500, product: NumPyProduct | None = None,
-                          ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def similarity_histograms(
+    search: Search,
+    result: SearchResult,
+    candidates: Candidates,
+    query_embeddings: np.ndarray,
+    bins: int = 100,
+    max_queries: int = 500,
+    product: NumPyProduct | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How similar true positives are to their queries, and how similar everything else is, before any re-ranking.
 
     Args:
@@ -129,7 +163,7 @@ def similarity_histograms(search: Search, result: SearchResult, candidates: Cand
     ranking, protocol = _Ranking(search, candidates), search.protocol
     queries = np.unique(np.linspace(0, protocol.num_queries - 1, max_queries).round().astype(np.int64))
     matches = result.target_similarities[np.isin(protocol.target_queries, queries) & (result.target_ranks > 0)]
-    norm = np.sqrt((query_embeddings ** 2).sum(axis=1).max())
+    norm = np.sqrt((query_embeddings**2).sum(axis=1).max())
     reach = max(1.0, float(norm))  # embeddings of length 1 at most have similarities in -1..1
     edges, everything = np.linspace(-reach, reach, bins + 1), np.zeros(bins, np.int64)
     for rows, similarities in SimilarityBlocks(candidates, query_embeddings, np.unique(ranking.rows[queries]), product):
@@ -181,7 +215,7 @@ class _Ranking:
         self.match(queries, lines, similarities)
         # Galleries differ, so each query is ranked by itself; its detections are not looped over.
         for query, line in zip(queries.tolist(), lines.tolist(), strict=True):
-            targets = self.wanted[self.bounds[query]:self.bounds[query + 1]]
+            targets = self.wanted[self.bounds[query] : self.bounds[query + 1]]
             targets = targets[self.detections[targets] >= 0]
             if len(targets):
                 self.ranks[targets] = self._ranks(query, similarities[line], targets)
@@ -190,8 +224,13 @@ class _Ranking:
         """Finds the true positives of queries (b,), whose similarities are in the given lines (b,)."""
         picked, owners = joined_ranges(self.bounds[queries], self.bounds[queries + 1] - self.bounds[queries])
         targets = self.wanted[picked]
-        matched = match_targets(self.candidates, similarities, lines[owners], self.protocol.target_images[targets],
-                                self.protocol.target_boxes[targets])
+        matched = match_targets(
+            self.candidates,
+            similarities,
+            lines[owners],
+            self.protocol.target_images[targets],
+            self.protocol.target_boxes[targets],
+        )
         self.detections[targets] = matched
         found = matched >= 0
         self.similarities[targets[found]] = similarities[lines[owners[found]], matched[found]]
@@ -200,7 +239,7 @@ class _Ranking:
         """A copy of those of a query's similarities (N,) that are of the detections it searches (n,), in gallery order."""
         columns, own = self._searched(query)
         if columns is None:
-            return np.concatenate([row[:own.start], row[own.stop:]])
+            return np.concatenate([row[: own.start], row[own.stop :]])
         return row.take(columns)
 
     def at(self, query: int, places: np.ndarray) -> np.ndarray:
@@ -239,8 +278,11 @@ class _Ranking:
         cbgm = self.search.cbgm
         for query, row in zip(queries.tolist(), similarities, strict=True):
             best = np.unique(self.images[self.at(query, largest(self.values(query, row), cbgm.k1))])
-            people = (cbgm.people(self.candidates, self.protocol.query_images[query]) if self.contexts is None
-                      else self.contexts[self.rows[query]])
+            people = (
+                cbgm.people(self.candidates, self.protocol.query_images[query])
+                if self.contexts is None
+                else self.contexts[self.rows[query]]
+            )
             cbgm.revise(row, best, self.candidates, people)
         return similarities
 
@@ -286,8 +328,14 @@ def _query_embeddings(search: Search, embeddings: np.ndarray) -> np.ndarray:
     return embeddings
 
 
-def _summary(protocol: SearchProtocol, sought: np.ndarray, ranks: np.ndarray, positions: np.ndarray,
-             similarities: np.ndarray, topk: Sequence[int]) -> SearchResult:
+def _summary(
+    protocol: SearchProtocol,
+    sought: np.ndarray,
+    ranks: np.ndarray,
+    positions: np.ndarray,
+    similarities: np.ndarray,
+    topk: Sequence[int],
+) -> SearchResult:
     num_targets = np.bincount(protocol.target_queries[sought], minlength=protocol.num_queries)
     found = np.flatnonzero(ranks)
     found = found[np.lexsort((ranks[found], protocol.target_queries[found]))]
@@ -300,5 +348,4 @@ def _summary(protocol: SearchProtocol, sought: np.ndarray, ranks: np.ndarray, po
     first_ranks = np.zeros(protocol.num_queries, dtype=np.int64)
     first_ranks[num_found > 0] = ranks[found[first[num_found > 0]]]
     hits = {int(k): float(np.mean((first_ranks > 0) & (first_ranks <= k))) for k in topk}
-    return SearchResult(float(ap.mean()), hits, ap, first_ranks, num_targets, num_found, ranks, positions,
-                        similarities)
+    return SearchResult(float(ap.mean()), hits, ap, first_ranks, num_targets, num_found, ranks, positions, similarities)

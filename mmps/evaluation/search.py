@@ -2,6 +2,7 @@
 
 Q queries, T targets.
 """
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -2,6 +2,7 @@
 
 G images, Q queries, D embedding size.
 """
+
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,51 +32,66 @@ def load_seqnet_cache(path: str | Path, protocol: SearchProtocol) -> Predictions
         raise ValueError(f'{path}: expected the dict that SeqNet saves, got {type(cache).__name__}')
     features = _list(path, cache, 'query_box_feats', protocol.num_queries, 'queries')
     dim = _entry(path, 'query_box_feats', 0, features[0], count=1).shape[1]
-    query_embeddings = np.concatenate([_entry(path, 'query_box_feats', query, entry, count=1, width=dim)
-                                       for query, entry in enumerate(features)])
+    query_embeddings = np.concatenate(
+        [_entry(path, 'query_box_feats', query, entry, count=1, width=dim) for query, entry in enumerate(features)]
+    )
     detections, embeddings = _detections(path, cache, 'gallery', len(protocol.images), 'images', dim)
     around = {}
     if 'query_dets' in cache or 'query_feats' in cache:
         found, context = _detections(path, cache, 'query', protocol.num_queries, 'queries', dim)
         for query in [query for query, rows in enumerate(found) if not len(rows)][:1]:
             raise ValueError(f"{path}: query_dets[{query}]: expected the query's own box in the first row, got no row")
-        around = {'query_boxes': np.stack([rows[0, :4] for rows in found]),
-                  'context_embeddings': [rows[1:] for rows in context]}
+        around = {
+            'query_boxes': np.stack([rows[0, :4] for rows in found]),
+            'context_embeddings': [rows[1:] for rows in context],
+        }
     predictions = Predictions(
-        images=protocol.images, boxes=[rows[:, :4] for rows in detections], scores=[rows[:, 4] for rows in detections],
-        embeddings=embeddings, query_embeddings=query_embeddings, **around)
+        images=protocol.images,
+        boxes=[rows[:, :4] for rows in detections],
+        scores=[rows[:, 4] for rows in detections],
+        embeddings=embeddings,
+        query_embeddings=query_embeddings,
+        **around,
+    )
     try:
         return predictions.for_protocol(protocol)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error
 
 
-def _detections(path: str | Path, cache: Mapping, kind: str, count: int, things: str,
-                dim: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _detections(
+    path: str | Path, cache: Mapping, kind: str, count: int, things: str, dim: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """(n, 5) rows and (n, D) embeddings of each of ``count`` things."""
-    detections = [_entry(path, f'{kind}_dets', index, entry, width=5)
-                  for index, entry in enumerate(_list(path, cache, f'{kind}_dets', count, things))]
-    embeddings = [_entry(path, f'{kind}_feats', index, entry, count=len(rows), width=dim) for index, (entry, rows) in
-                  enumerate(zip(_list(path, cache, f'{kind}_feats', count, things), detections, strict=True))]
+    detections = [
+        _entry(path, f'{kind}_dets', index, entry, width=5)
+        for index, entry in enumerate(_list(path, cache, f'{kind}_dets', count, things))
+    ]
+    embeddings = [
+        _entry(path, f'{kind}_feats', index, entry, count=len(rows), width=dim)
+        for index, (entry, rows) in enumerate(zip(_list(path, cache, f'{kind}_feats', count, things), detections, strict=True))
+    ]
     return detections, embeddings
 
 
 def _list(path: str | Path, cache: Mapping, name: str, count: int, things: str) -> list | np.ndarray:
     if name not in cache:
         found = [' '.join(str(key).split()) for key in cache]
-        raise ValueError(f'{path}: {name} is missing: expected the dict that SeqNet saves, got one with '
-                         f'{", ".join(found[:5]) or "nothing"}{" and others" * (len(found) > 5)}')
+        raise ValueError(
+            f'{path}: {name} is missing: expected the dict that SeqNet saves, got one with '
+            f'{", ".join(found[:5]) or "nothing"}{" and others" * (len(found) > 5)}'
+        )
     entries = cache[name]
     if not (isinstance(entries, list) or (isinstance(entries, np.ndarray) and entries.ndim)):
         raise ValueError(f'{path}: {name}: expected a list, got {type(entries).__name__}')
     if len(entries) != count:
-        raise ValueError(f'{path}: {name}: expected one entry for each of the {count} {things} of the protocol, '
-                         f'got {len(entries)}')
+        raise ValueError(
+            f'{path}: {name}: expected one entry for each of the {count} {things} of the protocol, got {len(entries)}'
+        )
     return entries
 
 
-def _entry(path: str | Path, name: str, index: int, entry, count: int | None = None,
-           width: int | None = None) -> np.ndarray:
+def _entry(path: str | Path, name: str, index: int, entry, count: int | None = None, width: int | None = None) -> np.ndarray:
     """An entry (count, width) as float32, whatever it was saved as; ``None`` stands for any length."""
     source = f'{path}: {name}[{index}]'
     try:

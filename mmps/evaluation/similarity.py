@@ -2,6 +2,7 @@
 
 B queries in a block, N confident detections, n of them in a chunk, D embedding size.
 """
+
 from collections.abc import Iterator
 
 import numpy as np
@@ -67,8 +68,9 @@ class SimilarityBlocks:
         product: Where they are computed; by default NumPy.
     """
 
-    def __init__(self, candidates: Candidates, query_embeddings: np.ndarray, rows: np.ndarray,
-                 product: NumPyProduct | None = None) -> None:
+    def __init__(
+        self, candidates: Candidates, query_embeddings: np.ndarray, rows: np.ndarray, product: NumPyProduct | None = None
+    ) -> None:
         self.candidates, self.query_embeddings, self.rows = candidates, query_embeddings, rows
         self.product = NumPyProduct() if product is None else product
         self.size = max(1, min(len(rows), BLOCK_BYTES // (4 * max(1, len(candidates)))))
@@ -82,8 +84,8 @@ class SimilarityBlocks:
         everything = slice(0, len(candidates))
         held = [] if candidates.held is None else [(everything, product.load(candidates.held))]
         for start in range(0, len(self.rows), self.size):
-            rows = self.rows[start:start + self.size]
-            block = similarities[:len(rows)]
+            rows = self.rows[start : start + self.size]
+            block = similarities[: len(rows)]
             for columns, loaded in held or ((part, product.load(chunk)) for part, chunk in candidates.chunks()):
                 product(self.query_embeddings[rows], loaded, block[:, columns])
             yield rows, block

@@ -1,4 +1,5 @@
 """Scores as tables: Markdown that also reads well on a terminal."""
+
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,9 +17,14 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
     cells = [list(columns), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, ['-' * width for width in widths])
-    return '\n'.join('| ' + ' | '.join(cell.rjust(width) if i else cell.ljust(width)
-                                       for i, (cell, width) in enumerate(zip(row, widths, strict=True))) + ' |'
-                     for row in cells)
+    return '\n'.join(
+        '| '
+        + ' | '.join(
+            cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        + ' |'
+        for row in cells
+    )
 
 
 def per_cent(share: float) -> str:
@@ -29,12 +35,24 @@ def per_cent(share: float) -> str:
 def search_table(results: Mapping[str, SearchResult]) -> str:
     """mAP and top-k, in per cent, a row a search; the searches share their values of k."""
     topk = [f'top-{k}' for k in next(iter(results.values())).topk]
-    return markdown_table(['search', 'queries', 'targets', 'mAP', *topk], [
-        [name, str(len(result.ap)), str(result.num_targets.sum()), per_cent(result.mAP), *map(per_cent, result.topk.values())]
-        for name, result in results.items()])
+    return markdown_table(
+        ['search', 'queries', 'targets', 'mAP', *topk],
+        [
+            [
+                name,
+                str(len(result.ap)),
+                str(result.num_targets.sum()),
+                per_cent(result.mAP),
+                *map(per_cent, result.topk.values()),
+            ]
+            for name, result in results.items()
+        ],
+    )
 
 
 def detection_table(scores: Mapping[str, Mapping[str, float]]) -> str:
     """Detection AP and recall, in per cent, a row a setting; each has ``ap``, ``recall`` and ``persons``."""
-    return markdown_table(['detection', 'persons', 'AP', 'recall'], [
-        [name, str(found['persons']), per_cent(found['ap']), per_cent(found['recall'])] for name, found in scores.items()])
+    return markdown_table(
+        ['detection', 'persons', 'AP', 'recall'],
+        [[name, str(found['persons']), per_cent(found['ap']), per_cent(found['recall'])] for name, found in scores.items()],
+    )

@@ -1,4 +1,5 @@
 """The annotation cache: flat arrays in an ``.npz`` without pickle, found again by the content they were read from."""
+
 import hashlib
 import logging
 import os
@@ -52,8 +53,7 @@ def cached(key: str, names: set[str], build: Callable[[], Arrays]) -> Arrays:
                 raise ValueError('other arrays than expected')
             return arrays
         except (OSError, ValueError) as error:
-            print_log(f'{path}: unreadable annotation cache, built again ({one_line(error)})',
-                      'current', logging.WARNING)
+            print_log(f'{path}: unreadable annotation cache, built again ({one_line(error)})', 'current', logging.WARNING)
     arrays = build()
     _store(path, arrays)
     return arrays

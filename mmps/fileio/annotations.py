@@ -1,4 +1,5 @@
 """Reading annotation files: what is wrong with one is said in one line that names it and what was expected there."""
+
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ def finite(rows) -> np.ndarray:
 
 def whole(numbers: np.ndarray) -> np.ndarray:
     """``numbers`` as int64; to be called where the file is being taken apart."""
-    if not ((numbers == np.round(numbers)) & (np.abs(numbers) < 2 ** 53)).all():
+    if not ((numbers == np.round(numbers)) & (np.abs(numbers) < 2**53)).all():
         raise ValueError('not all ids are whole numbers')
     return numbers.astype(np.int64)
 

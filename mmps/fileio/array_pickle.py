@@ -4,6 +4,7 @@ A pickle names the functions that rebuild its objects, and a malicious one names
 need stand for functions of this module, which only look at bytes; every other name is refused. Nor may a small file fill
 the memory: what it holds, counted in every place where it holds it, must not be more numbers than the file has bytes.
 """
+
 import io
 import math
 import pickle
@@ -110,8 +111,15 @@ STORAGES = {'HalfStorage': '<f2', 'FloatStorage': '<f4', 'DoubleStorage': '<f8',
 NAMES = {
     'numpy.ndarray': _Array,
     'numpy.dtype': _DType,
-    **{f'numpy.{core}.{name}': function for core in ('core', '_core') for name, function in (
-        ('multiarray._reconstruct', _new_array), ('multiarray.scalar', _scalar), ('numeric._frombuffer', _from_buffer))},
+    **{
+        f'numpy.{core}.{name}': function
+        for core in ('core', '_core')
+        for name, function in (
+            ('multiarray._reconstruct', _new_array),
+            ('multiarray.scalar', _scalar),
+            ('numeric._frombuffer', _from_buffer),
+        )
+    },
     '_codecs.encode': _encode,
     'builtins.bytes': _no_bytes,
     '__builtin__.bytes': _no_bytes,

@@ -1,4 +1,5 @@
 """Reads an npz from anywhere: no pickle, and a small file does not fill the memory."""
+
 import os
 import zipfile
 from pathlib import Path

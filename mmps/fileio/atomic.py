@@ -1,4 +1,5 @@
 """Writing files so that a crash leaves the old content or the new content, never a half-written file."""
+
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

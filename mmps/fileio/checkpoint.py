@@ -1,4 +1,5 @@
 """Reading checkpoints: tensors and plain values, whatever the file says; nothing in it is run."""
+
 import hashlib
 import os
 import re
@@ -55,21 +56,27 @@ def named_tensors(path: str, checkpoint: dict, *keys: str) -> dict[str, Tensor]:
         ValueError: They are not named tensors with numbers of their own. One line.
     """
     weights = next((checkpoint[key] for key in keys if isinstance(checkpoint.get(key), dict)), checkpoint)
-    if not weights or not all(isinstance(name, str) and name.isprintable() and isinstance(value, Tensor)
-                              for name, value in weights.items()):
+    if not weights or not all(
+        isinstance(name, str) and name.isprintable() and isinstance(value, Tensor) for name, value in weights.items()
+    ):
         raise ValueError(f'{path} is no checkpoint: expected named tensors, or them as {" or ".join(keys)}')
     for name, value in weights.items():
         if not _is_plain(value):
-            raise ValueError(f'{path} is no checkpoint: expected plain numbers, all of them in the file, as {name}, '
-                             f'got {value.dtype} {tuple(value.shape)}, {value.layout}, on {value.device.type}')
+            raise ValueError(
+                f'{path} is no checkpoint: expected plain numbers, all of them in the file, as {name}, '
+                f'got {value.dtype} {tuple(value.shape)}, {value.layout}, on {value.device.type}'
+            )
     return weights
 
 
 def _is_plain(value: Tensor) -> bool:
     """Whether it has its numbers at hand: a view may claim more than its storage holds, and fill the memory once copied."""
-    return (value.layout == torch.strided and value.device.type != 'meta'
-            and not (value.is_quantized or value.is_nested or value.is_complex())
-            and value.numel() * value.element_size() <= max(value.untyped_storage().nbytes(), ALWAYS))
+    return (
+        value.layout == torch.strided
+        and value.device.type != 'meta'
+        and not (value.is_quantized or value.is_nested or value.is_complex())
+        and value.numel() * value.element_size() <= max(value.untyped_storage().nbytes(), ALWAYS)
+    )
 
 
 def load_exactly(model: nn.Module, path: str, role: str) -> None:
@@ -88,13 +95,18 @@ def load_exactly(model: nn.Module, path: str, role: str) -> None:
     weights = read_weights(path, role)
     given = {name: tuple(value.shape) for name, value in weights.items()}
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    wanted |= {name: given[name] for name, shape in wanted.items()
-               if name.endswith('memory.lut') and shape[0] == 0 and name in given and given[name][1:] == shape[1:]}
+    wanted |= {
+        name: given[name]
+        for name, shape in wanted.items()
+        if name.endswith('memory.lut') and shape[0] == 0 and name in given and given[name][1:] == shape[1:]
+    }
     differing = [name for name in [*wanted, *(given.keys() - wanted.keys())] if wanted.get(name) != given.get(name)]
     if differing:
         name = differing[0]
-        raise ValueError(f'{role}: {path} is a checkpoint of another model: {len(differing)} tensors differ, the first is '
-                         f'{name}: {wanted.get(name, "absent")} in the model, {given.get(name, "absent")} in the file')
+        raise ValueError(
+            f'{role}: {path} is a checkpoint of another model: {len(differing)} tensors differ, the first is '
+            f'{name}: {wanted.get(name, "absent")} in the model, {given.get(name, "absent")} in the file'
+        )
     model.load_state_dict(weights)
 
 

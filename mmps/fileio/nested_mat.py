@@ -9,6 +9,7 @@ The format is MATLAB's version 5 (https://www.mathworks.com/help/pdf_doc/matlab/
 and tagged elements, which may be compressed. A struct array is an element that holds flags, shape, name and field names,
 and then every row's fields, each an element.
 """
+
 import io
 import math
 import zlib
@@ -115,8 +116,9 @@ def _stream(file: BinaryIO, key: str, field: str, name: str) -> NestedRows:
         raise _OtherLayout
     if compressed and file.read(1):  # which also compares the checksum at the end
         raise ValueError('more than the rows of its struct array')
-    return NestedRows(_decode(header, outer, rows), _decode(header, inner, list(index_of)), np.concatenate(indices),
-                      np.array(offsets))
+    return NestedRows(
+        _decode(header, outer, rows), _decode(header, inner, list(index_of)), np.concatenate(indices), np.array(offsets)
+    )
 
 
 def _index_records(nested: bytes, start: int, head: '_Head', index_of: dict[bytes, int]) -> np.ndarray:
@@ -153,8 +155,13 @@ def _read_head(file: BinaryIO) -> _Head:
         raise _OtherLayout
     width, names = _read_element(file), _read_element(file)
     step, fields = int.from_bytes(_content(width), 'little'), _content(names)
-    return _Head(math.prod(_shape.unpack(shape)), _text(name),
-                 tuple(_text(fields[start:start + step]) for start in range(0, len(fields), step)), flags, width + names)
+    return _Head(
+        math.prod(_shape.unpack(shape)),
+        _text(name),
+        tuple(_text(fields[start : start + step]) for start in range(0, len(fields), step)),
+        flags,
+        width + names,
+    )
 
 
 def _read_element(file: BinaryIO) -> bytes:
@@ -166,7 +173,7 @@ def _read_element(file: BinaryIO) -> bytes:
 
 def _content(element: bytes) -> bytes:
     kind, size = _tag.unpack_from(element)
-    return element[4:4 + (kind >> 16)] if kind >> 16 else element[TAG_BYTES:TAG_BYTES + size]
+    return element[4 : 4 + (kind >> 16)] if kind >> 16 else element[TAG_BYTES : TAG_BYTES + size]
 
 
 def _text(name: bytes) -> str:
@@ -200,7 +207,7 @@ class _Inflated(io.RawIOBase):
             content = self._inflater.decompress(packed, len(buffer))
             if not content and not packed:
                 raise EOFError('the file ends early')
-        buffer[:len(content)] = content
+        buffer[: len(content)] = content
         return len(content)
 
 

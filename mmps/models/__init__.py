@@ -2,5 +2,16 @@ from . import anchors, backbones, dense_heads, detectors, losses, necks, pretrai
 from .embedding import EmbeddingHead, NormAwareEmbedding
 from .memory import IdentityMemory
 
-__all__ = ['EmbeddingHead', 'IdentityMemory', 'NormAwareEmbedding', 'anchors', 'backbones', 'dense_heads', 'detectors',
-           'losses', 'necks', 'pretrained', 'roi_heads']
+__all__ = [
+    'EmbeddingHead',
+    'IdentityMemory',
+    'NormAwareEmbedding',
+    'anchors',
+    'backbones',
+    'dense_heads',
+    'detectors',
+    'losses',
+    'necks',
+    'pretrained',
+    'roi_heads',
+]

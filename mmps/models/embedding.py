@@ -1,4 +1,5 @@
 """Heads that turn the features of persons into embeddings. Shapes: N persons, or boxes, of a batch; D embedding size."""
+
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -55,13 +56,15 @@ class EmbeddingHead(BaseModule):
         init_cfg: Default: weights of standard deviation 0.01.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 embed_dims: int = 256,
-                 roi_feat_size: Sequence[int] | None = None,
-                 fc_dims: Sequence[int] = (),
-                 batch_norm: bool = False,
-                 init_cfg: dict | None = None):
+    def __init__(
+        self,
+        in_channels: int,
+        embed_dims: int = 256,
+        roi_feat_size: Sequence[int] | None = None,
+        fc_dims: Sequence[int] = (),
+        batch_norm: bool = False,
+        init_cfg: dict | None = None,
+    ):
         super().__init__(init_cfg or dict(type='Normal', layer='Linear', std=0.01))
         self.embed_dims = embed_dims
         self.pool = nn.AdaptiveAvgPool2d(1) if roi_feat_size is None else nn.Identity()

@@ -2,6 +2,7 @@
 
 Shapes: N persons of a batch, I labelled identities, Q queue slots, D embedding size.
 """
+
 import torch
 from torch import Tensor, nn
 
@@ -27,13 +28,15 @@ class IdentityMemory(nn.Module):
         ValueError: On loading, if the checkpoint's embeddings are of another size.
     """
 
-    def __init__(self,
-                 num_persons: int = 0,
-                 queue_size: int = 5000,
-                 embed_dims: int = 256,
-                 momentum: float = 0.5,
-                 normalise: bool = True,
-                 queue_dims: int | None = None):
+    def __init__(
+        self,
+        num_persons: int = 0,
+        queue_size: int = 5000,
+        embed_dims: int = 256,
+        momentum: float = 0.5,
+        normalise: bool = True,
+        queue_dims: int | None = None,
+    ):
         super().__init__()
         self.momentum = momentum
         self.normalise = normalise
@@ -69,8 +72,10 @@ class IdentityMemory(nn.Module):
             ValueError: The table is not of the LUT's shape.
         """
         if table.shape != self.lut.shape:
-            raise ValueError(f'the identity memory cannot be fixed to a table of shape {tuple(table.shape)}: '
-                             f'its own has {tuple(self.lut.shape)}')
+            raise ValueError(
+                f'the identity memory cannot be fixed to a table of shape {tuple(table.shape)}: '
+                f'its own has {tuple(self.lut.shape)}'
+            )
         self.lut.copy_(table)
         self.fixed = True
 
@@ -100,15 +105,14 @@ class IdentityMemory(nn.Module):
     def _update_lut(self, embeddings: Tensor, labelled: Tensor, person_ids: Tensor) -> None:
         # The sightings of one identity follow each other, those of different ones do not meet: round r takes the r-th
         # sighting of every identity at once. Identities seen most come first, so that a round concerns the first few.
-        identities, column, counts = torch.unique_consecutive(
-            person_ids[labelled], return_inverse=True, return_counts=True)
+        identities, column, counts = torch.unique_consecutive(person_ids[labelled], return_inverse=True, return_counts=True)
         sighting = torch.arange(len(column), device=column.device) - (counts.cumsum(0) - counts)[column]
         by_round = (sighting * len(column) - counts[column]).argsort(stable=True)
-        identities = identities[column[by_round[:len(identities)]]]
+        identities = identities[column[by_round[: len(identities)]]]
         rows = self.lut.index_select(0, identities)
         seen = torch.empty_like(rows)  # one workspace: allocating in each round would cost more than its arithmetic
         for persons in labelled[by_round].split(sighting.bincount().tolist()):
-            before, after = rows[:len(persons)], seen[:len(persons)]
+            before, after = rows[: len(persons)], seen[: len(persons)]
             torch.index_select(embeddings, 0, persons, out=after).lerp_(before, self.momentum)
             if self.normalise:
                 torch.div(after, torch.linalg.vector_norm(after, dim=1, keepdim=True).clamp_min_(1e-12), out=before)
@@ -123,7 +127,7 @@ class IdentityMemory(nn.Module):
         slots = (self.queue_position + torch.arange(len(unlabelled), device=unlabelled.device)) % size
         # Of more than Q persons the last Q stay: no slot is written twice in one go.
         latest = embeddings.index_select(0, unlabelled[-size:])
-        self.queue[:, :self.queue_dims].index_copy_(0, slots[-size:], latest[:, :self.queue_dims])
+        self.queue[:, : self.queue_dims].index_copy_(0, slots[-size:], latest[:, : self.queue_dims])
         self.queue_position.add_(len(unlabelled)).remainder_(size)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
@@ -131,8 +135,10 @@ class IdentityMemory(nn.Module):
             rows = state_dict.get(f'{prefix}{name}')
             # A shape that does not fit is passed over by loaders that are not strict; this one would train on nothing.
             if rows is not None and rows.shape[1] != self.embed_dims:
-                raise ValueError(f'the {what} of the checkpoint holds embeddings of {rows.shape[1]} values, the model makes '
-                                 f'{self.embed_dims}: set embed_dims')
+                raise ValueError(
+                    f'the {what} of the checkpoint holds embeddings of {rows.shape[1]} values, the model makes '
+                    f'{self.embed_dims}: set embed_dims'
+                )
         lut = state_dict.get(f'{prefix}lut')
         if lut is not None and self.num_persons == 0:
             self.resize(len(lut))

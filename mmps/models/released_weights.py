@@ -1,4 +1,5 @@
 """Names and layouts of released checkpoints, as mmps has them."""
+
 import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from mmps.fileio.checkpoint import load_local, named_tensors
 
 class Rule(NamedTuple):
     """Tensors whose whole name matches ``pattern`` (a regular expression) are called ``name`` in mmps."""
+
     pattern: str
     name: str
     change: Callable[[Tensor], Tensor] = lambda tensor: tensor
@@ -37,11 +39,20 @@ SEQNET = [
     Rule(r'roi_heads\.reid_head\.(.+)', r'roi_head.second.shared_head.\1'),
     Rule(r'roi_heads\.faster_rcnn_predictor\.cls_score\.(.+)', r'roi_head.first.bbox_head.fc_cls.\1', person_first),
     Rule(r'roi_heads\.faster_rcnn_predictor\.bbox_pred\.(.+)', r'roi_head.first.bbox_head.fc_reg.\1', person_only),
-    *(Rule(rf'roi_heads\.box_predictor\.bbox_pred\.{index}\.(.+)', rf'roi_head.second.bbox_head.fc_reg.{layer}.\1', person_only)
-      for index, layer in _BN_LINEAR.items()),
-    *(Rule(rf'roi_heads\.embedding_head\.projectors\.{feat}\.{index}\.(.+)',
-           rf'roi_head.second.embedding_head.projectors.{kind}.{layer}.\1')
-      for kind, feat in enumerate(('feat_res4', 'feat_res5')) for index, layer in _BN_LINEAR.items()),
+    *(
+        Rule(
+            rf'roi_heads\.box_predictor\.bbox_pred\.{index}\.(.+)', rf'roi_head.second.bbox_head.fc_reg.{layer}.\1', person_only
+        )
+        for index, layer in _BN_LINEAR.items()
+    ),
+    *(
+        Rule(
+            rf'roi_heads\.embedding_head\.projectors\.{feat}\.{index}\.(.+)',
+            rf'roi_head.second.embedding_head.projectors.{kind}.{layer}.\1',
+        )
+        for kind, feat in enumerate(('feat_res4', 'feat_res5'))
+        for index, layer in _BN_LINEAR.items()
+    ),
     Rule(r'roi_heads\.embedding_head\.rescaler\.(.+)', r'roi_head.second.embedding_head.rescaler.\1'),
     Rule(r'roi_heads\.reid_loss\.lut', 'roi_head.second.reid_loss.memory.lut'),
     Rule(r'roi_heads\.reid_loss\.cq', 'roi_head.second.reid_loss.memory.queue'),
@@ -88,12 +99,17 @@ def fit(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     complete = {name: tensor for name, tensor in own.items() if _MEMORY.fullmatch(name)} | dict(weights)
     missing = [name for name in own if name not in complete]
     extra = [name for name in complete if name not in own]
-    differing = [f'{name} ({tuple(complete[name].shape)}, the model has {tuple(tensor.shape)})' for name, tensor in own.items()
-                 if name in complete and not _fits(name, complete[name], tensor)]
+    differing = [
+        f'{name} ({tuple(complete[name].shape)}, the model has {tuple(tensor.shape)})'
+        for name, tensor in own.items()
+        if name in complete and not _fits(name, complete[name], tensor)
+    ]
     problems = {'missing': missing, 'left over': extra, 'of another shape': differing}
     if any(problems.values()):
-        raise ValueError('the checkpoint does not fit the model: ' + '; '.join(
-            f'{len(names)} {what}: {", ".join(names)}' for what, names in problems.items() if names))
+        raise ValueError(
+            'the checkpoint does not fit the model: '
+            + '; '.join(f'{len(names)} {what}: {", ".join(names)}' for what, names in problems.items() if names)
+        )
     return complete
 
 

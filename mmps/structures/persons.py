@@ -1,4 +1,5 @@
 """The persons of a batch, as the lists that detectors and distillers work on. Shapes: N_i persons of image i."""
+
 import torch
 from mmdet.structures import SampleList
 from torch import Tensor

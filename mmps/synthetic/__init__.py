@@ -2,6 +2,7 @@
 
 For learning, tests and demos where the real data is not at hand. It needs nothing from the rest of mmps.
 """
+
 from .contact_sheet import contact_sheet
 from .generate import VERSION, OutputInUse, generate
 from .layouts import write_annotations
@@ -9,5 +10,19 @@ from .plan import LAYOUTS, Person, Plan, Scene, plan
 from .scene import Studio, render_scene
 from .size import SIZES, Size
 
-__all__ = ['LAYOUTS', 'SIZES', 'VERSION', 'OutputInUse', 'Person', 'Plan', 'Scene', 'Size', 'Studio', 'contact_sheet',
-           'generate', 'plan', 'render_scene', 'write_annotations']
+__all__ = [
+    'LAYOUTS',
+    'SIZES',
+    'VERSION',
+    'OutputInUse',
+    'Person',
+    'Plan',
+    'Scene',
+    'Size',
+    'Studio',
+    'contact_sheet',
+    'generate',
+    'plan',
+    'render_scene',
+    'write_annotations',
+]

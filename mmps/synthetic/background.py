@@ -1,12 +1,12 @@
 """The place a camera looks at: drawn once a camera, people and furniture come on top."""
+
 import cv2
 import numpy as np
 
 from .furniture import ellipse, polygon, polyline
 from .seeds import CAMERA, array_stream, stream
 
-_WALLS = ((150, 160, 172), (120, 138, 160), (96, 104, 128), (172, 176, 178), (110, 110, 112),
-          (140, 164, 184), (92, 84, 76))
+_WALLS = ((150, 160, 172), (120, 138, 160), (96, 104, 128), (172, 176, 178), (110, 110, 112), (140, 164, 184), (92, 84, 76))
 _GROUNDS = ((132, 136, 138), (118, 122, 128), (140, 150, 160), (104, 106, 110), (126, 140, 152))
 _SIGNS = ((60, 60, 160), (150, 90, 40), (60, 120, 70), (40, 150, 190), (40, 40, 44), (190, 190, 196))
 
@@ -38,8 +38,7 @@ def draw_background(seed, camera, height, width):
         _draw_front(image, rng, foot, shops=style == 'shops')
     _draw_ground(image, rng, camera, foot)
     for _ in range(rng.randrange(0, 3)):
-        _draw_tree(image, rng, rng.uniform(0, width), foot + rng.uniform(0.0, 0.05) * height,
-                   height * rng.uniform(0.4, 0.6))
+        _draw_tree(image, rng, rng.uniform(0, width), foot + rng.uniform(0.0, 0.05) * height, height * rng.uniform(0.4, 0.6))
     grain = array_stream(seed, CAMERA, camera.index, 1).standard_normal((height // 2 + 1, width // 2 + 1), np.float32)
     grain = cv2.resize(cv2.GaussianBlur(grain, (0, 0), 1.0) * 12, (width, height))[..., None]
     return np.clip(image + grain, 0, 255).astype(np.uint8)
@@ -54,11 +53,12 @@ def _rectangle(image, left, top, right, bottom, colour):
 
 
 def _draw_sky(image, rng, horizon):
-    high, low = rng.choice((((214, 176, 130), (232, 222, 208)), ((206, 204, 202), (222, 222, 222)),
-                            ((196, 170, 150), (206, 214, 226))))
+    high, low = rng.choice(
+        (((214, 176, 130), (232, 222, 208)), ((206, 204, 202), (222, 222, 222)), ((196, 170, 150), (206, 214, 226)))
+    )
     part = np.linspace(0, 1, max(horizon, 1), dtype=np.float32)[:, None, None]
     image[:] = low
-    image[:len(part)] = np.array(high) * (1 - part) + np.array(low) * part
+    image[: len(part)] = np.array(high) * (1 - part) + np.array(low) * part
 
 
 def _draw_skyline(image, rng, horizon, foot):
@@ -118,8 +118,11 @@ def _draw_shop(image, rng, left, right, foot, height):
             x, wide, tall = rng.uniform(a, b - 4), rng.uniform(0.015, 0.04) * height, rng.uniform(0.03, 0.1) * height
             goods = _tone(rng.choice(_SIGNS), rng.uniform(0.7, 1.2))
             _rectangle(image, x, bottom - tall, min(x + wide, b), bottom, goods)
-        polygon(image, [(a + (b - a) * 0.1, bottom), (a + (b - a) * 0.3, bottom), (a + (b - a) * 0.6, top),
-                        (a + (b - a) * 0.4, top)], (196, 200, 200))
+        polygon(
+            image,
+            [(a + (b - a) * 0.1, bottom), (a + (b - a) * 0.3, bottom), (a + (b - a) * 0.6, top), (a + (b - a) * 0.4, top)],
+            (196, 200, 200),
+        )
     _rectangle(image, left, foot - 0.245 * height, right, foot - 0.19 * height, sign)
     x, letter = left + (right - left) * 0.2, 0.022 * height
     while x < left + (right - left) * 0.8:
@@ -130,16 +133,24 @@ def _draw_shop(image, rng, left, right, foot, height):
         stripes = 10
         for k in range(stripes):
             a, b = (left + (right - left) * e / stripes for e in (k, k + 1))
-            polygon(image, [(a, foot - 0.2 * height), (b, foot - 0.2 * height), (b, foot - 0.155 * height),
-                            (a, foot - 0.155 * height)], (224, 226, 226) if k % 2 else _tone(sign, 1.1))
+            polygon(
+                image,
+                [(a, foot - 0.2 * height), (b, foot - 0.2 * height), (b, foot - 0.155 * height), (a, foot - 0.155 * height)],
+                (224, 226, 226) if k % 2 else _tone(sign, 1.1),
+            )
 
 
 def _draw_park(image, rng, horizon, foot):
     height, width = image.shape[:2]
     _rectangle(image, 0, horizon + (foot - horizon) * 0.3, width, foot, (70, 118, 96))
     for _ in range(rng.randrange(7, 12)):
-        _draw_tree(image, rng, rng.uniform(0, width), rng.uniform(horizon + 0.3 * (foot - horizon), foot),
-                   height * rng.uniform(0.2, 0.5))
+        _draw_tree(
+            image,
+            rng,
+            rng.uniform(0, width),
+            rng.uniform(horizon + 0.3 * (foot - horizon), foot),
+            height * rng.uniform(0.2, 0.5),
+        )
     if rng.random() < 0.7:
         rail = rng.choice(((60, 64, 66), (170, 174, 176)))
         for x in np.arange(0, width, 0.05 * height):
@@ -148,8 +159,16 @@ def _draw_park(image, rng, horizon, foot):
 
 
 def _draw_tree(image, rng, x, foot, tall):
-    polygon(image, [(x - 0.035 * tall, foot), (x + 0.035 * tall, foot), (x + 0.02 * tall, foot - 0.6 * tall),
-                    (x - 0.02 * tall, foot - 0.6 * tall)], (50, 66, 84))
+    polygon(
+        image,
+        [
+            (x - 0.035 * tall, foot),
+            (x + 0.035 * tall, foot),
+            (x + 0.02 * tall, foot - 0.6 * tall),
+            (x - 0.02 * tall, foot - 0.6 * tall),
+        ],
+        (50, 66, 84),
+    )
     green = (rng.randrange(40, 70), rng.randrange(88, 124), rng.randrange(60, 96))
     for k in range(26):
         angle, reach = rng.uniform(0, 6.283), rng.random() ** 0.5 * 0.26 * tall
@@ -185,6 +204,9 @@ def _draw_ground(image, rng, camera, foot):
             for k in range(-3, 8):
                 a, b = vanish + k * 0.2 * height, vanish + (k + 0.5) * 0.2 * height
                 ratio = (high - horizon) / (low - horizon)
-                polygon(image, [(a, low), (b, low), (vanish + (b - vanish) * ratio, high),
-                                (vanish + (a - vanish) * ratio, high)], (206, 210, 210))
+                polygon(
+                    image,
+                    [(a, low), (b, low), (vanish + (b - vanish) * ratio, high), (vanish + (a - vanish) * ratio, high)],
+                    (206, 210, 210),
+                )
     polyline(image, [(0, foot), (width, foot)], _tone(colour, 0.6), 0.01 * height)

@@ -1,4 +1,5 @@
 """What a camera does to a scene: where its ground lies, and how it renders light."""
+
 from dataclasses import dataclass
 
 import cv2
@@ -6,23 +7,24 @@ import numpy as np
 
 from .seeds import CAMERA, array_stream, stream
 
-NEAREST, FARTHEST = 0.65, 0.25      # person heights, in scene heights
+NEAREST, FARTHEST = 0.65, 0.25  # person heights, in scene heights
 
 
 @dataclass(frozen=True)
 class Camera:
     """A fixed camera. Vertical places are in scene heights from the top."""
+
     index: int
     horizon: float
-    slope: float            # a person of height p stands at horizon + slope * p
-    gain: tuple             # of blue, green and red
+    slope: float  # a person of height p stands at horizon + slope * p
+    gain: tuple  # of blue, green and red
     gamma: float
     contrast: float
     saturation: float
-    blur: float             # standard deviation in pixels of a 480 pixel high scene
-    noise: float            # standard deviation in grey levels
-    quality: int            # JPEG
-    light: float            # -1 from the left to 1 from the right
+    blur: float  # standard deviation in pixels of a 480 pixel high scene
+    noise: float  # standard deviation in grey levels
+    quality: int  # JPEG
+    light: float  # -1 from the left to 1 from the right
 
     def foot(self, height):
         """Where a person of some height (scene heights) stands."""
@@ -37,10 +39,19 @@ def make_camera(seed, index):
     # Casts alternate between warm and cold, so that neighbouring cameras differ most.
     warm = (1 if index % 2 else -1) * rng.uniform(0.02, 0.13)
     tint = rng.uniform(-0.06, 0.06)
-    return Camera(index=index, horizon=horizon, slope=(near - horizon) / NEAREST,
-                  gain=(1 - warm, 1 + tint, 1 + warm), gamma=rng.uniform(0.75, 1.4), contrast=rng.uniform(0.78, 1.12),
-                  saturation=rng.uniform(0.55, 1.15), blur=rng.uniform(0.3, 1.3), noise=rng.uniform(1.5, 6.5),
-                  quality=rng.randrange(62, 93), light=rng.choice((-1, 1)) * rng.uniform(0.4, 1.0))
+    return Camera(
+        index=index,
+        horizon=horizon,
+        slope=(near - horizon) / NEAREST,
+        gain=(1 - warm, 1 + tint, 1 + warm),
+        gamma=rng.uniform(0.75, 1.4),
+        contrast=rng.uniform(0.78, 1.12),
+        saturation=rng.uniform(0.55, 1.15),
+        blur=rng.uniform(0.3, 1.3),
+        noise=rng.uniform(1.5, 6.5),
+        quality=rng.randrange(62, 93),
+        light=rng.choice((-1, 1)) * rng.uniform(0.4, 1.0),
+    )
 
 
 def noise_tile(seed, camera, height, width):
@@ -83,4 +94,4 @@ def expose(image, camera, rng, tile):
     if sigma > 0.2:
         image = cv2.GaussianBlur(image, (0, 0), sigma)
     y, x = rng.randrange(64), rng.randrange(64)
-    return cv2.add(image, tile[y:y + height, x:x + width], dtype=cv2.CV_8U)
+    return cv2.add(image, tile[y : y + height, x : x + width], dtype=cv2.CV_8U)

@@ -1,4 +1,5 @@
 """A small transparent canvas on which one figure is put together from polygons."""
+
 import cv2
 import numpy as np
 
@@ -43,8 +44,9 @@ class Canvas:
 
     def capsule(self, a, b, radius_a, radius_b, fill, edge=0.74, core=0.5):
         """Fill a limb: the hull of a circle at each end."""
-        pixels = np.concatenate([_CIRCLE * (radius_a * self.scale) + self.to_pixels(a),
-                                 _CIRCLE * (radius_b * self.scale) + self.to_pixels(b)])
+        pixels = np.concatenate(
+            [_CIRCLE * (radius_a * self.scale) + self.to_pixels(a), _CIRCLE * (radius_b * self.scale) + self.to_pixels(b)]
+        )
         hull = cv2.convexHull(pixels.astype(np.float32))[:, 0]
         self._fill(hull, fill, edge, core)
 
@@ -95,8 +97,8 @@ class Canvas:
             np.ndarray: uint8 (h, w, 4), BGR premultiplied by the alpha in the last channel.
         """
         x, y, w, h = cv2.boundingRect(self.colour[..., 3])
-        colour = self.colour[y:y + h, x:x + w]
+        colour = self.colour[y : y + h, x : x + w]
         sigma = max(0.8, self.scale * 0.006)
-        relief = cv2.GaussianBlur(self.relief[y:y + h, x:x + w], (0, 0), sigma)
+        relief = cv2.GaussianBlur(self.relief[y : y + h, x : x + w], (0, 0), sigma)
         shaded = cv2.multiply(colour[..., :3], cv2.merge([relief] * 3), scale=1 / 128)
         return cv2.merge([*cv2.split(shaded), colour[..., 3]])

@@ -1,4 +1,5 @@
 """A contact sheet: every row one identity, every column one of its sightings, so that a human can look."""
+
 import cv2
 import numpy as np
 
@@ -6,7 +7,7 @@ from .plan import TEST
 from .plan import plan as make_plan
 from .scene import Studio, encode, render_scene
 
-_CELL = (200, 100)          # height and width of a sighting, in pixels
+_CELL = (200, 100)  # height and width of a sighting, in pixels
 
 
 def contact_sheet(layout, size, seed=0, rows=10, columns=8, split=TEST):
@@ -47,10 +48,10 @@ def _crop(scene, person, studio):
     image = render_scene(scene, studio)
     image = cv2.imdecode(np.frombuffer(encode(image, studio.get(scene.camera)[0]), np.uint8), cv2.IMREAD_COLOR)
     x, y, w, h = person.box
-    crop = image[y:y + h, x:x + w]
+    crop = image[y : y + h, x : x + w]
     scale = min((_CELL[0] - 4) / h, (_CELL[1] - 4) / w)
     crop = cv2.resize(crop, (max(1, round(w * scale)), max(1, round(h * scale))), interpolation=cv2.INTER_CUBIC)
     cell = np.full((*_CELL, 3), 255, np.uint8)
     top, left = (_CELL[0] - crop.shape[0]) // 2, (_CELL[1] - crop.shape[1]) // 2
-    cell[top:top + crop.shape[0], left:left + crop.shape[1]] = crop
+    cell[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
     return cell

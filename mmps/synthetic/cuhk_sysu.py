@@ -1,4 +1,5 @@
 """Writes a plan's annotations as CUHK-SYSU's files, nested as in the original."""
+
 from pathlib import Path
 
 from . import mat5
@@ -29,17 +30,42 @@ def write(plan, out, gallery_sizes=GALLERY_SIZES):
     (out / PROTOCOLS).mkdir(parents=True, exist_ok=True)
     in_order = sorted(plan.scenes, key=lambda scene: int(scene.name[1:-4]))
     hard = mat5.numbers([[0]])
-    mat5.save(out / ANNOTATIONS / 'Images.mat', mat5.struct(('imname', 'nAppear', 'box'), [
-        [*mat5.text(scene.name), *mat5.numbers([[len(scene.persons)]]),
-         *mat5.struct(('idlocate', 'ishard'), [mat5.record(mat5.numbers([p.box]), hard) for p in scene.persons])]
-        for scene in in_order], 'Img'))
+    mat5.save(
+        out / ANNOTATIONS / 'Images.mat',
+        mat5.struct(
+            ('imname', 'nAppear', 'box'),
+            [
+                [
+                    *mat5.text(scene.name),
+                    *mat5.numbers([[len(scene.persons)]]),
+                    *mat5.struct(('idlocate', 'ishard'), [mat5.record(mat5.numbers([p.box]), hard) for p in scene.persons]),
+                ]
+                for scene in in_order
+            ],
+            'Img',
+        ),
+    )
     pool = [scene for scene in in_order if scene.split == TEST]
     mat5.save(out / ANNOTATIONS / 'pool.mat', mat5.cell([mat5.text(scene.name) for scene in pool], 'pool'))
-    mat5.save(out / PROTOCOLS / 'Train.mat', mat5.cell([
-        mat5.struct(('idname', 'nAppear', 'scene'), [
-            [*mat5.text(f'p{person_id + 1}'), *mat5.numbers([[len(found)]]),
-             *mat5.struct(_ENTRY, [_sighting(scene, person) for scene, person in found])]])
-        for person_id, found in enumerate(plan.sightings(TRAIN))], 'Train'))
+    mat5.save(
+        out / PROTOCOLS / 'Train.mat',
+        mat5.cell(
+            [
+                mat5.struct(
+                    ('idname', 'nAppear', 'scene'),
+                    [
+                        [
+                            *mat5.text(f'p{person_id + 1}'),
+                            *mat5.numbers([[len(found)]]),
+                            *mat5.struct(_ENTRY, [_sighting(scene, person) for scene, person in found]),
+                        ]
+                    ],
+                )
+                for person_id, found in enumerate(plan.sightings(TRAIN))
+            ],
+            'Train',
+        ),
+    )
     for count in gallery_sizes:
         _write_protocol(plan, pool, out / PROTOCOLS, count)
 
@@ -76,8 +102,10 @@ def _write_protocol(plan, pool, folder, count):
     blank = {scene.index: mat5.record(mat5.text(scene.name), mat5.empty(), mat5.empty()) for scene in pool}
     entries = []
     for scene, person, gallery in galleries(plan, count):
-        query = mat5.struct((*_ENTRY, 'idname'), [
-            mat5.record([_sighting(scene, person)], mat5.text(f'p{plan.size.train_ids + person.person_id + 1}'))])
+        query = mat5.struct(
+            (*_ENTRY, 'idname'),
+            [mat5.record([_sighting(scene, person)], mat5.text(f'p{plan.size.train_ids + person.person_id + 1}'))],
+        )
         listed = [blank[s.index] if p is None else _sighting(s, p) for s, p in gallery]
         entries.append([*query, *mat5.struct(_ENTRY, listed)])
     mat5.save(folder / f'TestG{count}.mat', mat5.struct(('Query', 'Gallery'), entries, f'TestG{count}'))

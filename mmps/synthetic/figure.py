@@ -1,4 +1,5 @@
 """Draws one person: a look in a pose."""
+
 import numpy as np
 
 from .canvas import Canvas
@@ -6,8 +7,12 @@ from .head import draw_head, draw_long_hair
 from .patterns import draw_logo, texture
 from .pose import skeleton, skirt_reach, spread
 
-_TROUSERS = {'slim': (0.052, 0.04, 0.026), 'trousers': (0.056, 0.046, 0.037), 'wide': (0.059, 0.055, 0.052),
-             'shorts': (0.057, 0.053, 0.05)}
+_TROUSERS = {
+    'slim': (0.052, 0.04, 0.026),
+    'trousers': (0.056, 0.046, 0.037),
+    'wide': (0.059, 0.055, 0.052),
+    'shorts': (0.057, 0.053, 0.05),
+}
 _PUFF = {'coat': 1.07, 'jacket': 1.07, 'hoodie': 1.06, 'vest': 1.03, 'shirt': 1.0, 'tshirt': 0.98, 'dress': 0.95}
 
 
@@ -100,13 +105,25 @@ def _draw_lower(canvas, look, bones):
         hem = 0.31 if look.lower == 'skirt' else 0.1
         reach = skirt_reach(look, bones) * (0.92 if look.lower == 'skirt' else 1.0)
         middle = sum(leg[1][0] for leg in bones.legs) / 2
-        canvas.polygon([(-hip * 0.9, 0.57), (hip * 0.9, 0.57), (hip * 1.05, 0.49), (middle + reach, hem + 0.01),
-                        (middle, hem - 0.01), (middle - reach, hem + 0.01), (-hip * 1.05, 0.49)], look.lower_colour)
+        canvas.polygon(
+            [
+                (-hip * 0.9, 0.57),
+                (hip * 0.9, 0.57),
+                (hip * 1.05, 0.49),
+                (middle + reach, hem + 0.01),
+                (middle, hem - 0.01),
+                (middle - reach, hem + 0.01),
+                (-hip * 1.05, 0.49),
+            ],
+            look.lower_colour,
+        )
         for fold in (-0.5, 0.1, 0.55):
             canvas.crease((fold * hip, 0.5), (middle + fold * reach * 1.3, hem + 0.02), 0.008, 0.8)
         return
-    canvas.polygon([(-hip, 0.57), (hip, 0.57), (hip * 1.06, 0.5), (hip * 0.7, 0.455), (-hip * 0.7, 0.455),
-                    (-hip * 1.06, 0.5)], look.lower_colour)
+    canvas.polygon(
+        [(-hip, 0.57), (hip, 0.57), (hip * 1.06, 0.5), (hip * 0.7, 0.455), (-hip * 0.7, 0.455), (-hip * 1.06, 0.5)],
+        look.lower_colour,
+    )
 
 
 def _draw_torso(canvas, look, bones, fill):
@@ -120,18 +137,40 @@ def _draw_torso(canvas, look, bones, fill):
     if look.upper == 'coat':
         hem = max(hem, skirt_reach(look, bones) * 0.94)
         middle = sum(leg[1][0] for leg in bones.legs) / 2
-    outline = [(lean - 0.036, 0.85), (lean + 0.036, 0.85), (lean + shoulder * 0.8, 0.83), (lean + shoulder, 0.795),
-               (chest, 0.72), (waist, 0.6), (middle + hem, look.hem), (middle - hem, look.hem), (-waist, 0.6),
-               (-chest, 0.72), (lean - shoulder, 0.795), (lean - shoulder * 0.8, 0.83)]
+    outline = [
+        (lean - 0.036, 0.85),
+        (lean + 0.036, 0.85),
+        (lean + shoulder * 0.8, 0.83),
+        (lean + shoulder, 0.795),
+        (chest, 0.72),
+        (waist, 0.6),
+        (middle + hem, look.hem),
+        (middle - hem, look.hem),
+        (-waist, 0.6),
+        (-chest, 0.72),
+        (lean - shoulder, 0.795),
+        (lean - shoulder * 0.8, 0.83),
+    ]
     canvas.polygon(outline, fill)
     if look.is_open and bones.cos > 0.15:
         x, half = 0.05 * bones.sin, 0.034 * bones.cos + 0.004
         low = max(look.hem, 0.45)
-        canvas.polygon([(x - half * 0.7, 0.845), (x + half * 0.7, 0.845), (x + half * 1.1, low), (x - half * 1.1, low)],
-                       look.accent, edge=0.7)
+        canvas.polygon(
+            [(x - half * 0.7, 0.845), (x + half * 0.7, 0.845), (x + half * 1.1, low), (x - half * 1.1, low)],
+            look.accent,
+            edge=0.7,
+        )
         if look.hem < 0.44:
-            canvas.polygon([(x - half * 1.1, low), (x + half * 1.1, low), (middle + half * 1.6, look.hem),
-                            (middle - half * 1.6, look.hem)], look.lower_colour, edge=0.7)
+            canvas.polygon(
+                [
+                    (x - half * 1.1, low),
+                    (x + half * 1.1, low),
+                    (middle + half * 1.6, look.hem),
+                    (middle - half * 1.6, look.hem),
+                ],
+                look.lower_colour,
+                edge=0.7,
+            )
     elif look.upper in ('jacket', 'coat', 'shirt') and bones.cos > 0.2:
         x = 0.06 * bones.sin
         canvas.crease((x, 0.83), (middle + x * 0.7, look.hem + 0.01), 0.007, 0.68)
@@ -185,8 +224,7 @@ def _draw_tote(canvas, look, bones, hand):
     half = spread(0.03, 0.07, bones)
     x, y = hand[0], hand[1] - 0.05
     canvas.line([(x - half * 0.6, y), hand, (x + half * 0.6, y)], _shade(look.bag_colour, 0.8), 0.008)
-    canvas.polygon([(x - half * 0.9, y), (x + half * 0.9, y), (x + half, y - 0.115), (x - half, y - 0.115)],
-                   look.bag_colour)
+    canvas.polygon([(x - half * 0.9, y), (x + half * 0.9, y), (x + half, y - 0.115), (x - half, y - 0.115)], look.bag_colour)
 
 
 def _bag_depth(look, bones):
@@ -197,8 +235,7 @@ def _bag_depth(look, bones):
 def _draw_side_bag(canvas, look, bones):
     x = 0.115 * look.bag_side * bones.cos * look.girth
     half = spread(0.036, 0.06, bones)
-    canvas.polygon([(x - half, 0.545), (x + half, 0.545), (x + half * 0.95, 0.455), (x - half * 0.95, 0.455)],
-                   look.bag_colour)
+    canvas.polygon([(x - half, 0.545), (x + half, 0.545), (x + half * 0.95, 0.455), (x - half * 0.95, 0.455)], look.bag_colour)
     canvas.crease((x - half * 0.9, 0.515), (x + half * 0.9, 0.515), 0.006, 0.7)
 
 
@@ -206,12 +243,24 @@ def _draw_backpack(canvas, look, bones):
     if look.bag != 'backpack':
         return
     x, half = -0.1 * bones.sin * look.girth, spread(0.08, 0.048, bones)
-    canvas.polygon([(x - half * 0.75, 0.825), (x + half * 0.75, 0.825), (x + half, 0.78), (x + half, 0.6),
-                    (x + half * 0.85, 0.57), (x - half * 0.85, 0.57), (x - half, 0.6), (x - half, 0.78)],
-                   look.bag_colour)
+    canvas.polygon(
+        [
+            (x - half * 0.75, 0.825),
+            (x + half * 0.75, 0.825),
+            (x + half, 0.78),
+            (x + half, 0.6),
+            (x + half * 0.85, 0.57),
+            (x - half * 0.85, 0.57),
+            (x - half, 0.6),
+            (x - half, 0.78),
+        ],
+        look.bag_colour,
+    )
     if bones.cos < 0.3:
-        canvas.polygon([(x - half * 0.65, 0.685), (x + half * 0.65, 0.685), (x + half * 0.6, 0.595),
-                        (x - half * 0.6, 0.595)], _shade(look.bag_colour, 1.2))
+        canvas.polygon(
+            [(x - half * 0.65, 0.685), (x + half * 0.65, 0.685), (x + half * 0.6, 0.595), (x - half * 0.6, 0.595)],
+            _shade(look.bag_colour, 1.2),
+        )
         canvas.crease((x - half * 0.8, 0.74), (x + half * 0.8, 0.74), 0.006, 0.7)
 
 
@@ -219,8 +268,7 @@ def _draw_straps(canvas, look, bones):
     if look.bag == 'backpack' and bones.cos > -0.1:
         for side in (-1, 1):
             x = 0.062 * side * bones.cos * look.girth + 0.02 * bones.sin
-            canvas.line([(x, 0.838), (x + 0.02 * bones.sin, 0.75), (x * 1.15 - 0.02 * bones.sin, 0.66)],
-                        look.bag_colour, 0.017)
+            canvas.line([(x, 0.838), (x + 0.02 * bones.sin, 0.75), (x * 1.15 - 0.02 * bones.sin, 0.66)], look.bag_colour, 0.017)
     elif look.bag == 'crossbody':
         front = 1 if bones.cos > 0 else -1
         high = -0.06 * look.bag_side * bones.cos + 0.01 * front * bones.sin

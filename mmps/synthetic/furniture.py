@@ -1,21 +1,31 @@
 """Street furniture: it stands among the people and hides parts of them."""
+
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 # Width and height in the height of a person at the same place.
-SIZES = {'pole': (0.07, 2.0), 'bin': (0.27, 0.5), 'bench': (0.85, 0.42), 'planter': (0.5, 0.5), 'bike': (0.85, 0.55),
-         'sign': (0.32, 0.58), 'bollard': (0.09, 0.48), 'hydrant': (0.17, 0.42)}
+SIZES = {
+    'pole': (0.07, 2.0),
+    'bin': (0.27, 0.5),
+    'bench': (0.85, 0.42),
+    'planter': (0.5, 0.5),
+    'bike': (0.85, 0.55),
+    'sign': (0.32, 0.58),
+    'bollard': (0.09, 0.48),
+    'hydrant': (0.17, 0.42),
+}
 _COLOURS = ((70, 74, 78), (96, 90, 60), (60, 84, 60), (70, 60, 96), (48, 52, 58), (120, 124, 128))
 
 
 @dataclass(frozen=True)
 class Item:
     """One piece. Lengths are in scene heights."""
+
     kind: str
-    x: float                # centre
-    height: float           # of a person at the same place: the depth
+    x: float  # centre
+    height: float  # of a person at the same place: the depth
     tone: int
 
     def box(self, camera):
@@ -111,8 +121,9 @@ def polygon(image, points, colour):
 
 def polyline(image, points, colour, width):
     """Draw an anti-aliased line; points (K, 2) and width in pixels."""
-    cv2.polylines(image, [np.rint(np.asarray(points) * 16).astype(np.int32)], False, colour, max(1, round(width)),
-                  cv2.LINE_AA, 4)
+    cv2.polylines(
+        image, [np.rint(np.asarray(points) * 16).astype(np.int32)], False, colour, max(1, round(width)), cv2.LINE_AA, 4
+    )
 
 
 def ring(image, x, y, radius, colour, width):
@@ -123,8 +134,18 @@ def ring(image, x, y, radius, colour, width):
 def ellipse(image, x, y, radius_x, radius_y, colour, opacity):
     """Fill an ellipse, in pixels; below full opacity with a soft rim, for shadows."""
     if opacity >= 1:
-        cv2.ellipse(image, (round(x * 16), round(y * 16)), (round(radius_x * 16), round(radius_y * 16)), 0, 0, 360,
-                    colour, -1, cv2.LINE_AA, 4)
+        cv2.ellipse(
+            image,
+            (round(x * 16), round(y * 16)),
+            (round(radius_x * 16), round(radius_y * 16)),
+            0,
+            0,
+            360,
+            colour,
+            -1,
+            cv2.LINE_AA,
+            4,
+        )
         return
     left, top = max(0, int(x - radius_x)), max(0, int(y - radius_y))
     right, bottom = min(image.shape[1], int(x + radius_x) + 2), min(image.shape[0], int(y + radius_y) + 2)

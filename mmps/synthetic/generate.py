@@ -1,4 +1,5 @@
 """Makes a data set on disk: all of it or nothing."""
+
 import json
 import multiprocessing
 import shutil
@@ -88,8 +89,10 @@ def _holds(out, manifest):
     except (OSError, ValueError):
         raise OutputInUse(f'{out} exists and is no SynthPS data set: not overwritten') from None
     if found != json.loads(json.dumps(manifest)):
-        raise OutputInUse(f'{out} holds another SynthPS data set ({_describe(found)}), not {_describe(manifest)}: '
-                          'not overwritten; remove it to have it drawn anew')
+        raise OutputInUse(
+            f'{out} holds another SynthPS data set ({_describe(found)}), not {_describe(manifest)}: '
+            'not overwritten; remove it to have it drawn anew'
+        )
     return True
 
 

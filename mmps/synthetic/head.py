@@ -1,4 +1,5 @@
 """Neck, head, face, hair and hat."""
+
 import math
 
 from .pose import HEAD_R, HEAD_Y, spread
@@ -18,11 +19,22 @@ def draw_long_hair(canvas, look, bones):
     back = -0.028 * bones.sin
     half = spread(0.072, 0.058, bones)
     # It ends in a curve and follows the skull: widest at the jaw.
-    canvas.polygon([(back - half * 0.72, HEAD_Y + 0.045), (back + half * 0.72, HEAD_Y + 0.045),
-                    (back + half * 0.92, HEAD_Y + 0.01), (back + half, 0.88), (back + half * 0.92, low + 0.02),
-                    (back + half * 0.6, low), (back, low - 0.012), (back - half * 0.6, low),
-                    (back - half * 0.92, low + 0.02), (back - half, 0.88), (back - half * 0.92, HEAD_Y + 0.01)],
-                   look.hair_colour)
+    canvas.polygon(
+        [
+            (back - half * 0.72, HEAD_Y + 0.045),
+            (back + half * 0.72, HEAD_Y + 0.045),
+            (back + half * 0.92, HEAD_Y + 0.01),
+            (back + half, 0.88),
+            (back + half * 0.92, low + 0.02),
+            (back + half * 0.6, low),
+            (back, low - 0.012),
+            (back - half * 0.6, low),
+            (back - half * 0.92, low + 0.02),
+            (back - half, 0.88),
+            (back - half * 0.92, HEAD_Y + 0.01),
+        ],
+        look.hair_colour,
+    )
     for strand in (-0.45, 0.05, 0.5):
         canvas.crease((back + strand * half * 0.7, HEAD_Y), (back + strand * half, low + 0.01), 0.005, 0.78)
 
@@ -50,8 +62,7 @@ def draw_head(canvas, look, bones):
         if look.hair in ('short', 'crop', 'bun', 'ponytail'):
             canvas.ellipse((centre[0], HEAD_Y - tall * 0.82), across * 0.5, tall * 0.24, look.skin)
         if look.hair == 'ponytail':
-            canvas.capsule((centre[0], HEAD_Y + 0.01), (centre[0], HEAD_Y - 0.12), 0.02, 0.012,
-                           _shade(look.hair_colour, 0.8))
+            canvas.capsule((centre[0], HEAD_Y + 0.01), (centre[0], HEAD_Y - 0.12), 0.02, 0.012, _shade(look.hair_colour, 0.8))
     _draw_hat(canvas, look, bones, centre, across, tall)
 
 
@@ -64,24 +75,20 @@ def _draw_face(canvas, look, bones, centre, across, tall):
     half = across * (0.92 - 0.36 * side)
     canvas.ellipse((x, HEAD_Y - tall * drop * 0.75), half, tall * (1 - drop * 0.75), look.skin)
     if look.beard:
-        canvas.ellipse((x + bones.sin * 0.004, HEAD_Y - tall * 0.66), half * 0.86, tall * 0.36,
-                       _shade(look.hair_colour, 0.95))
+        canvas.ellipse((x + bones.sin * 0.004, HEAD_Y - tall * 0.66), half * 0.86, tall * 0.36, _shade(look.hair_colour, 0.95))
         canvas.ellipse((x + bones.sin * 0.006, HEAD_Y - tall * 0.45), half * 0.5, tall * 0.1, _shade(look.skin, 0.8))
     else:
         mouth = (x + bones.sin * half * 0.3, HEAD_Y - tall * 0.56)
-        canvas.line([(mouth[0] - half * 0.26, mouth[1]), (mouth[0] + half * 0.26, mouth[1])],
-                    _shade(look.skin, 0.66), 0.005)
+        canvas.line([(mouth[0] - half * 0.26, mouth[1]), (mouth[0] + half * 0.26, mouth[1])], _shade(look.skin, 0.66), 0.005)
     brow = HEAD_Y - tall * 0.04
     for eye in (-1, 1):
         spot = x + half * (0.42 * eye * max(0.35, bones.cos) + 0.3 * bones.sin)
         if side > 0.75 and eye * bones.sin < 0:
             continue
         canvas.line([(spot - half * 0.1, brow), (spot + half * 0.1, brow)], _DARK, 0.007)
-        canvas.line([(spot - half * 0.2, brow + 0.014), (spot + half * 0.2, brow + 0.014)], _shade(look.skin, 0.6),
-                    0.004)
+        canvas.line([(spot - half * 0.2, brow + 0.014), (spot + half * 0.2, brow + 0.014)], _shade(look.skin, 0.6), 0.004)
     nose = x + half * 0.62 * bones.sin
-    canvas.line([(nose, brow - tall * 0.1), (nose + 0.004 * bones.sin, brow - tall * 0.3)], _shade(look.skin, 0.8),
-                0.006)
+    canvas.line([(nose, brow - tall * 0.1), (nose + 0.004 * bones.sin, brow - tall * 0.3)], _shade(look.skin, 0.8), 0.006)
 
 
 def _draw_hat(canvas, look, bones, centre, across, tall):
@@ -92,13 +99,21 @@ def _draw_hat(canvas, look, bones, centre, across, tall):
     arc = [(x + crown * math.cos(t * math.pi / 8), brim + (tall * 0.86) * math.sin(t * math.pi / 8)) for t in range(9)]
     canvas.polygon(arc, look.hat_colour)
     if look.hat == 'beanie':
-        canvas.polygon([(x - crown, brim - 0.012), (x + crown, brim - 0.012), (x + crown, brim + 0.012),
-                        (x - crown, brim + 0.012)], _shade(look.hat_colour, 0.82))
+        canvas.polygon(
+            [(x - crown, brim - 0.012), (x + crown, brim - 0.012), (x + crown, brim + 0.012), (x - crown, brim + 0.012)],
+            _shade(look.hat_colour, 0.82),
+        )
     elif look.hat == 'brim':
         canvas.ellipse((x, brim), crown * 1.62, 0.013, _shade(look.hat_colour, 0.85))
     elif bones.cos > -0.5:
         tip = bones.sin * 0.075
         half = crown * max(0.45, abs(bones.cos))
-        canvas.polygon([(x - half + tip * 0.2, brim + 0.006), (x + half + tip * 0.2, brim + 0.006),
-                        (x + half * 0.8 + tip, brim - 0.018 * max(0.35, bones.cos)),
-                        (x - half * 0.8 + tip, brim - 0.018 * max(0.35, bones.cos))], _shade(look.hat_colour, 0.78))
+        canvas.polygon(
+            [
+                (x - half + tip * 0.2, brim + 0.006),
+                (x + half + tip * 0.2, brim + 0.006),
+                (x + half * 0.8 + tip, brim - 0.018 * max(0.35, bones.cos)),
+                (x - half * 0.8 + tip, brim - 0.018 * max(0.35, bones.cos)),
+            ],
+            _shade(look.hat_colour, 0.78),
+        )

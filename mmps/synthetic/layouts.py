@@ -1,4 +1,5 @@
 """Which files a layout has."""
+
 from pathlib import Path
 
 from . import cuhk_sysu, prw

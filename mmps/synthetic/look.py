@@ -1,4 +1,5 @@
 """What makes a person that person: a look stays the same in every sighting."""
+
 from dataclasses import dataclass
 
 from .seeds import IDENTITY, PASSER, stream, weighted
@@ -28,19 +29,34 @@ HATS = {'none': 7, 'cap': 1.6, 'beanie': 1.2, 'brim': 0.8}
 BAG_KINDS = {'none': 4, 'backpack': 3, 'crossbody': 2.2, 'tote': 2}
 LOGOS = ('disc', 'square', 'bar', 'triangle', 'ring')
 # Where the upper garment ends, in body heights above the ground.
-HEMS = {'tshirt': (0.45, 0.49), 'shirt': (0.43, 0.47), 'hoodie': (0.44, 0.47), 'jacket': (0.43, 0.49),
-        'coat': (0.26, 0.36), 'vest': (0.45, 0.48), 'dress': (0.46, 0.48)}
+HEMS = {
+    'tshirt': (0.45, 0.49),
+    'shirt': (0.43, 0.47),
+    'hoodie': (0.44, 0.47),
+    'jacket': (0.43, 0.49),
+    'coat': (0.26, 0.36),
+    'vest': (0.45, 0.48),
+    'dress': (0.46, 0.48),
+}
 # Sleeve length as a part of the arm: 0 none, 0.5 to the elbow, 1 to the wrist.
-SLEEVES = {'tshirt': (0.3, 0.5), 'shirt': (0.9, 1.0), 'hoodie': (1.0, 1.0), 'jacket': (0.95, 1.0), 'coat': (1.0, 1.0),
-           'vest': (0.0, 0.0), 'dress': (0.0, 0.55)}
+SLEEVES = {
+    'tshirt': (0.3, 0.5),
+    'shirt': (0.9, 1.0),
+    'hoodie': (1.0, 1.0),
+    'jacket': (0.95, 1.0),
+    'coat': (1.0, 1.0),
+    'vest': (0.0, 0.0),
+    'dress': (0.0, 0.55),
+}
 
 
 @dataclass(frozen=True)
 class Look:
     """A person's looks. Lengths are in body heights, colours are BGR."""
-    height: float           # of the average person's height
-    girth: float            # of the average person's width
-    shoulders: float        # shoulder width against hip width, 1 = average
+
+    height: float  # of the average person's height
+    girth: float  # of the average person's width
+    shoulders: float  # shoulder width against hip width, 1 = average
     skin: Colour
     beard: bool
     hair: str
@@ -49,12 +65,12 @@ class Look:
     hat_colour: Colour
     upper: str
     upper_colour: Colour
-    accent: Colour          # second colour: pattern, shirt under an open jacket
+    accent: Colour  # second colour: pattern, shirt under an open jacket
     pattern: str
-    pitch: float            # stripe or check width
+    pitch: float  # stripe or check width
     hem: float
     sleeve: float
-    is_open: bool           # a jacket or coat worn open
+    is_open: bool  # a jacket or coat worn open
     logo: str
     logo_size: float
     lower: str
@@ -64,7 +80,7 @@ class Look:
     boots: bool
     bag: str
     bag_colour: Colour
-    bag_side: int           # +1 carried on the person's left, -1 on the right
+    bag_side: int  # +1 carried on the person's left, -1 on the right
     scarf: bool
 
 
@@ -93,20 +109,32 @@ def draw_look(rng):
         height=min(max(rng.gauss(0.95 if feminine else 1.02, 0.045), 0.84), 1.12),
         girth=min(max(rng.gauss(1.0, 0.11), 0.8), 1.32),
         shoulders=rng.uniform(0.92, 1.0) if feminine else rng.uniform(1.0, 1.1),
-        skin=rng.choice(SKIN), beard=not feminine and rng.random() < 0.25,
-        hair=hair, hair_colour=rng.choice(HAIR),
-        hat=weighted(rng, HATS), hat_colour=rng.choice(ACCENT),
-        upper=upper, upper_colour=upper_colour,
+        skin=rng.choice(SKIN),
+        beard=not feminine and rng.random() < 0.25,
+        hair=hair,
+        hair_colour=rng.choice(HAIR),
+        hat=weighted(rng, HATS),
+        hat_colour=rng.choice(ACCENT),
+        upper=upper,
+        upper_colour=upper_colour,
         accent=rng.choice([c for c in ACCENT if _distance(c, upper_colour) > 90]),
-        pattern=pattern, pitch=rng.choice((0.018, 0.028, 0.042)),
-        hem=rng.uniform(*HEMS[upper]), sleeve=rng.uniform(*SLEEVES[upper]),
+        pattern=pattern,
+        pitch=rng.choice((0.018, 0.028, 0.042)),
+        hem=rng.uniform(*HEMS[upper]),
+        sleeve=rng.uniform(*SLEEVES[upper]),
         is_open=upper in ('jacket', 'coat') and rng.random() < 0.55,
-        logo=rng.choice(LOGOS), logo_size=rng.uniform(0.028, 0.05),
-        lower=lower, lower_colour=upper_colour if upper == 'dress' else rng.choice(LOWER),
+        logo=rng.choice(LOGOS),
+        logo_size=rng.uniform(0.028, 0.05),
+        lower=lower,
+        lower_colour=upper_colour if upper == 'dress' else rng.choice(LOWER),
         side_stripe=lower in ('trousers', 'wide', 'shorts') and rng.random() < 0.25,
-        shoe_colour=rng.choice(SHOES), boots=rng.random() < 0.2,
-        bag=weighted(rng, BAG_KINDS), bag_colour=rng.choice(BAGS), bag_side=rng.choice((-1, 1)),
-        scarf=upper in ('jacket', 'coat') and rng.random() < 0.3)
+        shoe_colour=rng.choice(SHOES),
+        boots=rng.random() < 0.2,
+        bag=weighted(rng, BAG_KINDS),
+        bag_colour=rng.choice(BAGS),
+        bag_side=rng.choice((-1, 1)),
+        scarf=upper in ('jacket', 'coat') and rng.random() < 0.3,
+    )
 
 
 def _distance(a, b):

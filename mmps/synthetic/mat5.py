@@ -4,6 +4,7 @@
 encodes every element on its own: CUHK-SYSU's protocols name the same few thousand images twenty million times. Here an
 element is a list of byte strings, so that an encoded image can be listed again for the price of a reference.
 """
+
 import itertools
 import struct as binary
 import zlib
@@ -13,7 +14,7 @@ import numpy as np
 _INT8, _UINT8, _UINT16, _INT32, _UINT32, _DOUBLE, _MATRIX, _COMPRESSED, _UTF8 = 1, 2, 4, 5, 6, 9, 14, 15, 16
 _CELL, _STRUCT, _CHAR, _DOUBLE_CLASS = 1, 2, 4, 6
 _BATCH = 1 << 16
-_FIELD = 32             # bytes a field name may take, with its closing zero
+_FIELD = 32  # bytes a field name may take, with its closing zero
 
 
 def _data(kind, payload):
@@ -92,7 +93,7 @@ def save(path, chunks):
         file.write(header + binary.pack('<II', _COMPRESSED, 0))
         packer, size = zlib.compressobj(3), 0
         for start in range(0, len(chunks), _BATCH):
-            size += file.write(packer.compress(b''.join(chunks[start:start + _BATCH])))
+            size += file.write(packer.compress(b''.join(chunks[start : start + _BATCH])))
         size += file.write(packer.flush())
         file.seek(len(header))
         file.write(binary.pack('<II', _COMPRESSED, size))

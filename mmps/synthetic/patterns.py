@@ -1,4 +1,5 @@
 """What is woven into or printed on a garment."""
+
 import numpy as np
 
 _CHEST, _WAIST = 0.70, 0.60
@@ -34,8 +35,7 @@ def texture(look, canvas):
         on = abs(up - _CHEST) > look.pitch * 0.9
     else:
         on = up > _WAIST + look.pitch
-    return np.ascontiguousarray(np.broadcast_to(np.where(on[:, None], base, accent)[:, None],
-                                                (len(on), canvas.width, 4)))
+    return np.ascontiguousarray(np.broadcast_to(np.where(on[:, None], base, accent)[:, None], (len(on), canvas.width, 4)))
 
 
 def draw_logo(canvas, look, bones):
@@ -54,5 +54,6 @@ def draw_logo(canvas, look, bones):
     else:
         tall = size * (0.35 if look.logo == 'bar' else 0.9)
         wide = across * (1.5 if look.logo == 'bar' else 0.9)
-        canvas.polygon([(x - wide, y - tall), (x + wide, y - tall), (x + wide, y + tall), (x - wide, y + tall)],
-                       look.accent, **flat)
+        canvas.polygon(
+            [(x - wide, y - tall), (x + wide, y - tall), (x + wide, y + tall), (x - wide, y + tall)], look.accent, **flat
+        )

@@ -3,6 +3,7 @@
 All lengths are in scene heights. A figure does not fill its box, so both what hides and what is hidden is taken to be
 the middle of the box.
 """
+
 import math
 
 import numpy as np
@@ -11,9 +12,9 @@ from .camera import FARTHEST, NEAREST
 from .furniture import Item
 from .seeds import CAMERA, stream, weighted
 
-ROWS, COLUMNS = 14, 6           # sample points on a person
-SEEN = 0.5                      # at least this part of them is in the image and not hidden
-_CORE = 0.64                    # of a box's width
+ROWS, COLUMNS = 14, 6  # sample points on a person
+SEEN = 0.5  # at least this part of them is in the image and not hidden
+_CORE = 0.64  # of a box's width
 _TRIES = 24
 _FIXED = {'pole': 4, 'bin': 3, 'bench': 3, 'planter': 3, 'bollard': 2, 'hydrant': 1}
 _LOOSE = {'bike': 4, 'sign': 3, 'bin': 1, 'planter': 1}
@@ -28,7 +29,7 @@ class Visibility:
 
     def __init__(self, aspect):
         self.aspect = aspect
-        self.placed = []        # (depth, box, solid box, points or None for furniture)
+        self.placed = []  # (depth, box, solid box, points or None for furniture)
 
     def try_place(self, depth, box, is_person=True, force=False):
         """Place something unless it would be hidden, or hide somebody.
@@ -101,8 +102,9 @@ def camera_furniture(seed, camera, aspect):
 def scene_furniture(rng, aspect):
     """What happens to stand in one scene: a list of Item, often empty."""
     count = int(rng.random() < 0.35) + int(rng.random() < 0.1)
-    return [Item(weighted(rng, _LOOSE), rng.uniform(0, aspect), rng.uniform(FARTHEST, 0.5), rng.randrange(24))
-            for _ in range(count)]
+    return [
+        Item(weighted(rng, _LOOSE), rng.uniform(0, aspect), rng.uniform(FARTHEST, 0.5), rng.randrange(24)) for _ in range(count)
+    ]
 
 
 def person_box(rng, camera, stature, ratio, aspect):

@@ -1,4 +1,5 @@
 """Decides who stands where in every scene, without drawing: the annotations follow from the plan alone."""
+
 from dataclasses import dataclass
 
 from .camera import make_camera
@@ -9,7 +10,7 @@ from .seeds import QUERY, SCENE, SPLIT, stream
 from .size import Size, get_size
 
 LAYOUTS = ('cuhk-sysu', 'prw')
-LABELLED = 2 / 3        # of the people
+LABELLED = 2 / 3  # of the people
 TRAIN, TEST = 0, 1
 
 
@@ -25,6 +26,7 @@ class Person:
         figure (tuple[int]): x, y, w, h of the whole figure in pixels; may reach out of the scene.
         box (tuple[int]): x, y, w, h of the part inside the scene.
     """
+
     person_id: int
     slot: int
     pose: Pose
@@ -36,6 +38,7 @@ class Person:
 @dataclass(frozen=True)
 class Scene:
     """One image: people from the farthest to the nearest."""
+
     index: int
     name: str
     split: int
@@ -55,6 +58,7 @@ class Plan:
         scenes (list[Scene]): Training scenes, then test scenes.
         queries (list[tuple]): (index of the scene, index of the person in it).
     """
+
     size: Size
     layout: str
     seed: int
@@ -116,10 +120,12 @@ def plan(layout, size, seed=0):
         for order, (members, passers) in enumerate(cast):
             index = len(scenes)
             camera = index % size.cameras
-            name = f's{numbers[index]}.jpg' if layout == 'cuhk-sysu' else \
-                f'c{camera + 1}s{split + 1}_{order // size.cameras * 25 + 1:06d}.jpg'
-            scenes.append(_stage(seed, size, index, name, split, cameras[camera], fixed[camera], looks, members,
-                                 passers))
+            name = (
+                f's{numbers[index]}.jpg'
+                if layout == 'cuhk-sysu'
+                else f'c{camera + 1}s{split + 1}_{order // size.cameras * 25 + 1:06d}.jpg'
+            )
+            scenes.append(_stage(seed, size, index, name, split, cameras[camera], fixed[camera], looks, members, passers))
     draft = Plan(size, layout, seed, scenes, [])
     return Plan(size, layout, seed, scenes, _choose_queries(draft))
 
@@ -133,8 +139,10 @@ def _cast(rng, size, scenes, ids):
     crowd = [rng.randint(*size.persons) for _ in range(scenes)]
     labelled = [min(ids, int(LABELLED * count + rng.random())) for count in crowd]
     if sum(labelled) < 2 * ids:
-        raise ValueError(f'size {size.name}: {scenes} scenes show {sum(labelled)} labelled persons, too few to see '
-                         f'each of {ids} identities twice')
+        raise ValueError(
+            f'size {size.name}: {scenes} scenes show {sum(labelled)} labelled persons, too few to see '
+            f'each of {ids} identities twice'
+        )
     groups, start = [], 0
     while start < ids:
         end = min(ids, start + rng.choice((1, 1, 1, 2, 2, 3)))
@@ -151,7 +159,7 @@ def _cast(rng, size, scenes, ids):
             if queue[k] in queue[start:k]:
                 other = next(m for m in range(k + 1, len(queue)) if queue[m] not in queue[start:k])
                 queue[k], queue[other] = queue[other], queue[k]
-        cast.append((queue[start:start + wanted], count - wanted))
+        cast.append((queue[start : start + wanted], count - wanted))
         start += wanted
     return cast
 
@@ -199,4 +207,4 @@ def _choose_queries(draft):
                 scene, person = sightings[person_id][turn]
                 queries.append((scene.index, scene.persons.index(person)))
         turn += 1
-    return queries[:draft.size.queries]
+    return queries[: draft.size.queries]

@@ -4,33 +4,36 @@ Lengths are in body heights. A body point has a lateral (the person's left), a f
 picture point has x to the right and y upwards from the ground, and a depth towards the viewer that orders what covers
 what. At yaw 0 the person faces the viewer, at pi / 2 walks to the right, at pi shows the back.
 """
+
 import math
 from dataclasses import dataclass
 
 HIP, SHOULDER, THIGH, SHIN, UPPER_ARM, FOREARM = 0.51, 0.802, 0.245, 0.222, 0.158, 0.15
 FOOT = 0.085
 HEAD_Y, HEAD_R = 0.922, 0.062
-PITCH = 0.11            # how far a step towards the viewer drops on the picture: the camera looks down a little
+PITCH = 0.11  # how far a step towards the viewer drops on the picture: the camera looks down a little
 
 
 @dataclass(frozen=True)
 class Pose:
     """One sighting's pose. Angles in radians."""
+
     yaw: float
-    phase: float            # of the walking cycle
-    stride: float           # largest swing of a leg from the vertical
-    elbow: float            # how much the arms bend
-    phone: int              # +1 the left hand is raised to the chest, -1 the right one, 0 neither
+    phase: float  # of the walking cycle
+    stride: float  # largest swing of a leg from the vertical
+    elbow: float  # how much the arms bend
+    phone: int  # +1 the left hand is raised to the chest, -1 the right one, 0 neither
 
 
 @dataclass(frozen=True)
 class Skeleton:
     """Joints on the picture plane: (x, y) tuples. Sides are (left, right) of the person."""
-    legs: tuple             # two of (hip, knee, ankle, toe)
-    arms: tuple             # two of (shoulder, elbow, hand)
+
+    legs: tuple  # two of (hip, knee, ankle, toe)
+    arms: tuple  # two of (shoulder, elbow, hand)
     leg_depth: tuple
     arm_depth: tuple
-    cos: float              # of the yaw: > 0 is a frontal view
+    cos: float  # of the yaw: > 0 is a frontal view
     sin: float
 
 
@@ -41,9 +44,13 @@ def draw_pose(rng, look):
     phone = rng.choice((-1, 1)) if rng.random() < 0.15 else 0
     if look.bag == 'tote' and phone == look.bag_side:
         phone = -phone
-    return Pose(yaw=yaw % (2 * math.pi), phase=rng.uniform(0, 2 * math.pi),
-                stride=rng.uniform(0.02, 0.08) if standing else rng.uniform(0.24, 0.46),
-                elbow=rng.uniform(0.15, 0.6), phone=phone)
+    return Pose(
+        yaw=yaw % (2 * math.pi),
+        phase=rng.uniform(0, 2 * math.pi),
+        stride=rng.uniform(0.02, 0.08) if standing else rng.uniform(0.24, 0.46),
+        elbow=rng.uniform(0.15, 0.6),
+        phone=phone,
+    )
 
 
 def skeleton(pose, girth=1.0, shoulders=1.0):
@@ -75,8 +82,14 @@ def skeleton(pose, girth=1.0, shoulders=1.0):
         tilt = 0.75 * (swing - bend * 0.8)
         toe_f, toe_y = ankle_f + FOOT * math.cos(tilt), ankle_y - 0.018 + FOOT * math.sin(tilt)
         inner = lateral * 0.8
-        legs.append((project(lateral, 0, HIP), project(lateral, knee_f, knee_y), project(inner, ankle_f, ankle_y),
-                     project(inner * 1.25, toe_f, toe_y)))
+        legs.append(
+            (
+                project(lateral, 0, HIP),
+                project(lateral, knee_f, knee_y),
+                project(inner, ankle_f, ankle_y),
+                project(inner * 1.25, toe_f, toe_y),
+            )
+        )
         leg_depth.append((knee_f + ankle_f) * cos - 2 * lateral * sin)
 
         swing = -0.85 * pose.stride * math.sin(cycle)
@@ -87,8 +100,13 @@ def skeleton(pose, girth=1.0, shoulders=1.0):
         elbow_f, elbow_y = UPPER_ARM * math.sin(swing), SHOULDER - UPPER_ARM * math.cos(swing)
         hand_f = elbow_f + FOREARM * math.sin(swing + bend)
         hand_y = elbow_y - FOREARM * math.cos(swing + bend)
-        arms.append((project(lateral, 0, SHOULDER), project(lateral + side * 0.021, elbow_f, elbow_y),
-                     project(lateral + side * 0.02, hand_f, hand_y)))
+        arms.append(
+            (
+                project(lateral, 0, SHOULDER),
+                project(lateral + side * 0.021, elbow_f, elbow_y),
+                project(lateral + side * 0.02, hand_f, hand_y),
+            )
+        )
         arm_depth.append(elbow_f * cos - lateral * sin + 0.5 * hand_f * cos)
     ground = min(min(leg[2][1] - 0.03, leg[3][1] - 0.012) for leg in legs)
     lift = [tuple((x, y - ground) for x, y in leg) for leg in legs]

@@ -1,4 +1,5 @@
 """Writes a plan's annotations as PRW's files, nested as in the original."""
+
 from pathlib import Path
 
 from . import mat5

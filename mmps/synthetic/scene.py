@@ -1,4 +1,5 @@
 """Draws a planned scene."""
+
 from dataclasses import dataclass, field
 
 import cv2
@@ -16,6 +17,7 @@ from .size import Size
 @dataclass
 class Studio:
     """What scenes of one data set share, made when first needed: places, cameras and their noise."""
+
     size: Size
     seed: int
     _sets: dict = field(default_factory=dict)
@@ -24,8 +26,11 @@ class Studio:
         """(Camera, background, noise) of a camera index."""
         if index not in self._sets:
             camera = make_camera(self.seed, index)
-            self._sets[index] = (camera, draw_background(self.seed, camera, self.size.height, self.size.width),
-                                 noise_tile(self.seed, camera, self.size.height, self.size.width))
+            self._sets[index] = (
+                camera,
+                draw_background(self.seed, camera, self.size.height, self.size.width),
+                noise_tile(self.seed, camera, self.size.height, self.size.width),
+            )
         return self._sets[index]
 
 
@@ -91,7 +96,7 @@ def _draw_person(image, person, look, light, brightness, position, owner):
         ellipse(image, x + w / 2 + shift * h, y + h - 0.012 * h, wide * h, 0.035 * h, (30, 28, 28), dark)
     left, top = max(0, x), max(0, y)
     right, bottom = min(image.shape[1], x + w), min(image.shape[0], y + h)
-    sprite = sprite[top - y:bottom - y, left - x:right - x]
+    sprite = sprite[top - y : bottom - y, left - x : right - x]
     alpha = sprite[..., 3]
     colour = cv2.convertScaleAbs(sprite[..., :3], alpha=brightness)
     # A bright light must not lift a premultiplied rim above its alpha.

@@ -1,4 +1,5 @@
 """Random streams that depend on what is drawn, never on who draws it."""
+
 import random
 
 import numpy as np

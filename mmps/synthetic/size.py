@@ -1,4 +1,5 @@
 """How much SynthPS there is."""
+
 from dataclasses import dataclass
 
 
@@ -18,6 +19,7 @@ class Size:
         cameras (int): Places, 1 to 6.
         queries (int): Test sightings to look for, each of another identity as long as there are any.
     """
+
     name: str
     height: int
     width: int
@@ -33,17 +35,19 @@ class Size:
         if not 1 <= self.cameras <= 6:
             raise ValueError(f'size {self.name}: PRW names cameras 1 to 6, got {self.cameras} cameras')
         if not 1 <= self.persons[0] <= self.persons[1]:
-            raise ValueError(f'size {self.name}: persons must be (fewest, most) with 1 <= fewest <= most, got '
-                             f'{self.persons}')
+            raise ValueError(f'size {self.name}: persons must be (fewest, most) with 1 <= fewest <= most, got {self.persons}')
         object.__setattr__(self, 'persons', tuple(self.persons))
 
 
-SIZES = {size.name: size for size in (
-    Size('tiny', 128, 224, 24, 16, 10, 8, (2, 4), 3, 8),
-    Size('mini', 192, 336, 400, 600, 80, 300, (4, 7), 3, 300),
-    Size('small', 480, 832, 3000, 1500, 600, 400, (3, 7), 6, 400),
-    Size('full', 600, 800, 11206, 6978, 5532, 2900, (3, 8), 6, 2900),
-)}
+SIZES = {
+    size.name: size
+    for size in (
+        Size('tiny', 128, 224, 24, 16, 10, 8, (2, 4), 3, 8),
+        Size('mini', 192, 336, 400, 600, 80, 300, (4, 7), 3, 300),
+        Size('small', 480, 832, 3000, 1500, 600, 400, (3, 7), 6, 400),
+        Size('full', 600, 800, 11206, 6978, 5532, 2900, (3, 8), 6, 2900),
+    )
+}
 
 
 def get_size(size):

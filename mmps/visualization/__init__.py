@@ -1,4 +1,5 @@
 """Pictures of searches and their scores: uint8 (H, W, 3), RGB."""
+
 from .charts import (
     draw_accuracy,
     draw_camera_pairs,
@@ -16,7 +17,21 @@ from .sheet import write_picture
 from .visualizer import SearchVisualizer
 
 __all__ = [
-    'Crop', 'SearchRow', 'SearchVisualizer', 'draw_accuracy', 'draw_camera_pairs', 'draw_detection_by_height', 'draw_gains',
-    'draw_gallery_sizes', 'draw_learning', 'draw_losses', 'draw_precision_recall', 'draw_rows', 'draw_similarities',
-    'failure_rows', 'search_rows', 'write_picture', 'write_search_report',
+    'Crop',
+    'SearchRow',
+    'SearchVisualizer',
+    'draw_accuracy',
+    'draw_camera_pairs',
+    'draw_detection_by_height',
+    'draw_gains',
+    'draw_gallery_sizes',
+    'draw_learning',
+    'draw_losses',
+    'draw_precision_recall',
+    'draw_rows',
+    'draw_similarities',
+    'failure_rows',
+    'search_rows',
+    'write_picture',
+    'write_search_report',
 ]

@@ -1,4 +1,5 @@
 """Charts of search and detection scores, as RGB pictures. Scores come as fractions in 0..1 and are drawn in per cent."""
+
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -63,8 +64,7 @@ def draw_gallery_sizes(series: Mapping[str, Mapping[int, Mapping[str, float]]]) 
     return picture_of(figure)
 
 
-def draw_camera_pairs(scores: np.ndarray, counts: np.ndarray, cameras: Sequence[int | str],
-                      score: str = 'mAP') -> np.ndarray:
+def draw_camera_pairs(scores: np.ndarray, counts: np.ndarray, cameras: Sequence[int | str], score: str = 'mAP') -> np.ndarray:
     """A heat map of query cameras (rows) against gallery cameras (columns); blank where there is no query.
 
     Args:
@@ -78,8 +78,15 @@ def draw_camera_pairs(scores: np.ndarray, counts: np.ndarray, cameras: Sequence[
     image = axis.imshow(shown, cmap='YlGnBu', vmin=0, vmax=100)
     for row, column in np.argwhere(counts > 0):
         value = shown[row, column]
-        axis.text(column, row, f'{value:.1f}\n({counts[row, column]:,})', ha='center', va='center', fontsize=8,
-                  color='white' if value > 60 else 'black')
+        axis.text(
+            column,
+            row,
+            f'{value:.1f}\n({counts[row, column]:,})',
+            ha='center',
+            va='center',
+            fontsize=8,
+            color='white' if value > 60 else 'black',
+        )
     names = [str(camera) for camera in cameras]
     axis.set_xticks(range(len(names)), names)
     axis.set_yticks(range(len(names)), names)
@@ -89,8 +96,9 @@ def draw_camera_pairs(scores: np.ndarray, counts: np.ndarray, cameras: Sequence[
     return picture_of(figure)
 
 
-def draw_detection_by_height(edges: Sequence[float], recalls: Sequence[float], aps: Sequence[float],
-                             counts: Sequence[int]) -> np.ndarray:
+def draw_detection_by_height(
+    edges: Sequence[float], recalls: Sequence[float], aps: Sequence[float], counts: Sequence[int]
+) -> np.ndarray:
     """Bars of recall and AP for persons of each range of heights.
 
     Args:
@@ -148,7 +156,7 @@ def draw_losses(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]])
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
         axis.set_ylim(bottom=0)
-    for axis in axes[len(panels):]:
+    for axis in axes[len(panels) :]:
         axis.set_axis_off()
     handles = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc='outside lower center', ncols=4, fontsize=8, frameon=False)
@@ -184,13 +192,21 @@ def draw_gains(gains: Mapping[str, Mapping[str, Sequence[float]]], noise: Mappin
             spread = values.std(ddof=1) if len(values) > 1 else 0
             axis.errorbar(values.mean(), place, xerr=spread or None, fmt='o', markersize=6, color=colour, elinewidth=1.5)
             if len(values) > 1:
-                axis.plot(values, [place] * len(values), 'o', markersize=3.2, markerfacecolor='white', markeredgecolor='0.25',
-                          markeredgewidth=0.7)
+                axis.plot(
+                    values,
+                    [place] * len(values),
+                    'o',
+                    markersize=3.2,
+                    markerfacecolor='white',
+                    markeredgecolor='0.25',
+                    markeredgewidth=0.7,
+                )
         axis.set_title(student, fontsize=9)
         axis.set_yticks(range(len(order)), order)
         axis.set_ylim(-0.6, len(order) - 0.4)
-    figure.supxlabel('gain in mAP over the plain student, points' + (' (grey: its own spread over seeds)' if noise else ''),
-                     fontsize=9)
+    figure.supxlabel(
+        'gain in mAP over the plain student, points' + (' (grey: its own spread over seeds)' if noise else ''), fontsize=9
+    )
     return picture_of(figure)
 
 
@@ -217,9 +233,17 @@ def draw_accuracy(sizes: Mapping[str, tuple[int, float]], scores: Mapping[str, M
         for name, of_network in scores.items():
             heights = [(score * 100 - low) / (high - low) * 270 for score in of_network.values()]  # points: 3.75 inches
             for (method, score), aside in zip(of_network.items(), _swarm(heights), strict=True):
-                axis.plot(places[name], score * 100, shapes[name], color=colours[method], markersize=6 if method else 8,
-                          markeredgecolor='white', markeredgewidth=0.5, clip_on=False,
-                          transform=axis.transData + ScaledTranslation(aside / 72, 0, figure.dpi_scale_trans))
+                axis.plot(
+                    places[name],
+                    score * 100,
+                    shapes[name],
+                    color=colours[method],
+                    markersize=6 if method else 8,
+                    markeredgecolor='white',
+                    markeredgewidth=0.5,
+                    clip_on=False,
+                    transform=axis.transData + ScaledTranslation(aside / 72, 0, figure.dpi_scale_trans),
+                )
     left, right = axes[0].get_xlim()
     ticks = [tick for tick in np.outer(10.0 ** np.arange(-3, 5), [1, 2, 5]).ravel() if left < tick < right]
     axes[0].set_xticks(ticks, [f'{tick:g}' for tick in ticks])
@@ -235,8 +259,9 @@ def _swarm(heights: Sequence[float], size: float = 6.0) -> list[float]:
     placed: list[tuple[float, float]] = []
     for height in heights:
         steps = sorted(range(-len(heights), len(heights) + 1), key=abs)
-        aside = next(step * size for step in steps if all(
-            np.hypot(step * size - x, height - y) >= size * 0.99 for x, y in placed))
+        aside = next(
+            step * size for step in steps if all(np.hypot(step * size - x, height - y) >= size * 0.99 for x, y in placed)
+        )
         placed.append((aside, height))
     return [aside for aside, _ in placed]
 

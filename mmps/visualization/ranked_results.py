@@ -1,4 +1,5 @@
 """Pictures of search results: a row a query, with its crop, its best detections, and its targets."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ LEGEND_TEXTS = {BLUE: 'query', GREEN: 'the person sought', RED: 'a wrong result'
 @dataclass(frozen=True, eq=False)
 class Crop:
     """A box of an image: path, box (4,) x1 y1 x2 y2 in its pixels, frame colour (RGB), and what is written under it."""
+
     path: str
     box: np.ndarray
     colour: tuple[int, int, int]
@@ -32,15 +34,24 @@ class Crop:
 @dataclass(frozen=True, eq=False)
 class SearchRow:
     """What is shown of a query: itself, its best detections, targets, and a line above them all."""
+
     query: Crop
     results: Sequence[Crop]
     targets: Sequence[Crop] = ()
     title: str = ''
 
 
-def search_rows(protocol: SearchProtocol, predictions: Predictions, image_paths: Sequence[str], queries: Sequence[int],
-                topk: int = 5, score_thr: float = 0.5, cameras: str | int = 'all', result: SearchResult | None = None,
-                num_missed: int = 3) -> list[SearchRow]:
+def search_rows(
+    protocol: SearchProtocol,
+    predictions: Predictions,
+    image_paths: Sequence[str],
+    queries: Sequence[int],
+    topk: int = 5,
+    score_thr: float = 0.5,
+    cameras: str | int = 'all',
+    result: SearchResult | None = None,
+    num_missed: int = 3,
+) -> list[SearchRow]:
     """For each of the given queries its ``topk`` best detections, with similarities, and targets that are not among them.
 
     Args:
@@ -54,23 +65,42 @@ def search_rows(protocol: SearchProtocol, predictions: Predictions, image_paths:
     for query, best in zip(queries, ranked, strict=True):
         fates = target_fates(protocol, result, query, cameras) if result is not None else ()
         missed = _target_crops([fate for fate in fates if not 0 < fate.rank <= topk], image_paths)
-        rows.append(SearchRow(_query_crop(protocol, image_paths, query), _result_crops(best, image_paths),
-                              missed[max(0, len(missed) - num_missed):]))
+        rows.append(
+            SearchRow(
+                _query_crop(protocol, image_paths, query),
+                _result_crops(best, image_paths),
+                missed[max(0, len(missed) - num_missed) :],
+            )
+        )
     return rows
 
 
-def failure_rows(protocol: SearchProtocol, predictions: Predictions, result: SearchResult, image_paths: Sequence[str],
-                 queries: Sequence[int], topk: int = 5, score_thr: float = 0.5, cameras: str | int = 'all',
-                 num_targets: int = 5) -> list[SearchRow]:
+def failure_rows(
+    protocol: SearchProtocol,
+    predictions: Predictions,
+    result: SearchResult,
+    image_paths: Sequence[str],
+    queries: Sequence[int],
+    topk: int = 5,
+    score_thr: float = 0.5,
+    cameras: str | int = 'all',
+    num_targets: int = 5,
+) -> list[SearchRow]:
     """For each of the given queries its ``topk`` best detections, its best ``num_targets`` targets, and why it failed.
 
     The other arguments are those of :func:`search_rows`.
     """
     ranked = _ranked(protocol, predictions, queries, topk, score_thr, cameras)
     reasons = explain(protocol, predictions, result, queries, score_thr=score_thr, cameras=cameras)
-    return [SearchRow(_query_crop(protocol, image_paths, why.query), _result_crops(best, image_paths),
-                      _target_crops(why.targets, image_paths)[:num_targets], _failure_title(why))
-            for why, best in zip(reasons, ranked, strict=True)]
+    return [
+        SearchRow(
+            _query_crop(protocol, image_paths, why.query),
+            _result_crops(best, image_paths),
+            _target_crops(why.targets, image_paths)[:num_targets],
+            _failure_title(why),
+        )
+        for why, best in zip(reasons, ranked, strict=True)
+    ]
 
 
 def draw_rows(rows: Sequence[SearchRow], legend: bool = True) -> np.ndarray:
@@ -101,10 +131,20 @@ def draw_rows(rows: Sequence[SearchRow], legend: bool = True) -> np.ndarray:
     return sheet.picture()
 
 
-def _ranked(protocol: SearchProtocol, predictions: Predictions, queries: Sequence[int], topk: int, score_thr: float,
-            cameras: str | int) -> list[RankedDetections]:
-    return top_detections(protocol, predictions.boxes, predictions.scores, predictions.embeddings,
-                          predictions.query_embeddings, queries, topk, score_thr, cameras)
+def _ranked(
+    protocol: SearchProtocol, predictions: Predictions, queries: Sequence[int], topk: int, score_thr: float, cameras: str | int
+) -> list[RankedDetections]:
+    return top_detections(
+        protocol,
+        predictions.boxes,
+        predictions.scores,
+        predictions.embeddings,
+        predictions.query_embeddings,
+        queries,
+        topk,
+        score_thr,
+        cameras,
+    )
 
 
 def _query_crop(protocol: SearchProtocol, image_paths: Sequence[str], query: int) -> Crop:
@@ -112,16 +152,16 @@ def _query_crop(protocol: SearchProtocol, image_paths: Sequence[str], query: int
 
 
 def _result_crops(best: RankedDetections, image_paths: Sequence[str]) -> list[Crop]:
-    return [Crop(image_paths[image], box, GREEN if correct else RED, f'{similarity:.2f}')
-            for image, box, similarity, correct in zip(best.images, best.boxes, best.similarities, best.correct,
-                                                       strict=True)]
+    return [
+        Crop(image_paths[image], box, GREEN if correct else RED, f'{similarity:.2f}')
+        for image, box, similarity, correct in zip(best.images, best.boxes, best.similarities, best.correct, strict=True)
+    ]
 
 
 def _target_crops(fates: Sequence[TargetFate], image_paths: Sequence[str]) -> list[Crop]:
     """The targets by rank; those not found last."""
     fates = sorted(fates, key=lambda fate: fate.rank or np.inf)
-    return [Crop(image_paths[fate.image], fate.box, GOLD, f'rank {fate.rank}' if fate.rank else 'missed')
-            for fate in fates]
+    return [Crop(image_paths[fate.image], fate.box, GOLD, f'rank {fate.rank}' if fate.rank else 'missed') for fate in fates]
 
 
 def _failure_title(why: Explanation) -> str:
@@ -150,5 +190,5 @@ def _fit(crop: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     canvas = np.full((*size, 3), 230, np.uint8)
     y, x = (size[0] - height) // 2, (size[1] - width) // 2
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    canvas[y:y + height, x:x + width] = cv2.resize(crop, (width, height), interpolation=interpolation)
+    canvas[y : y + height, x : x + width] = cv2.resize(crop, (width, height), interpolation=interpolation)
     return canvas

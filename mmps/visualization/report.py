@@ -1,4 +1,5 @@
 """Reports: one HTML file each, which needs no other."""
+
 import base64
 import html
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 from .charts import draw_losses
 from .ranked_results import SearchRow, draw_rows
 
-STYLE = '''
+STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1300px; margin: 2em auto; padding: 0 1em; color: #222; }
 table { border-collapse: collapse; margin: 1em 0; }
 td, th { padding: .35em .9em; border-bottom: 1px solid #ddd; text-align: right; }
@@ -18,11 +19,15 @@ td:first-child, th:first-child { text-align: left; }
 .strips { display: grid; grid-template-columns: repeat(3, 1fr); gap: 1em; margin-bottom: 1.5em; }
 .pictures { display: flex; flex-wrap: wrap; gap: 0 2em; align-items: flex-start; }
 figure { margin: 0; } figcaption { color: #666; font-size: 13px; } img { max-width: 100%; }
-'''
+"""
 
 
-def write_report(path: str | Path, table: str, curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]],
-                 searches: Mapping[int, Mapping[str, SearchRow]]) -> None:
+def write_report(
+    path: str | Path,
+    table: str,
+    curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]],
+    searches: Mapping[int, Mapping[str, SearchRow]],
+) -> None:
     """Writes the demo's report.
 
     Args:
@@ -30,18 +35,22 @@ def write_report(path: str | Path, table: str, curves: Mapping[str, Mapping[str,
         curves: For each run and each of its losses the (step, value) pairs.
         searches: For each query and each run the row that is shown.
     """
-    parts = [_html_table(table), '<h2>Losses</h2>', _html_picture(draw_losses(curves)),
-             '<h2>Searches</h2><p>The query in blue, then the most similar detections: green is the person sought, '
-             'red is not.</p>']
+    parts = [
+        _html_table(table),
+        '<h2>Losses</h2>',
+        _html_picture(draw_losses(curves)),
+        '<h2>Searches</h2><p>The query in blue, then the most similar detections: green is the person sought, red is not.</p>',
+    ]
     for query, rows in searches.items():
-        figures = (f'<figure>{_html_picture(draw_rows([row], legend=False))}<figcaption>{html.escape(name)}</figcaption>'
-                   '</figure>' for name, row in rows.items())
+        figures = (
+            f'<figure>{_html_picture(draw_rows([row], legend=False))}<figcaption>{html.escape(name)}</figcaption></figure>'
+            for name, row in rows.items()
+        )
         parts.append(f'<h3>Query {query}</h3><div class="strips">{"".join(figures)}</div>')
     _write_page(path, 'Person search distilled', parts)
 
 
-def write_search_report(path: str | Path, title: str, tables: Mapping[str, str],
-                        pictures: Mapping[str, np.ndarray]) -> None:
+def write_search_report(path: str | Path, title: str, tables: Mapping[str, str], pictures: Mapping[str, np.ndarray]) -> None:
     """Writes a report of tables, then pictures, in one file.
 
     Args:
@@ -49,15 +58,18 @@ def write_search_report(path: str | Path, title: str, tables: Mapping[str, str],
         pictures: RGB, by heading.
     """
     parts = [f'<h2>{html.escape(name)}</h2>{_html_table(table)}' for name, table in tables.items()]
-    sections = (f'<section><h2>{html.escape(name)}</h2>{_html_picture(picture)}</section>'
-                for name, picture in pictures.items())
+    sections = (
+        f'<section><h2>{html.escape(name)}</h2>{_html_picture(picture)}</section>' for name, picture in pictures.items()
+    )
     _write_page(path, title, [*parts, f'<div class="pictures">{"".join(sections)}</div>'])
 
 
 def _write_page(path: str | Path, title: str, parts: Sequence[str]) -> None:
     title = html.escape(title)
-    page = (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-            f'</head><body><h1>{title}</h1>{"".join(parts)}</body></html>')
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+        f'</head><body><h1>{title}</h1>{"".join(parts)}</body></html>'
+    )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(page, encoding='utf-8')
 
@@ -65,8 +77,10 @@ def _write_page(path: str | Path, title: str, parts: Sequence[str]) -> None:
 def _html_picture(picture: np.ndarray) -> str:
     """The picture, within the page, as the smaller of JPEG (best for photographs) and PNG (best for charts)."""
     picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    encoded = {'jpeg': cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1],
-               'png': cv2.imencode('.png', picture)[1]}
+    encoded = {
+        'jpeg': cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1],
+        'png': cv2.imencode('.png', picture)[1],
+    }
     kind = min(encoded, key=lambda kind: len(encoded[kind]))
     return f'<img alt="" src="data:image/{kind};base64,{base64.b64encode(encoded[kind].tobytes()).decode()}">'
 
@@ -77,7 +91,8 @@ def _html_table(markdown: str) -> str:
     rest = [line for line in markdown.splitlines() if line and not line.startswith('|')]
     rows = [[html.escape(cell.strip()) for cell in line.strip('|').split('|')] for line in lines]
     tags = ['th', *['td'] * len(rows)]
-    body = ''.join(f'<tr>{"".join(f"<{tag}>{cell}</{tag}>" for cell in row)}</tr>'
-                   for tag, row in zip(tags, rows, strict=False))
+    body = ''.join(
+        f'<tr>{"".join(f"<{tag}>{cell}</{tag}>" for cell in row)}</tr>' for tag, row in zip(tags, rows, strict=False)
+    )
     paragraphs = ''.join(f'<p>{html.escape(line)}</p>' for line in rest)
     return (f'<table>{body}</table>' if rows else '') + paragraphs

@@ -1,4 +1,5 @@
 """Pictures are uint8 (H, W, 3), RGB: crops and words on a white sheet, and matplotlib's figures, turned into them."""
+
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ class Sheet:
         self._words: list[tuple[str, int, int, dict]] = []
 
     def paste(self, picture: np.ndarray, y: int, x: int) -> None:
-        self.pixels[y:y + picture.shape[0], x:x + picture.shape[1]] = picture
+        self.pixels[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
 
     def frame(self, y: int, x: int, height: int, width: int, colour: tuple[int, int, int], thickness: int = 3) -> None:
         """A frame around the pixels from (y, x) on, outside of them."""

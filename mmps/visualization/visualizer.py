@@ -22,10 +22,22 @@ class SearchVisualizer(Visualizer):
     """MMEngine's visualizer, which also draws person searches. Its arguments are MMEngine's."""
 
     @master_only
-    def add_search(self, protocol: SearchProtocol, predictions: Predictions, result: SearchResult,
-                   image_paths: Sequence[str], histograms: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
-                   num_queries: int = 12, num_failures: int = 8, topk: int = 5, score_thr: float = 0.5,
-                   cameras: str | int = 'all', name: str = 'search', step: int = 0, out_dir: str | None = None) -> None:
+    def add_search(
+        self,
+        protocol: SearchProtocol,
+        predictions: Predictions,
+        result: SearchResult,
+        image_paths: Sequence[str],
+        histograms: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+        num_queries: int = 12,
+        num_failures: int = 8,
+        topk: int = 5,
+        score_thr: float = 0.5,
+        cameras: str | int = 'all',
+        name: str = 'search',
+        step: int = 0,
+        out_dir: str | None = None,
+    ) -> None:
         """Draws a search and hands the pictures to all backends, or writes them to a folder.
 
         - ``ranked_results``: some queries, their best detections, and their targets that are not among them;
@@ -50,12 +62,17 @@ class SearchVisualizer(Visualizer):
         """
         shown = np.unique(np.linspace(0, protocol.num_queries - 1, num_queries).round().astype(int))
         pictures = {
-            'ranked_results': draw_rows(search_rows(protocol, predictions, image_paths, shown, topk, score_thr, cameras,
-                                                    result)),
-            'failures': draw_rows(failure_rows(protocol, predictions, result, image_paths,
-                                               worst_queries(result, num_failures), topk, score_thr, cameras)),
+            'ranked_results': draw_rows(
+                search_rows(protocol, predictions, image_paths, shown, topk, score_thr, cameras, result)
+            ),
+            'failures': draw_rows(
+                failure_rows(
+                    protocol, predictions, result, image_paths, worst_queries(result, num_failures), topk, score_thr, cameras
+                )
+            ),
             'precision_recall': draw_precision_recall(
-                {f'{name}: mAP {result.mAP * 100:.1f}': precision_recall(protocol, result)}),
+                {f'{name}: mAP {result.mAP * 100:.1f}': precision_recall(protocol, result)}
+            ),
         }
         if histograms is not None:
             pictures['similarities'] = draw_similarities(*histograms)

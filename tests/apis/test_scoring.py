@@ -1,4 +1,5 @@
 """Everything that a data set offers is scored from one set of predictions; tools/evaluate.py prints it."""
+
 import json
 import pickle
 import runpy
@@ -33,8 +34,9 @@ def roots(tmp_path_factory):
 
 def predict(layout, roots):
     """The data set, and predictions of a fair model: boxes a few pixels off, noisy embeddings, false alarms, misses."""
-    dataset = DATASETS.build({'type': f'mmps.{TYPES[layout]}', 'data_root': str(roots[layout]), 'test_mode': True,
-                              'pipeline': []})
+    dataset = DATASETS.build(
+        {'type': f'mmps.{TYPES[layout]}', 'data_root': str(roots[layout]), 'test_mode': True, 'pipeline': []}
+    )
     rng, protocol = np.random.default_rng(0), dataset.metainfo['protocol']
     faces = rng.normal(size=(200, 16))
 
@@ -57,13 +59,19 @@ def predict(layout, roots):
         lists['gt_person_ids'].append(ids)
         lists['gt_embeddings'].append(embed(ids))
     names = tuple(protocol.images[image] for image in protocol.query_images)
-    return dataset, Predictions(protocol.images, query_embeddings=embed(protocol.query_person_ids), query_images=names,
-                                query_boxes=protocol.query_boxes, **lists)
+    return dataset, Predictions(
+        protocol.images,
+        query_embeddings=embed(protocol.query_person_ids),
+        query_images=names,
+        query_boxes=protocol.query_boxes,
+        **lists,
+    )
 
 
 def alone(predictions, protocol, **options):
-    return search_scores(protocol, predictions.boxes, predictions.scores, predictions.embeddings,
-                         predictions.query_embeddings, **options)
+    return search_scores(
+        protocol, predictions.boxes, predictions.scores, predictions.embeddings, predictions.query_embeddings, **options
+    )
 
 
 def test_every_gallery_size_and_the_full_set_are_scored_from_one_set_of_predictions(roots):
@@ -72,8 +80,16 @@ def test_every_gallery_size_and_the_full_set_are_scored_from_one_set_of_predicti
     protocol = dataset.metainfo['protocol']
     assert scores.headline == 'gallery 100'
     assert [name for name in scores.results if name.startswith('gallery')] == [
-        'gallery 100', 'gallery 100 + CBGM', 'gallery 4', 'gallery 8', 'gallery 50', 'gallery 500',
-        'gallery 1000', 'gallery 2000', 'gallery 4000']
+        'gallery 100',
+        'gallery 100 + CBGM',
+        'gallery 4',
+        'gallery 8',
+        'gallery 50',
+        'gallery 500',
+        'gallery 1000',
+        'gallery 2000',
+        'gallery 4000',
+    ]
     assert scores.results['gallery 100'].mAP == alone(predictions, protocol).mAP
     assert scores.results['gallery 100 + CBGM'].mAP == alone(predictions, protocol, cbgm=CBGM(10, 3)).mAP
     for name, search in scores.searches.items():
@@ -81,8 +97,13 @@ def test_every_gallery_size_and_the_full_set_are_scored_from_one_set_of_predicti
             queries = predictions.query_embeddings if search.rows is None else predictions.query_embeddings[search.rows]
             single = search_scores(search.protocol, predictions.boxes, predictions.scores, predictions.embeddings, queries)
             np.testing.assert_array_equal(scores.results[name].ap, single.ap)
-    upper = search_scores(protocol, predictions.gt_boxes, [np.ones(len(boxes)) for boxes in predictions.gt_boxes],
-                          predictions.gt_embeddings, predictions.query_embeddings)
+    upper = search_scores(
+        protocol,
+        predictions.gt_boxes,
+        [np.ones(len(boxes)) for boxes in predictions.gt_boxes],
+        predictions.gt_embeddings,
+        predictions.query_embeddings,
+    )
     assert scores.results['ground-truth boxes'].mAP == upper.mAP
     assert {'Precision and recall', 'Similarities', 'Gallery size', 'Detection by height'} == set(scores.charts())
 
@@ -131,15 +152,25 @@ def run(capsys, monkeypatch, *arguments):
 def test_a_file_is_scored_from_the_command_line(roots, tmp_path, capsys, monkeypatch):
     dataset, predictions = predict('prw', roots)
     save_predictions(tmp_path / 'predictions.npz', predictions)
-    out = run(capsys, monkeypatch, tmp_path / 'predictions.npz', '--dataset', 'prw', '--data-root', roots['prw'], '--out',
-              tmp_path / 'scores')
+    out = run(
+        capsys,
+        monkeypatch,
+        tmp_path / 'predictions.npz',
+        '--dataset',
+        'prw',
+        '--data-root',
+        roots['prw'],
+        '--out',
+        tmp_path / 'scores',
+    )
     expected = score(dataset, predictions)
     assert f'{expected.results["other cameras"].mAP * 100:.2f}' in out and 'ground-truth boxes' in out
     written = json.loads((tmp_path / 'scores/scores.json').read_text())
     assert written['search']['all cameras']['mAP'] == expected.results['all cameras'].mAP
     assert (tmp_path / 'scores/scores.md').read_text() in out
     assert {path.name for path in (tmp_path / 'scores').glob('*.png')} == {
-        chart_path(tmp_path, name).name for name in expected.charts()}
+        chart_path(tmp_path, name).name for name in expected.charts()
+    }
 
 
 def seqnet_cache(predictions):
@@ -152,11 +183,16 @@ def seqnet_cache(predictions):
     return {
         'gallery_dets': [detections(index) for index in range(len(predictions.images))],
         'gallery_feats': predictions.embeddings,
-        'query_dets': [np.concatenate([np.append(box, 1)[None], detections(index)[best]])
-                       for box, index, best in zip(predictions.query_boxes, own, order, strict=True)],
-        'query_feats': [np.concatenate([query[None], predictions.embeddings[index][best]])
-                        for query, index, best in zip(predictions.query_embeddings, own, order, strict=True)],
-        'query_box_feats': list(predictions.query_embeddings[:, None])}
+        'query_dets': [
+            np.concatenate([np.append(box, 1)[None], detections(index)[best]])
+            for box, index, best in zip(predictions.query_boxes, own, order, strict=True)
+        ],
+        'query_feats': [
+            np.concatenate([query[None], predictions.embeddings[index][best]])
+            for query, index, best in zip(predictions.query_embeddings, own, order, strict=True)
+        ],
+        'query_box_feats': list(predictions.query_embeddings[:, None]),
+    }
 
 
 @pytest.mark.parametrize('save', [torch.save, lambda cache, path: path.write_bytes(pickle.dumps(cache))])
@@ -165,16 +201,28 @@ def test_a_seqnet_cache_scores_as_the_same_predictions_do(roots, tmp_path, capsy
     save(seqnet_cache(predictions), tmp_path / 'eval_cache.pth')
     save_predictions(tmp_path / 'predictions.npz', predictions)
     data = ('--dataset', 'cuhk-sysu', '--data-root', roots['cuhk-sysu'])
-    ours, theirs = (run(capsys, monkeypatch, tmp_path / name, *data, *more).splitlines() for name, more in (
-        ('predictions.npz', []), ('eval_cache.pth', ['--seqnet'])))
+    ours, theirs = (
+        run(capsys, monkeypatch, tmp_path / name, *data, *more).splitlines()
+        for name, more in (('predictions.npz', []), ('eval_cache.pth', ['--seqnet']))
+    )
     assert [line for line in ours if 'ground-truth' not in line] == theirs
 
 
 def test_a_config_names_the_test_too(roots, tmp_path):
     dataset, predictions = predict('cuhk-sysu', roots)
     save_predictions(tmp_path / 'predictions.npz', predictions)
-    cfg = Config({'test_dataloader': {'dataset': {'type': 'mmps.CUHKSYSU', 'data_root': str(roots['cuhk-sysu']),
-                                                  'test_mode': True, 'pipeline': [{'type': 'LoadImageFromFile'}]}}})
+    cfg = Config(
+        {
+            'test_dataloader': {
+                'dataset': {
+                    'type': 'mmps.CUHKSYSU',
+                    'data_root': str(roots['cuhk-sysu']),
+                    'test_mode': True,
+                    'pipeline': [{'type': 'LoadImageFromFile'}],
+                }
+            }
+        }
+    )
     cfg.dump(str(tmp_path / 'config.py'))
     arguments = predictions_parser('').parse_args([str(tmp_path / 'predictions.npz'), '--config', str(tmp_path / 'config.py')])
     opened, loaded = open_predictions(arguments)
@@ -222,7 +270,8 @@ def other_file(folder, roots):
 
 def training_split(folder, roots):
     Config({'test_dataloader': {'dataset': {'type': 'mmps.CUHKSYSU', 'data_root': str(roots['cuhk-sysu'])}}}).dump(
-        str(folder / 'config.py'))
+        str(folder / 'config.py')
+    )
     return [folder / 'predictions.npz', '--config', folder / 'config.py']
 
 
@@ -230,19 +279,22 @@ def falling_heights(folder, roots):
     return [folder / 'predictions.npz', '--dataset', 'cuhk-sysu', '--data-root', roots['cuhk-sysu'], '--heights', '9', '5']
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (no_file, 'none.npz: no such file; expected predictions'),
-    (no_dataset, 'Expected --dataset and --data-root, or --config'),
-    (no_folder, 'nowhere: no such folder'),
-    (other_dataset, "of the protocol's .* images are not among the"),
-    (unknown_search, "'gallery 7' is not one of .*'gallery 50'"),
-    (training_config, r'config\.py: expected a config with a test_dataloader'),
-    (training_split, 'searches are those of the test split; expected test_mode=True'),
-    (two_answers, 'expected --dataset or --config, got both'),
-    (wrong_overlap, r'detection_ious: expected numbers from 0 to 1, got \[2.0\]'),
-    (other_file, r'^error: [^:]+text\.npz is not a predictions file'),
-    (falling_heights, r'heights: expected rising numbers above 0, got \[9.0, 5.0\]'),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (no_file, 'none.npz: no such file; expected predictions'),
+        (no_dataset, 'Expected --dataset and --data-root, or --config'),
+        (no_folder, 'nowhere: no such folder'),
+        (other_dataset, "of the protocol's .* images are not among the"),
+        (unknown_search, "'gallery 7' is not one of .*'gallery 50'"),
+        (training_config, r'config\.py: expected a config with a test_dataloader'),
+        (training_split, 'searches are those of the test split; expected test_mode=True'),
+        (two_answers, 'expected --dataset or --config, got both'),
+        (wrong_overlap, r'detection_ious: expected numbers from 0 to 1, got \[2.0\]'),
+        (other_file, r'^error: [^:]+text\.npz is not a predictions file'),
+        (falling_heights, r'heights: expected rising numbers above 0, got \[9.0, 5.0\]'),
+    ],
+)
 def test_what_does_not_fit_is_one_line(roots, tmp_path, capsys, monkeypatch, arguments, message):
     save_predictions(tmp_path / 'predictions.npz', predict('cuhk-sysu', roots)[1])
     with pytest.raises(SystemExit, match=message) as stopped:

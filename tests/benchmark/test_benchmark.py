@@ -1,4 +1,5 @@
 """With tools that only write what MMEngine leaves behind: real ones would train for minutes."""
+
 import csv
 import json
 import os
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs'
 
 # Appends what it does to CALLS; fails if its folder has $FAIL in its name; in $SLOW it stops after its first checkpoint.
-COMMON = '''
+COMMON = """
 import json, os, pathlib, sys, time
 folder = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1]) if '--work-dir' in sys.argv else None
 def call(kind, name):
@@ -29,8 +30,10 @@ def call(kind, name):
         calls.write(f'{kind} {name}\\n')
     if os.environ.get('FAIL') and os.environ['FAIL'] in f'{kind} {name}':
         sys.exit('error: it would not')
-'''
-TRAIN = COMMON + '''
+"""
+TRAIN = (
+    COMMON
+    + """
 cfg = {}
 exec(pathlib.Path(sys.argv[1]).read_text(), cfg)
 name, epochs = folder.name, cfg['train_cfg']['max_epochs']
@@ -50,8 +53,11 @@ with open(logs / 'scalars.json', 'w') as log:
             assert pathlib.Path(cfg['model']['teacher_ckpt']).is_file()
     for hook in cfg['custom_hooks']:
         assert hook['type'] != 'LookupTableHook' or pathlib.Path(hook['path']).is_file()
-'''
-TEST = COMMON + '''
+"""
+)
+TEST = (
+    COMMON
+    + """
 run = folder.parent.name
 call('test', run)
 assert pathlib.Path(sys.argv[2]).read_text() == run
@@ -61,11 +67,15 @@ mAP = {'plain_seed0': 0.3, 'plain_seed1': 0.4, 'gdps_big_seed0': 0.35, 'gdps_big
 if '--out' in sys.argv:
     pathlib.Path(sys.argv[sys.argv.index('--out') + 1]).write_text('predictions')
 (folder / '2026/2026.json').write_text(json.dumps({'search/mAP': mAP, 'search/top-1': 0.5, 'search/det_AP': 0.9, 'time': 0.02}))
-'''
-EXPORT = COMMON + '''
+"""
+)
+EXPORT = (
+    COMMON
+    + """
 call('export', '_'.join(sys.argv[sys.argv.index('--dims'):]))
 pathlib.Path(sys.argv[sys.argv.index('--out') + 1]).write_text('table')
-'''
+"""
+)
 
 
 @pytest.fixture
@@ -81,10 +91,14 @@ def tools(tmp_path):
 def content(tmp_path):
     """Of the matrix: one teacher, one student, two seeds of two methods: five runs of two epochs each."""
     return dict(
-        data=str(tmp_path), options={'train_cfg.max_epochs': 2}, seeds=2,
+        data=str(tmp_path),
+        options={'train_cfg.max_epochs': 2},
+        seeds=2,
         teachers={'big': {'config': 'oim/oim_r18-w32-fpn_10e_synthps-mini.py'}},
         students={'small': {'config': 'oim/oim_r18-w8-fpn_10e_synthps-mini.py'}},
-        methods={'plain': {}, 'GDPS': {'distiller': 'gdps'}}, headline=['GDPS'])
+        methods={'plain': {}, 'GDPS': {'distiller': 'gdps'}},
+        headline=['GDPS'],
+    )
 
 
 @pytest.fixture
@@ -96,6 +110,7 @@ def run(tmp_path, tools, content, monkeypatch):
         (tmp_path / 'calls').write_text('')
         finished = benchmark(read(tmp_path, content), tools, tmp_path / 'work', tmp_path / 'out', workers, **kwargs)
         return finished, (tmp_path / 'calls').read_text().splitlines()
+
     monkeypatch.setattr('time.sleep', lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.02)))
     return called
 
@@ -111,19 +126,44 @@ def rows(tmp_path):
 
 
 def test_all_runs_are_trained_tested_and_collected_once(run, tmp_path, capsys):
-    assert run() == (True, [
-        'train from 0 big', 'test big', 'train from 0 plain_seed0', 'test plain_seed0',
-        'train from 0 gdps_big_seed0', 'test gdps_big_seed0', 'train from 0 plain_seed1', 'test plain_seed1',
-        'train from 0 gdps_big_seed1', 'test gdps_big_seed1'])
+    assert run() == (
+        True,
+        [
+            'train from 0 big',
+            'test big',
+            'train from 0 plain_seed0',
+            'test plain_seed0',
+            'train from 0 gdps_big_seed0',
+            'test gdps_big_seed0',
+            'train from 0 plain_seed1',
+            'test plain_seed1',
+            'train from 0 gdps_big_seed1',
+            'test gdps_big_seed1',
+        ],
+    )
     result = json.loads((tmp_path / 'work/students/small/gdps_big_seed0/result.json').read_text())
     parameters = result.pop('parameters')
     assert 500_000 < parameters < 800_000  # the student's alone
-    assert result == dict(student='small', method='GDPS', teacher='big', seed=0, mAP=0.35, top_1=0.5, det_AP=0.9,
-                          minutes=3.0, step_seconds=9.0, image_ms=20.0, loss=0.5)
+    assert result == dict(
+        student='small',
+        method='GDPS',
+        teacher='big',
+        seed=0,
+        mAP=0.35,
+        top_1=0.5,
+        det_AP=0.9,
+        minutes=3.0,
+        step_seconds=9.0,
+        image_ms=20.0,
+        loss=0.5,
+    )
     assert [(row['student'], row['method'], row['seed'], row['mAP'], row['status']) for row in rows(tmp_path)] == [
-        ('big', '', '0', '0.6', 'finished'), ('small', 'plain', '0', '0.3', 'finished'),
-        ('small', 'GDPS', '0', '0.35', 'finished'), ('small', 'plain', '1', '0.4', 'finished'),
-        ('small', 'GDPS', '1', '0.43', 'finished')]
+        ('big', '', '0', '0.6', 'finished'),
+        ('small', 'plain', '0', '0.3', 'finished'),
+        ('small', 'GDPS', '0', '0.35', 'finished'),
+        ('small', 'plain', '1', '0.4', 'finished'),
+        ('small', 'GDPS', '1', '0.43', 'finished'),
+    ]
     assert {path.name for path in (tmp_path / 'out').iterdir()} == {'results.csv', 'results.md', 'gain.png', 'accuracy.png'}
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == '[2/5] small  plain  seed 0   mAP 30.0  top-1 50.0  det AP 90.0  3.0 min   left about 10 min'
@@ -141,13 +181,18 @@ def test_the_table_has_the_gain_over_the_plain_student_with_the_same_seed(run, t
     assert cells[0] == ['method', 'teacher', 'mAP', 'gain', 'over teacher', 'top-1', 'det AP', 'minutes', 's / step']
     assert cells[2:] == [
         ['plain', '', '35.0 ± 7.1 (2)', '', '', '50.0 ± 0.0', '90.0 ± 0.0', '3.0', '9.00'],
-        ['**GDPS**', 'big', '39.0 ± 5.7 (2)', '+4.0 ± 1.4', '-21.0', '50.0 ± 0.0', '90.0 ± 0.0', '3.0', '9.00']]
+        ['**GDPS**', 'big', '39.0 ± 5.7 (2)', '+4.0 ± 1.4', '-21.0', '50.0 ± 0.0', '90.0 ± 0.0', '3.0', '9.00'],
+    ]
 
 
-@pytest.mark.parametrize('what, failed, called', [
-    ('train from 0 gdps_big_seed0', {('GDPS', '0')}, 9),
-    ('test plain_seed1', {('plain', '1')}, 10),
-    ('train from 0 big', {('', '0'), ('GDPS', '0'), ('GDPS', '1')}, 5)])
+@pytest.mark.parametrize(
+    'what, failed, called',
+    [
+        ('train from 0 gdps_big_seed0', {('GDPS', '0')}, 9),
+        ('test plain_seed1', {('plain', '1')}, 10),
+        ('train from 0 big', {('', '0'), ('GDPS', '0'), ('GDPS', '1')}, 5),
+    ],
+)
 def test_a_failure_stops_only_what_needs_it_and_is_tried_again(run, tmp_path, monkeypatch, capsys, what, failed, called):
     monkeypatch.setenv('FAIL', what)
     finished, calls = run(workers=2)
@@ -165,12 +210,22 @@ def test_a_failure_stops_only_what_needs_it_and_is_tried_again(run, tmp_path, mo
 def test_another_config_of_a_teacher_means_new_students_under_it_and_no_others(run, content, capsys):
     run()
     content['teachers']['big']['options'] = {'optim_wrapper.optimizer.lr': 0.5}
-    assert run()[1] == ['train from 0 big', 'test big', 'train from 0 gdps_big_seed0', 'test gdps_big_seed0',
-                        'train from 0 gdps_big_seed1', 'test gdps_big_seed1']
+    assert run()[1] == [
+        'train from 0 big',
+        'test big',
+        'train from 0 gdps_big_seed0',
+        'test gdps_big_seed0',
+        'train from 0 gdps_big_seed1',
+        'test gdps_big_seed1',
+    ]
     assert capsys.readouterr().out.count('so it is made again') == 3
     content['methods']['GDPS']['options'] = {'model.box_jitter': 0.5}
-    assert run()[1] == ['train from 0 gdps_big_seed0', 'test gdps_big_seed0', 'train from 0 gdps_big_seed1',
-                        'test gdps_big_seed1']
+    assert run()[1] == [
+        'train from 0 gdps_big_seed0',
+        'test gdps_big_seed0',
+        'train from 0 gdps_big_seed1',
+        'test gdps_big_seed1',
+    ]
 
 
 def test_a_teacher_that_is_trained_again_means_new_students_under_it(run, tmp_path, capsys):
@@ -202,8 +257,13 @@ def test_a_teachers_checkpoint_is_used_untrained_and_another_one_means_new_stude
     given.write_text('big')
     content['teachers']['big']['checkpoint'] = str(given)
     content['seeds'] = 1
-    assert run()[1] == ['test big', 'train from 0 plain_seed0', 'test plain_seed0', 'train from 0 gdps_big_seed0',
-                        'test gdps_big_seed0']
+    assert run()[1] == [
+        'test big',
+        'train from 0 plain_seed0',
+        'test plain_seed0',
+        'train from 0 gdps_big_seed0',
+        'test gdps_big_seed0',
+    ]
     assert run()[1] == [] and given.is_file()
     content['teachers']['big']['checkpoint'] = str(tmp_path / 'other.pth')
     (tmp_path / 'other.pth').write_text('not big')
@@ -213,8 +273,15 @@ def test_a_teachers_checkpoint_is_used_untrained_and_another_one_means_new_stude
 
 def test_students_of_one_size_share_the_export_of_their_lookup_table(run, content):
     content.update(methods={'lut': {'lookup_table': True}}, headline=[])
-    assert run()[1] == ['train from 0 big', 'test big', 'export --dims_128', 'train from 0 lut_big_seed0', 'test lut_big_seed0',
-                        'train from 0 lut_big_seed1', 'test lut_big_seed1']
+    assert run()[1] == [
+        'train from 0 big',
+        'test big',
+        'export --dims_128',
+        'train from 0 lut_big_seed0',
+        'test lut_big_seed0',
+        'train from 0 lut_big_seed1',
+        'test lut_big_seed1',
+    ]
 
 
 def test_only_what_is_asked_for_and_its_teachers_are_run(run):
@@ -242,8 +309,11 @@ def test_a_folder_that_the_benchmark_did_not_make_is_left_alone(run, tmp_path):
 
 
 def test_two_at_once_in_one_folder_are_refused(tmp_path):
-    with alone_in(tmp_path / 'work'), pytest.raises(ValueError, match='work: another benchmark runs there'), \
-            alone_in(tmp_path / 'work'):
+    with (
+        alone_in(tmp_path / 'work'),
+        pytest.raises(ValueError, match='work: another benchmark runs there'),
+        alone_in(tmp_path / 'work'),
+    ):
         pass
     with alone_in(tmp_path / 'work'):
         pass
@@ -252,10 +322,12 @@ def test_two_at_once_in_one_folder_are_refused(tmp_path):
 @pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells a child that its parent is gone')
 def test_after_a_kill_finished_runs_are_kept_and_the_one_under_way_is_resumed(run, tmp_path, tools, content):
     read(tmp_path, content)
-    code = ('import time\nfrom pathlib import Path\nfrom mmps.benchmark.matrix_runner import benchmark\n'
-            'from mmps.benchmark.matrix_file import read_matrix\n'
-            f'here = Path({str(tmp_path)!r})\nmatrix = read_matrix(here / "matrix.yml", Path({str(CONFIGS)!r}))\n'
-            'benchmark(matrix, here / "tools", here / "work", here / "out", 1)\n')
+    code = (
+        'import time\nfrom pathlib import Path\nfrom mmps.benchmark.matrix_runner import benchmark\n'
+        'from mmps.benchmark.matrix_file import read_matrix\n'
+        f'here = Path({str(tmp_path)!r})\nmatrix = read_matrix(here / "matrix.yml", Path({str(CONFIGS)!r}))\n'
+        'benchmark(matrix, here / "tools", here / "work", here / "out", 1)\n'
+    )
     (tmp_path / 'calls').write_text('')
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'SLOW': 'gdps_big_seed0'}
     parent = subprocess.Popen([sys.executable, '-c', code], env=environment, stdout=subprocess.DEVNULL)
@@ -266,8 +338,17 @@ def test_after_a_kill_finished_runs_are_kept_and_the_one_under_way_is_resumed(ru
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     assert [row['method'] for row in rows(tmp_path)] == ['', 'plain']
-    assert run() == (True, ['train from 1 gdps_big_seed0', 'test gdps_big_seed0', 'train from 0 plain_seed1',
-                            'test plain_seed1', 'train from 0 gdps_big_seed1', 'test gdps_big_seed1'])
+    assert run() == (
+        True,
+        [
+            'train from 1 gdps_big_seed0',
+            'test gdps_big_seed0',
+            'train from 0 plain_seed1',
+            'test plain_seed1',
+            'train from 0 gdps_big_seed1',
+            'test gdps_big_seed1',
+        ],
+    )
     resumed = next(row for row in rows(tmp_path) if (row['method'], row['seed']) == ('GDPS', '0'))
     assert float(resumed['minutes']) == 3.0
 
@@ -283,9 +364,12 @@ def test_distillation_waits_for_its_teacher_and_nothing_else_does(tmp_path, cont
     forget_changed(runs, runs)
     steps = list_steps(runs, tmp_path)
     assert {step.name: list(step.after) for step in steps if step.name.startswith('train')} == {
-        'train big  teacher': [], 'train small  plain  seed 0': [],
-        'train small  GDPS by big  seed 0': ['train big  teacher'], 'train small  plain  seed 1': [],
-        'train small  GDPS by big  seed 1': ['train big  teacher']}
+        'train big  teacher': [],
+        'train small  plain  seed 0': [],
+        'train small  GDPS by big  seed 0': ['train big  teacher'],
+        'train small  plain  seed 1': [],
+        'train small  GDPS by big  seed 1': ['train big  teacher'],
+    }
     assert [step.after for step in steps if step.is_last] == [[f'train {run.name}'] for run in runs]
 
 
@@ -293,8 +377,10 @@ def test_the_time_left_follows_runs_of_the_same_student(tmp_path, content):
     content['students']['other'] = dict(content['students']['small'])
     runs = list_runs(read(tmp_path, content), tmp_path / 'work')
     progress = Progress(read(tmp_path, content), runs, chosen(runs, ['small', 'other']), tmp_path, workers=2)
-    progress.results = {run: Result(*run.key, 0.5, 0.5, 0.5, minutes, 1.0, 1.0, 1, 1.0)
-                        for run, minutes in zip(runs, (60, 10, 20), strict=False)}
+    progress.results = {
+        run: Result(*run.key, 0.5, 0.5, 0.5, minutes, 1.0, 1.0, 1, 1.0)
+        for run, minutes in zip(runs, (60, 10, 20), strict=False)
+    }
     assert [progress.expected(run) for run in runs if run not in progress.results] == pytest.approx([30, 30, 10, 20, 30, 30])
     assert progress.left() == 'left about 1 h 18 min'  # (150 - 30 / 2) / 2, and a seventh for all but training
 

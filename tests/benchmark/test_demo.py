@@ -1,4 +1,5 @@
 """The demo is a benchmark of three rows: what it compares, and what it says of the difference."""
+
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -47,16 +48,30 @@ def test_only_the_teacher_starts_from_imagenet_weights(runs):
 
 def result(ap):
     ap = np.asarray(ap, dtype=float)
-    return SearchResult(mAP=ap.mean(), topk={1: 0.5}, ap=ap, first_ranks=None, num_targets=None, num_found=None,
-                        target_ranks=None, target_detections=None, target_similarities=None)
+    return SearchResult(
+        mAP=ap.mean(),
+        topk={1: 0.5},
+        ap=ap,
+        first_ranks=None,
+        num_targets=None,
+        num_found=None,
+        target_ranks=None,
+        target_detections=None,
+        target_similarities=None,
+    )
 
 
 def test_the_difference_is_paired_query_by_query_and_its_interval_told(runs):
     """Queries differ a lot, but on each of them the distilled student is a little better."""
     queries = np.linspace(0, 0.9, 50)
     better = queries + np.tile([0.04, 0.06], 25)
-    scores = {runs[0]: result(queries), runs[1]: result(queries), runs[2]: result(better),
-              runs[3]: result(queries), runs[4]: result(queries[::-1])}
+    scores = {
+        runs[0]: result(queries),
+        runs[1]: result(queries),
+        runs[2]: result(better),
+        runs[3]: result(queries),
+        runs[4]: result(queries[::-1]),
+    }
     one, other, both = module.comparison(runs, scores)
     assert one.startswith('GDPS over plain, seed 0: +5.0 mAP, 95 % interval +4.7 to +5.3 (paired)')
     assert 'seed 1: +0.0 mAP' in other and other.endswith('it may be chance')
@@ -101,22 +116,52 @@ def test_the_demo_prints_its_table_and_writes_a_report_with_every_network(tmp_pa
     runs = list_runs(read_matrix(CONFIGS / module.MATRIX, CONFIGS, tmp_path / 'tiny'), tmp_path / 'work')
     dataset = module.build_dataset(runs[0].student.cfg.test_dataloader.dataset)
     protocol = dataset.metainfo['protocol']
-    boxes = [np.array([person['bbox'] for person in dataset.get_data_info(i)['instances']], np.float32).reshape(-1, 4)
-             for i in range(len(dataset))]
+    boxes = [
+        np.array([person['bbox'] for person in dataset.get_data_info(i)['instances']], np.float32).reshape(-1, 4)
+        for i in range(len(dataset))
+    ]
     identities = np.random.default_rng(0).normal(size=(100, 16))
     for run, noise in zip(runs, (0.1, 3.0, 0.5), strict=True):
         rng = np.random.default_rng(1)
-        of_images = [identities[[person['person_id'] for person in dataset.get_data_info(i)['instances']]]
-                     for i in range(len(dataset))]
+        of_images = [
+            identities[[person['person_id'] for person in dataset.get_data_info(i)['instances']]] for i in range(len(dataset))
+        ]
         embeddings = [normalised(each + noise * rng.normal(size=each.shape)) for each in of_images]
-        queries = np.stack([embeddings[image][np.abs(boxes[image] - box).sum(1).argmin()]
-                            for image, box in zip(protocol.query_images, protocol.query_boxes, strict=True)])
+        queries = np.stack(
+            [
+                embeddings[image][np.abs(boxes[image] - box).sum(1).argmin()]
+                for image, box in zip(protocol.query_images, protocol.query_boxes, strict=True)
+            ]
+        )
         run.forget()
         run.predictions.parent.mkdir(parents=True)
-        save_predictions(run.predictions, Predictions([str(i) for i in range(len(dataset))], boxes,
-                                                      [np.ones(len(each), np.float32) for each in boxes], embeddings, queries))
-        (run.work_dir / 'result.json').write_text(json.dumps(vars(Result(
-            *run.key, mAP=0.5, top_1=0.5, det_AP=0.9, minutes=1.0, step_seconds=0.1, image_ms=20.0, parameters=1, loss=1.0))))
+        save_predictions(
+            run.predictions,
+            Predictions(
+                [str(i) for i in range(len(dataset))],
+                boxes,
+                [np.ones(len(each), np.float32) for each in boxes],
+                embeddings,
+                queries,
+            ),
+        )
+        (run.work_dir / 'result.json').write_text(
+            json.dumps(
+                vars(
+                    Result(
+                        *run.key,
+                        mAP=0.5,
+                        top_1=0.5,
+                        det_AP=0.9,
+                        minutes=1.0,
+                        step_seconds=0.1,
+                        image_ms=20.0,
+                        parameters=1,
+                        loss=1.0,
+                    )
+                )
+            )
+        )
         logs = run.work_dir / '20261122/vis_data'
         logs.mkdir(parents=True)
         (logs / 'scalars.json').write_text('{"iter": 10, "loss": 2.0}\n{"iter": 20, "loss": 1.0}\n')

@@ -15,19 +15,23 @@ def job(tmp_path, name, code, after=()):
 
 
 def test_a_job_waits_for_those_it_needs_and_others_do_not(tmp_path):
-    stamp = "import time, pathlib; time.sleep({}); pathlib.Path({!r}).write_text(str(time.time()))"
+    stamp = 'import time, pathlib; time.sleep({}); pathlib.Path({!r}).write_text(str(time.time()))'
     files = {name: tmp_path / name for name in 'abc'}
-    jobs = [job(tmp_path, 'a', stamp.format(0.6, str(files['a']))),
-            job(tmp_path, 'b', stamp.format(0, str(files['b'])), after=['a']),
-            job(tmp_path, 'c', stamp.format(0, str(files['c'])))]
+    jobs = [
+        job(tmp_path, 'a', stamp.format(0.6, str(files['a']))),
+        job(tmp_path, 'b', stamp.format(0, str(files['b'])), after=['a']),
+        job(tmp_path, 'c', stamp.format(0, str(files['c']))),
+    ]
     seconds = {each.job.name: each.seconds for each in run_each(jobs, workers=2, poll=0.02)}
     ended = {name: float(path.read_text()) for name, path in files.items()}
     assert ended['c'] < ended['a'] < ended['b'] and seconds.keys() == {'a', 'b', 'c'}
 
 
 def test_a_failure_has_its_status_and_the_last_line_of_its_log_and_who_stops_asking_stops_the_others(tmp_path):
-    jobs = [job(tmp_path, 'long', 'import time; time.sleep(60)'),
-            job(tmp_path, 'bad', "import sys; sys.exit('error: no such thing')")]
+    jobs = [
+        job(tmp_path, 'long', 'import time; time.sleep(60)'),
+        job(tmp_path, 'bad', "import sys; sys.exit('error: no such thing')"),
+    ]
     began = time.monotonic()
     ended = next(run_each(jobs, workers=2, poll=0.02))
     assert (ended.job.name, ended.status, ended.complaint) == ('bad', 1, 'error: no such thing')
@@ -35,16 +39,21 @@ def test_a_failure_has_its_status_and_the_last_line_of_its_log_and_who_stops_ask
 
 
 def test_of_each_alone_a_failure_stops_only_those_after_it(tmp_path):
-    jobs = [job(tmp_path, 'bad', 'raise SystemExit(3)'), job(tmp_path, 'after', 'pass', after=['bad']),
-            job(tmp_path, 'good', 'pass'), job(tmp_path, 'last', 'pass', after=['good'])]
+    jobs = [
+        job(tmp_path, 'bad', 'raise SystemExit(3)'),
+        job(tmp_path, 'after', 'pass', after=['bad']),
+        job(tmp_path, 'good', 'pass'),
+        job(tmp_path, 'last', 'pass', after=['good']),
+    ]
     ended = {each.job.name: each.status for each in run_each(jobs, workers=2, poll=0.02)}
     assert ended == {'bad': 3, 'good': 0, 'last': 0}
 
 
 def test_jobs_at_a_time_see_different_gpus_and_equal_shares_of_the_cores(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'cpu_count', lambda: 6)
-    code = ('import os, time; print(os.environ["CUDA_VISIBLE_DEVICES"], os.environ["OMP_NUM_THREADS"], flush=True); '
-            'time.sleep({})')
+    code = (
+        'import os, time; print(os.environ["CUDA_VISIBLE_DEVICES"], os.environ["OMP_NUM_THREADS"], flush=True); time.sleep({})'
+    )
     jobs = [job(tmp_path, name, code.format(seconds)) for name, seconds in (('a', 1), ('b', 0), ('c', 0))]
     ended = [each.job.name for each in run_each(jobs, workers=2, poll=0.02, gpus=['3', '5'], equal=True)]
     assert ended == ['b', 'c', 'a']
@@ -54,13 +63,17 @@ def test_jobs_at_a_time_see_different_gpus_and_equal_shares_of_the_cores(tmp_pat
 @pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells a child that its parent is gone')
 def test_no_job_outlives_a_killed_parent(tmp_path):
     child, parent_code = tmp_path / 'child.py', tmp_path / 'parent.py'
-    child.write_text('import os, pathlib, time\n'
-                     'pathlib.Path(__file__).with_name("pid").write_text(str(os.getpid()))\ntime.sleep(60)\n')
-    parent_code.write_text('import pathlib, sys\nfrom mmps.benchmark.jobs import Job, run_each\n'
-                           f'child = pathlib.Path({str(child)!r})\n'
-                           'list(run_each([Job("long", [sys.executable, str(child)], child.with_name("log"))], workers=1))\n')
-    parent = subprocess.Popen([sys.executable, str(parent_code)],
-                              env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])})
+    child.write_text(
+        'import os, pathlib, time\npathlib.Path(__file__).with_name("pid").write_text(str(os.getpid()))\ntime.sleep(60)\n'
+    )
+    parent_code.write_text(
+        'import pathlib, sys\nfrom mmps.benchmark.jobs import Job, run_each\n'
+        f'child = pathlib.Path({str(child)!r})\n'
+        'list(run_each([Job("long", [sys.executable, str(child)], child.with_name("log"))], workers=1))\n'
+    )
+    parent = subprocess.Popen(
+        [sys.executable, str(parent_code)], env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])}
+    )
     while not (tmp_path / 'pid').exists() or not (tmp_path / 'pid').read_text():
         assert parent.poll() is None
         time.sleep(0.05)

@@ -1,4 +1,5 @@
 """What is read from the logs of a training, and the tool that compares some."""
+
 import json
 import runpy
 import sys
@@ -18,6 +19,7 @@ def training(tmp_path):
             folder.mkdir(parents=True)
             (folder / 'scalars.json').write_text('\n'.join(json.dumps(entry) for entry in entries) + '\n{"loss": 0.')
         return tmp_path / name
+
     return make
 
 

@@ -21,8 +21,12 @@ def write(tmp_path):
     """write(change) -> path of a matrix; ``change`` edits its content, or is the text itself."""
 
     def written(change=lambda content: None) -> Path:
-        content = dict(data=str(tmp_path), teachers={'big': dict(BIG_OIM), 'crops': dict(CROPS)}, students={'small': dict(OIM)},
-                       methods={'plain': {}, 'GDPS': {'distiller': 'gdps'}})
+        content = dict(
+            data=str(tmp_path),
+            teachers={'big': dict(BIG_OIM), 'crops': dict(CROPS)},
+            students={'small': dict(OIM)},
+            methods={'plain': {}, 'GDPS': {'distiller': 'gdps'}},
+        )
         path = tmp_path / 'matrix.yml'
         if isinstance(change, str):
             path.write_text(change)
@@ -31,6 +35,7 @@ def write(tmp_path):
             change(content)
             path.write_text(yaml.safe_dump(content, sort_keys=False))
         return path
+
     return written
 
 
@@ -40,8 +45,14 @@ def read(write):
 
 
 def composed(matrix, method, teacher=None, checkpoint=None, lookup_table=None, seed=0):
-    return compose(matrix.students['small'], matrix.methods[method], matrix.teachers[teacher] if teacher else None,
-                   checkpoint, lookup_table, seed)
+    return compose(
+        matrix.students['small'],
+        matrix.methods[method],
+        matrix.teachers[teacher] if teacher else None,
+        checkpoint,
+        lookup_table,
+        seed,
+    )
 
 
 @pytest.mark.parametrize('name', ['synthps-mini', 'synthps-small', 'cuhk-sysu', 'prw'])
@@ -55,44 +66,52 @@ def test_all_that_a_shipped_matrix_names_is_there(name, tmp_path):
                 assert cfg.train_dataloader.dataset.data_root == str(tmp_path)
 
 
-@pytest.mark.parametrize('change, message', [
-    (lambda c: c.update(metods={}), r"there is no key 'metods': did you mean methods"),
-    (lambda c: c.pop('students'), 'students is missing'),
-    (lambda c: c.update(students=[]), r'students: expected a mapping, got \[\]'),
-    (lambda c: c['students']['small'].update(config='oim/oim_r18-w8-fpn_10e_synthps.py'),
-     r"students: small: there is no config 'oim/oim_r18-w8-fpn_10e_synthps.py': did you mean oim/"),
-    (lambda c: c['students'].update(other=None), 'students: other: expected a mapping with config, got None'),
-    (lambda c: c['students']['small'].update(teacher='bigg'), r"there is no teacher 'bigg': did you mean big\?"),
-    (lambda c: c['students']['small'].update(teacher=['big', 'x']), "there is no teacher 'x': there is big, crops"),
-    (lambda c: c['methods']['GDPS'].update(distiller='gdsp'), "methods: GDPS: there is no distiller 'gdsp': did you mean"),
-    (lambda c: c['methods']['GDPS'].update(seeds=0), 'methods: GDPS: seeds: expected 1 or more, got 0'),
-    (lambda c: c['methods']['GDPS'].update(seeds='3'), "methods: GDPS: seeds: expected a whole number, got '3'"),
-    (lambda c: c['methods']['GDPS'].update(seed=3), r"methods: GDPS: there is no key 'seed': did you mean seeds\?"),
-    (lambda c: c['methods']['plain'].update(teacher='big'), 'methods: plain: has a teacher, but neither'),
-    (lambda c: c['methods'].update(lut={'lookup_table': True, 'teacher': 'none'}), 'lut: lookup_table needs a teacher'),
-    (lambda c: c['methods'].update({'gdps': {}}), "methods: 'GDPS' and 'gdps' would share the folder gdps"),
-    (lambda c: c['methods'].update({'***': {}}), r"methods: expected names with letters or digits, got '\*\*\*'"),
-    (lambda c: c.update(headline=['GDP']), r"headline: there is no method 'GDP': did you mean GDPS\?"),
-    (lambda c: c['teachers'].update(none=BIG_OIM), 'teachers: none: a teacher cannot have this name'),
-    (lambda c: c.update(synthesise={'size': 'tiny'}), 'synthesise: layout is missing'),
-    (lambda c: c.update(methods={}), 'methods: expected one or more'),
-    (lambda c: c['methods'].update(GDPS=None), 'methods: GDPS: expected a mapping, got None'),
-    (lambda c: c.update(teachers={}), "methods: GDPS: needs a teacher, and 'small' has none"),
-    (lambda c: c['students']['small'].update(teacher=[['big']]), r"there is no teacher \['big'\]"),
-    ('data: [', 'not YAML'),
-    ('data: here\nmethods: {a: {}, a: {}}', "'a' is there twice"),
-    ('no mapping', "expected a mapping with data and students and methods, got 'no mapping'"),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (lambda c: c.update(metods={}), r"there is no key 'metods': did you mean methods"),
+        (lambda c: c.pop('students'), 'students is missing'),
+        (lambda c: c.update(students=[]), r'students: expected a mapping, got \[\]'),
+        (
+            lambda c: c['students']['small'].update(config='oim/oim_r18-w8-fpn_10e_synthps.py'),
+            r"students: small: there is no config 'oim/oim_r18-w8-fpn_10e_synthps.py': did you mean oim/",
+        ),
+        (lambda c: c['students'].update(other=None), 'students: other: expected a mapping with config, got None'),
+        (lambda c: c['students']['small'].update(teacher='bigg'), r"there is no teacher 'bigg': did you mean big\?"),
+        (lambda c: c['students']['small'].update(teacher=['big', 'x']), "there is no teacher 'x': there is big, crops"),
+        (lambda c: c['methods']['GDPS'].update(distiller='gdsp'), "methods: GDPS: there is no distiller 'gdsp': did you mean"),
+        (lambda c: c['methods']['GDPS'].update(seeds=0), 'methods: GDPS: seeds: expected 1 or more, got 0'),
+        (lambda c: c['methods']['GDPS'].update(seeds='3'), "methods: GDPS: seeds: expected a whole number, got '3'"),
+        (lambda c: c['methods']['GDPS'].update(seed=3), r"methods: GDPS: there is no key 'seed': did you mean seeds\?"),
+        (lambda c: c['methods']['plain'].update(teacher='big'), 'methods: plain: has a teacher, but neither'),
+        (lambda c: c['methods'].update(lut={'lookup_table': True, 'teacher': 'none'}), 'lut: lookup_table needs a teacher'),
+        (lambda c: c['methods'].update({'gdps': {}}), "methods: 'GDPS' and 'gdps' would share the folder gdps"),
+        (lambda c: c['methods'].update({'***': {}}), r"methods: expected names with letters or digits, got '\*\*\*'"),
+        (lambda c: c.update(headline=['GDP']), r"headline: there is no method 'GDP': did you mean GDPS\?"),
+        (lambda c: c['teachers'].update(none=BIG_OIM), 'teachers: none: a teacher cannot have this name'),
+        (lambda c: c.update(synthesise={'size': 'tiny'}), 'synthesise: layout is missing'),
+        (lambda c: c.update(methods={}), 'methods: expected one or more'),
+        (lambda c: c['methods'].update(GDPS=None), 'methods: GDPS: expected a mapping, got None'),
+        (lambda c: c.update(teachers={}), "methods: GDPS: needs a teacher, and 'small' has none"),
+        (lambda c: c['students']['small'].update(teacher=[['big']]), r"there is no teacher \['big'\]"),
+        ('data: [', 'not YAML'),
+        ('data: here\nmethods: {a: {}, a: {}}', "'a' is there twice"),
+        ('no mapping', "expected a mapping with data and students and methods, got 'no mapping'"),
+    ],
+)
 def test_what_a_matrix_cannot_say_is_refused_by_name(read, change, message):
     with pytest.raises(ValueError, match=message) as error:
         read(change)
     assert '\n' not in str(error.value) and 'matrix.yml' in str(error.value)
 
 
-@pytest.mark.parametrize('change, message', [
-    (lambda c: c['teachers']['big'].update(checkpoint='nowhere.pth'), 'teachers: big: there is no checkpoint nowhere.pth'),
-    (lambda c: c.update(data='nowhere'), 'nowhere: there is no such folder'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (lambda c: c['teachers']['big'].update(checkpoint='nowhere.pth'), 'teachers: big: there is no checkpoint nowhere.pth'),
+        (lambda c: c.update(data='nowhere'), 'nowhere: there is no such folder'),
+    ],
+)
 def test_files_that_are_missing_are_named_before_anything_runs(read, change, message):
     with pytest.raises(FileNotFoundError, match=message):
         read(change)
@@ -108,6 +127,7 @@ def test_a_student_is_taught_by_every_detector_unless_it_or_the_method_says_othe
 
     def names(student, method):
         return [teacher and teacher.name for teacher in matrix.teachers_of(matrix.students[student], matrix.methods[method])]
+
     assert names('all', 'GDPS') == ['big', 'other'] and names('one', 'GDPS') == ['other']
     assert names('two', 'GDPS') == ['other', 'big']
     assert names('all', 'DKD') == ['crops'] and names('one', 'HKD') == [None] == names('one', 'plain')
@@ -136,8 +156,11 @@ def test_hooks_of_a_method_come_after_those_of_the_student(read):
 
 def test_options_of_all_of_one_and_of_the_call_are_applied_in_this_order(read):
     def change(content):
-        content['options'] = {'train_dataloader.batch_size': 2, 'max_epochs': 3, 'optim_wrapper.optimizer': {
-            '_delete_': True, 'type': 'SGD', 'lr': '1e-4'}}
+        content['options'] = {
+            'train_dataloader.batch_size': 2,
+            'max_epochs': 3,
+            'optim_wrapper.optimizer': {'_delete_': True, 'type': 'SGD', 'lr': '1e-4'},
+        }
         content['students']['small']['options'] = {'max_epochs': 4, 'log_level': 'ERROR', 'img_scale': '(832, 480)'}
         content['methods']['GDPS']['options'] = {'model.box_jitter': 0.3}
 
@@ -151,12 +174,17 @@ def test_options_of_all_of_one_and_of_the_call_are_applied_in_this_order(read):
 
 
 def test_the_data_root_of_a_data_set_that_is_wrapped_is_replaced_too(read, tmp_path, monkeypatch):
-    wrapped = Config(dict(model={'type': 'CropReID'}, train_dataloader=dict(dataset=dict(
-        type='RepeatDataset', times=2, dataset=dict(type='PRW', data_root='there')))))
+    wrapped = Config(
+        dict(
+            model={'type': 'CropReID'},
+            train_dataloader=dict(dataset=dict(type='RepeatDataset', times=2, dataset=dict(type='PRW', data_root='there'))),
+        )
+    )
     monkeypatch.setattr(Config, 'fromfile', lambda path: copy.deepcopy(wrapped))
     matrix = read(lambda content: content.update(methods={'plain': {}}))
     assert matrix.students['small'].cfg.train_dataloader.dataset == dict(
-        type='RepeatDataset', times=2, dataset=dict(type='PRW', data_root=str(tmp_path)))
+        type='RepeatDataset', times=2, dataset=dict(type='PRW', data_root=str(tmp_path))
+    )
 
 
 def test_a_composed_config_survives_its_file_and_builds(read, tmp_path, mmps_scope):

@@ -1,4 +1,5 @@
 """What --resume goes on from is looked into before anything is written."""
+
 import pytest
 import torch
 
@@ -42,7 +43,7 @@ def test_a_missing_one_is_named(tmp_path):
 @pytest.mark.parametrize('part', [0, 0.1, 0.5, 0.99])
 def test_a_part_of_one_is_refused_by_name(part, latest, tmp_path):
     whole = latest.read_bytes()
-    latest.write_bytes(whole[:int(part * len(whole))])
+    latest.write_bytes(whole[: int(part * len(whole))])
     with pytest.raises(ValueError, match=f'{latest} is no checkpoint that can be loaded'):
         checkpoint_to_resume('auto', str(tmp_path))
 

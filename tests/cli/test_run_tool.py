@@ -1,4 +1,5 @@
 """What a tool says about wrong input."""
+
 import argparse
 import re
 
@@ -17,8 +18,10 @@ from mmps.registry import MODELS
 
 def message_of(error):
     """What run_tool ends with."""
+
     def main():
         raise error
+
     with pytest.raises(SystemExit) as stop:
         run_tool(main)
     return stop.value.code
@@ -31,8 +34,15 @@ def test_a_picture_shows_up_to_a_hundred(text):
         few(text)
 
 
-@pytest.mark.parametrize('error', [FileNotFoundError('a.mat: no such file'), ValueError('a.mat: no such file'),
-                                   FloatingPointError('a.mat: no such file'), AnnotationError('a.mat: no such file')])
+@pytest.mark.parametrize(
+    'error',
+    [
+        FileNotFoundError('a.mat: no such file'),
+        ValueError('a.mat: no such file'),
+        FloatingPointError('a.mat: no such file'),
+        AnnotationError('a.mat: no such file'),
+    ],
+)
 def test_wrong_input_ends_with_one_line(error):
     assert message_of(error) == 'error: a.mat: no such file'
 
@@ -48,20 +58,23 @@ def test_a_registrys_words_are_left_out():
 
     @registry.register_module()
     class Thing:
-
         def __init__(self):
             raise ValueError('a.mat: expected the key Img')
 
     with pytest.raises(ValueError) as error:
         registry.build(dict(type='Thing'))
     assert one_line(error.value) == 'a.mat: expected the key Img'
-    wrapped = ValueError('class `Runner` in mmengine/runner/runner.py: class `CUHKSYSU` in mmps/datasets/cuhk_sysu.py: '
-                         'a.mat: expected the key Img')
+    wrapped = ValueError(
+        'class `Runner` in mmengine/runner/runner.py: class `CUHKSYSU` in mmps/datasets/cuhk_sysu.py: '
+        'a.mat: expected the key Img'
+    )
     assert one_line(wrapped) == 'a.mat: expected the key Img'
 
 
-@pytest.mark.parametrize('error', [FileNotFoundError('a.jpg: no such file'), ValueError('a.jpg: no such file'),
-                                   AnnotationError('a.jpg: no such file')])
+@pytest.mark.parametrize(
+    'error',
+    [FileNotFoundError('a.jpg: no such file'), ValueError('a.jpg: no such file'), AnnotationError('a.jpg: no such file')],
+)
 def test_a_data_workers_traceback_is_left_out(error):
     try:
         try:
@@ -85,6 +98,7 @@ def test_several_lines_become_one():
 def test_bugs_keep_their_traceback(error):
     def main():
         raise error
+
     with pytest.raises(type(error)):
         run_tool(main)
 
@@ -94,6 +108,7 @@ def test_a_traceback_can_be_asked_for(monkeypatch):
 
     def main():
         raise ValueError('x')
+
     with pytest.raises(ValueError):
         run_tool(main)
 
@@ -119,12 +134,18 @@ def test_a_name_like_no_other_is_only_named():
     assert message_of(raised.value) == "error: there is no model of type 'Xyzzyqwerty'"
 
 
-@pytest.mark.parametrize('wrong, words', [
-    (dict(type='OIMLoss', num_persons=3, queue_size=2, embed_dims=4, scal=1),
-     "OIMLoss has no argument 'scal': did you mean scale"),
-    (dict(type='ResNet'), "ResNet: missing 1 required positional argument: 'depth'"),
-    (dict(type='OIMLoss', num_persons='many', queue_size=2, embed_dims=4), "IdentityMemory|OIMLoss.*num_persons='many'"),
-    (dict(type='TwoStagePersonSearch', backbone=3), 'TwoStagePersonSearch cannot be built with .*dict')])
+@pytest.mark.parametrize(
+    'wrong, words',
+    [
+        (
+            dict(type='OIMLoss', num_persons=3, queue_size=2, embed_dims=4, scal=1),
+            "OIMLoss has no argument 'scal': did you mean scale",
+        ),
+        (dict(type='ResNet'), "ResNet: missing 1 required positional argument: 'depth'"),
+        (dict(type='OIMLoss', num_persons='many', queue_size=2, embed_dims=4), "IdentityMemory|OIMLoss.*num_persons='many'"),
+        (dict(type='TwoStagePersonSearch', backbone=3), 'TwoStagePersonSearch cannot be built with .*dict'),
+    ],
+)
 def test_a_wrong_argument_is_answered_with_its_class(wrong, words):
     with pytest.raises((TypeError, ValueError)) as raised:
         MODELS.build(wrong)
@@ -138,13 +159,16 @@ def test_a_wrong_call_inside_the_code_is_a_bug():
 
     def helper(**given):
         Part(**given)
+
     for call in (Part, lambda: helper(x=1)):
         with pytest.raises(TypeError):
             run_tool(call)
 
 
-@pytest.mark.parametrize('text, reason', [('x', 'expected KEY=VALUE'), ('=1', 'expected KEY=VALUE'), ('x=[1,', 'brackets'),
-                                          ('x=(1,2),(3,4)', 'brackets around')])
+@pytest.mark.parametrize(
+    'text, reason',
+    [('x', 'expected KEY=VALUE'), ('=1', 'expected KEY=VALUE'), ('x=[1,', 'brackets'), ('x=(1,2),(3,4)', 'brackets around')],
+)
 def test_an_option_that_is_none_is_refused(text, reason, capsys):
     with pytest.raises(SystemExit) as stop:
         config_parser(None).parse_args(['config.py', '--cfg-options', text])
@@ -153,18 +177,26 @@ def test_an_option_that_is_none_is_refused(text, reason, capsys):
     assert taken == {'x': [1, 2], 'y': 'a=b'}
 
 
-@pytest.mark.parametrize('said, words', [
-    ('DataLoader worker (pid 7) is killed by signal: Killed. ', 'was killed (signal: Killed): out of memory'),
-    ('DataLoader worker (pid(s) 7, 8) exited unexpectedly', 'was killed: out of memory')])
+@pytest.mark.parametrize(
+    'said, words',
+    [
+        ('DataLoader worker (pid 7) is killed by signal: Killed. ', 'was killed (signal: Killed): out of memory'),
+        ('DataLoader worker (pid(s) 7, 8) exited unexpectedly', 'was killed: out of memory'),
+    ],
+)
 def test_a_killed_data_worker_is_said_so(said, words):
     assert words in message_of(RuntimeError(said))
 
 
-@pytest.mark.parametrize('said, is_lost', [
-    ('[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:5. This may indicate', True),
-    ('[x.cc:1] Timed out waiting 10000ms for recv operation to complete', True),
-    ('DataLoader timed out after 30 seconds', False),
-    ('CUDA error: the launch timed out and was terminated\nCUDA kernel errors might be', False)])
+@pytest.mark.parametrize(
+    'said, is_lost',
+    [
+        ('[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:5. This may indicate', True),
+        ('[x.cc:1] Timed out waiting 10000ms for recv operation to complete', True),
+        ('DataLoader timed out after 30 seconds', False),
+        ('CUDA error: the launch timed out and was terminated\nCUDA kernel errors might be', False),
+    ],
+)
 def test_only_a_rank_that_waited_for_another_has_lost_it(said, is_lost, monkeypatch):
     monkeypatch.setattr(torch.distributed, 'is_initialized', lambda: True)
     monkeypatch.setattr(torch.distributed, 'get_rank', lambda: 3)

@@ -1,4 +1,5 @@
 """MMCV's operators as plain loops in float64: what the real ones are compared with."""
+
 import math
 
 import numpy as np
@@ -14,8 +15,15 @@ def greedy_nms(boxes, scores, threshold, offset):
         kept.append(int(best))
         survivors = []
         for other in left:
-            width, height = (max(np.float32(0), min(boxes[best, axis + 2], boxes[other, axis + 2])
-                                 - max(boxes[best, axis], boxes[other, axis]) + np.float32(offset)) for axis in (0, 1))
+            width, height = (
+                max(
+                    np.float32(0),
+                    min(boxes[best, axis + 2], boxes[other, axis + 2])
+                    - max(boxes[best, axis], boxes[other, axis])
+                    + np.float32(offset),
+                )
+                for axis in (0, 1)
+            )
             union = areas[best] + areas[other] - width * height
             if not (union != 0 and width * height / union > np.float32(threshold)):
                 survivors.append(other)
@@ -77,5 +85,5 @@ def deform_conv(feats, offset, mask, weight, stride, padding, dilation, groups):
                             sampled[part, tap] = value if mask is None else value * mask[b, group * taps + tap, i, j]
                 for o in range(outputs):
                     first = o // (outputs // groups) * per_group
-                    out[b, o, i, j] = (weight[o].reshape(per_group, taps) * sampled[first:first + per_group]).sum()
+                    out[b, o, i, j] = (weight[o].reshape(per_group, taps) * sampled[first : first + per_group]).sum()
     return out

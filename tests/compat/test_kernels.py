@@ -1,4 +1,5 @@
 """Each back end's operators are MMCV's: compared with plain loops and, where there is one, with compiled MMCV."""
+
 import importlib
 import sys
 
@@ -45,8 +46,9 @@ def kernels(request):
 def boxes_and_scores(count, seed, ties=False):
     """Half of them around a few places; some without area, or inside out."""
     rng = np.random.default_rng(seed)
-    centres = np.where(rng.random((count, 1)) < 0.5, rng.uniform(0, 900, (8, 2))[rng.integers(0, 8, count)],
-                       rng.uniform(0, 900, (count, 2))) + rng.normal(0, 15, (count, 2))
+    centres = np.where(
+        rng.random((count, 1)) < 0.5, rng.uniform(0, 900, (8, 2))[rng.integers(0, 8, count)], rng.uniform(0, 900, (count, 2))
+    ) + rng.normal(0, 15, (count, 2))
     half = rng.uniform(10, 60, (count, 2))
     boxes = np.concatenate([centres - half, centres + half], 1)
     boxes[::17, 2] = boxes[::17, 0]
@@ -75,12 +77,16 @@ def test_nms_keeps_what_compiled_mmcv_keeps(compiled, count, threshold, ties):
 
 class LargestTensor(TorchDispatchMode):
     """Values in the largest tensor that any operation gives."""
+
     values = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        self.values = max(self.values, *(each.numel() for each in (out if isinstance(out, tuple | list) else [out])
-                                         if isinstance(each, torch.Tensor)), 0)
+        self.values = max(
+            self.values,
+            *(each.numel() for each in (out if isinstance(out, tuple | list) else [out]) if isinstance(each, torch.Tensor)),
+            0,
+        )
         return out
 
 
@@ -101,7 +107,7 @@ def test_soft_nms_lowers_scores_one_choice_at_a_time(method):
         expected.append((best, left.pop(best)))
         for other in list(left):
             iou = plain_iou(boxes[best].tolist(), boxes[other].tolist())
-            weight = {'naive': float(iou < 0.3), 'linear': 1 - iou if iou >= 0.3 else 1.0, 'gaussian': np.exp(-iou ** 2 / 0.5)}
+            weight = {'naive': float(iou < 0.3), 'linear': 1 - iou if iou >= 0.3 else 1.0, 'gaussian': np.exp(-(iou**2) / 0.5)}
             left[other] *= weight[method]
             if left[other] < 0.05:
                 del left[other]
@@ -119,7 +125,7 @@ def plain_iou(one, other):
 def some_rois(count, seed=0):
     """In two images of 90 x 120, some of them beyond the edges or smaller than a cell."""
     generator = torch.Generator().manual_seed(seed)
-    corner = torch.rand(count, 2, generator=generator) * torch.tensor([140., 110]) - 15
+    corner = torch.rand(count, 2, generator=generator) * torch.tensor([140.0, 110]) - 15
     size = torch.rand(count, 2, generator=generator) ** 3 * 90
     image = torch.randint(0, 2, (count, 1), generator=generator).float()
     return torch.cat([image, corner, corner + size], dim=1)
@@ -163,8 +169,9 @@ def test_roi_align_is_that_of_compiled_mmcv(compiled, as_large, aligned, size, r
     found, expected = (each.roi_align(feats, rois, size, scale, ratio, aligned) for each in (torch_kernels, compiled))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     gradient = torch.randn(found.shape, generator=torch.Generator().manual_seed(2))
-    found, expected = (each.roi_align_backward(gradient, rois, feats.shape, scale, ratio, aligned)
-                       for each in (torch_kernels, compiled))
+    found, expected = (
+        each.roi_align_backward(gradient, rois, feats.shape, scale, ratio, aligned) for each in (torch_kernels, compiled)
+    )
     torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-5)
 
 
@@ -190,8 +197,10 @@ def convolution(geometry, modulated, height=6, width=7, spread=1.5):
     """Inputs of a deformable convolution, and a gradient of its output."""
     stride, padding, dilation, groups, offset_groups, kernel = geometry
     generator = torch.Generator().manual_seed(0)
-    out = [(size + 2 * pad - apart * (length - 1) - 1) // step + 1
-           for size, pad, apart, length, step in zip((height, width), padding, dilation, kernel, stride, strict=True)]
+    out = [
+        (size + 2 * pad - apart * (length - 1) - 1) // step + 1
+        for size, pad, apart, length, step in zip((height, width), padding, dilation, kernel, stride, strict=True)
+    ]
     taps = kernel[0] * kernel[1] * offset_groups
     feats = torch.randn(2, 8, height, width, generator=generator)
     offset = torch.randn(2, 2 * taps, *out, generator=generator) * spread
@@ -207,7 +216,7 @@ def test_deformable_convolution_is_a_plain_loop(kernels, geometry, modulated):
     found = kernels.deform_conv(*inputs, None, *settings)
     expected = plain_operators.deform_conv(*(None if each is None else each.double().numpy() for each in inputs), *settings)
     np.testing.assert_allclose(found.numpy(), expected, atol=2e-5)
-    bias = torch.arange(4.)
+    bias = torch.arange(4.0)
     torch.testing.assert_close(kernels.deform_conv(*inputs, bias, *settings), found + bias[:, None, None])
 
 
@@ -219,8 +228,9 @@ def test_deformable_convolution_is_that_of_compiled_mmcv(compiled, monkeypatch, 
     inputs, settings, gradient = convolution(geometry, modulated, 13, 11, spread)
     found, expected = (each.deform_conv(*inputs, None, *settings) for each in (torch_kernels, compiled))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    for one, other in zip(*(each.deform_conv_backward(*inputs, gradient, *settings) for each in (torch_kernels, compiled)),
-                          strict=True):
+    for one, other in zip(
+        *(each.deform_conv_backward(*inputs, gradient, *settings) for each in (torch_kernels, compiled)), strict=True
+    ):
         assert (one is None) == (other is None)
         if one is not None:
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
@@ -234,7 +244,7 @@ def test_gradients_of_deformable_convolution_are_those_of_differences(modulated)
     for index, of_input in enumerate(gradients):
         if of_input is not None:
             step = torch.randn(of_input.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64) * 1e-7
-            either = [[*inputs[:index], inputs[index] + sign * step, *inputs[index + 1:]] for sign in (1, -1)]
+            either = [[*inputs[:index], inputs[index] + sign * step, *inputs[index + 1 :]] for sign in (1, -1)]
             high, low = (float((torch_kernels.deform_conv(*each, None, *settings) * gradient).sum()) for each in either)
             assert high - low == pytest.approx(2 * float((of_input * step).sum()), rel=1e-3)
     *others, of_weight = torch_kernels.deform_conv_backward(*inputs, gradient.double(), *settings, True)
@@ -271,7 +281,7 @@ def test_half_precision_rounds_inputs_and_outputs_only(kernels, dtype):
     assert torch.equal(found, kernels.roi_align(feats.float(), rois, (4, 4), 0.125, 2, True).to(dtype))
     inputs, settings, gradient = convolution(CONVOLUTIONS['plain'], True)
     inputs = [each.to(dtype) for each in inputs]
-    bias = torch.arange(4.) / 3
+    bias = torch.arange(4.0) / 3
     found = kernels.deform_conv(*inputs, bias, *settings)
     assert found.dtype == dtype
     assert torch.equal(found, kernels.deform_conv(*(each.float() for each in inputs), bias, *settings).to(dtype))
@@ -290,8 +300,11 @@ def test_the_memory_layout_changes_nothing(kernels):
     inputs, settings, gradient = convolution(CONVOLUTIONS['plain'], True)
     others = [each.contiguous(memory_format=torch.channels_last) for each in inputs]
     torch.testing.assert_close(kernels.deform_conv(*others, None, *settings), kernels.deform_conv(*inputs, None, *settings))
-    for one, other in zip(kernels.deform_conv_backward(*others, gradient, *settings),
-                          kernels.deform_conv_backward(*inputs, gradient, *settings), strict=True):
+    for one, other in zip(
+        kernels.deform_conv_backward(*others, gradient, *settings),
+        kernels.deform_conv_backward(*inputs, gradient, *settings),
+        strict=True,
+    ):
         torch.testing.assert_close(one, other)
 
 

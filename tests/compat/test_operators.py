@@ -1,4 +1,5 @@
 """Where operators come from, and what is said when something is missing, too old, broken or there twice."""
+
 import os
 import subprocess
 import sys
@@ -17,21 +18,26 @@ from mmps.registry import MODELS
 @pytest.fixture
 def installed(monkeypatch):
     """installed(mmcv='2.1.0', ...): these versions are found; None is not installed; others as they are."""
+
     def pretend(**versions):
         versions = {name.replace('_', '-'): found for name, found in versions.items()}
         real = operators._version
         monkeypatch.setattr(operators, '_version', lambda name: versions[name] if name in versions else real(name))
+
     return pretend
 
 
-@pytest.mark.parametrize('versions, complaint', [
-    (dict(mmcv=None, mmcv_lite=None), 'mmcv is missing: pip install mmcv-lite==2.1.0'),
-    (dict(mmcv='2.1.0', mmcv_lite='2.1.0'), 'mmcv and mmcv-lite are both installed, and one has overwritten the other'),
-    (dict(mmcv='2.2.0', mmcv_lite=None), 'mmps needs mmcv 2.1.0, and 2.2.0 is installed'),
-    (dict(mmcv=None, mmcv_lite='2.0.1'), 'mmps needs mmcv 2.1.0, and 2.0.1 is installed'),
-    (dict(mmdet=None), 'mmps needs mmdet<3.4,>=3.3.0, and it is missing'),
-    (dict(mmengine='0.9.1'), 'mmps needs mmengine<0.11,>=0.10.7, and 0.9.1 is installed'),
-])
+@pytest.mark.parametrize(
+    'versions, complaint',
+    [
+        (dict(mmcv=None, mmcv_lite=None), 'mmcv is missing: pip install mmcv-lite==2.1.0'),
+        (dict(mmcv='2.1.0', mmcv_lite='2.1.0'), 'mmcv and mmcv-lite are both installed, and one has overwritten the other'),
+        (dict(mmcv='2.2.0', mmcv_lite=None), 'mmps needs mmcv 2.1.0, and 2.2.0 is installed'),
+        (dict(mmcv=None, mmcv_lite='2.0.1'), 'mmps needs mmcv 2.1.0, and 2.0.1 is installed'),
+        (dict(mmdet=None), 'mmps needs mmdet<3.4,>=3.3.0, and it is missing'),
+        (dict(mmengine='0.9.1'), 'mmps needs mmengine<0.11,>=0.10.7, and 0.9.1 is installed'),
+    ],
+)
 def test_a_package_that_is_missing_too_old_or_there_twice_is_named_in_one_line(installed, versions, complaint):
     installed(**versions)
     with pytest.raises(ImportError) as refusal:
@@ -49,43 +55,64 @@ def test_compiled_mmcv_alone_is_fine(installed, mmcv):
 def import_mmps(tmp_path, code='', **environment):
     """What a new process prints that imports mmps, with ``tmp_path`` before all other packages."""
     command = [sys.executable, '-c', f'import mmps; from mmps.compat import operators as o; {code}']
-    return subprocess.run(command, capture_output=True, text=True,
-                          env={**os.environ, 'PYTHONPATH': str(tmp_path), **environment})
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': str(tmp_path), **environment}
+    )
 
 
 @pytest.fixture
 def fake_torchvision(tmp_path):
     """fake_torchvision(source): a torchvision of version 9.9 whose import runs this."""
+
     def install(source):
         for folder in ('torchvision', 'torchvision-9.9.dist-info'):
             (tmp_path / folder).mkdir()
         (tmp_path / 'torchvision/__init__.py').write_text(source)
         (tmp_path / 'torchvision-9.9.dist-info/METADATA').write_text('Metadata-Version: 2.1\nName: torchvision\nVersion: 9.9\n')
+
     return install
 
 
-@pytest.mark.parametrize('source, why', [
-    ('raise RuntimeError("operator torchvision::nms does not exist\\nand more")', 'operator torchvision::nms does not exist'),
-    ('import no_such_part', "No module named 'no_such_part'"),
-    ('', 'operator torchvision::nms does not exist'),
-], ids=['for another torch', 'half installed', 'without kernels'])
-@pytest.mark.skipif(operators.compiled_mmcv() is not None or operators._version('torchvision') is not None,
-                    reason='compiled mmcv comes before torchvision, and a real torchvision before one that is pretended')
+@pytest.mark.parametrize(
+    'source, why',
+    [
+        (
+            'raise RuntimeError("operator torchvision::nms does not exist\\nand more")',
+            'operator torchvision::nms does not exist',
+        ),
+        ('import no_such_part', "No module named 'no_such_part'"),
+        ('', 'operator torchvision::nms does not exist'),
+    ],
+    ids=['for another torch', 'half installed', 'without kernels'],
+)
+@pytest.mark.skipif(
+    operators.compiled_mmcv() is not None or operators._version('torchvision') is not None,
+    reason='compiled mmcv comes before torchvision, and a real torchvision before one that is pretended',
+)
 def test_a_torchvision_that_does_not_work_is_told_and_left_alone(tmp_path, fake_torchvision, source, why):
     fake_torchvision(source)
     done = import_mmps(tmp_path, 'print(o.torchvision_works(), o.elsewhere.__name__)')
     assert done.returncode == 0 and done.stdout.split() == ['False', 'mmps.compat.torch_kernels']
-    warning, = [line for line in done.stderr.splitlines() if 'torchvision 9.9 does not work' in line]
+    (warning,) = [line for line in done.stderr.splitlines() if 'torchvision 9.9 does not work' in line]
     assert why in warning and 'PyTorch computes' in warning
 
 
-@pytest.mark.parametrize('choice, complaint', [
-    ('cuda', "MMPS_OPERATORS: expected one of mmcv, torchvision, torch, got 'cuda'"),
-    pytest.param('torchvision', 'MMPS_OPERATORS=torchvision: it is not installed, or does not work', marks=pytest.mark.skipif(
-        operators._version('torchvision') is not None, reason='torchvision is installed')),
-    pytest.param('mmcv', 'MMPS_OPERATORS=mmcv: mmcv-lite has no operators', marks=pytest.mark.skipif(
-        operators.compiled_mmcv() is not None, reason='compiled mmcv is installed')),
-])
+@pytest.mark.parametrize(
+    'choice, complaint',
+    [
+        ('cuda', "MMPS_OPERATORS: expected one of mmcv, torchvision, torch, got 'cuda'"),
+        pytest.param(
+            'torchvision',
+            'MMPS_OPERATORS=torchvision: it is not installed, or does not work',
+            marks=pytest.mark.skipif(operators._version('torchvision') is not None, reason='torchvision is installed'),
+        ),
+        pytest.param(
+            'mmcv',
+            'MMPS_OPERATORS=mmcv: mmcv-lite has no operators',
+            marks=pytest.mark.skipif(operators.compiled_mmcv() is not None, reason='compiled mmcv is installed'),
+        ),
+    ],
+)
 def test_a_back_end_that_is_not_there_is_refused_in_one_line(tmp_path, choice, complaint):
     done = import_mmps(tmp_path, MMPS_OPERATORS=choice)
     assert done.returncode == 1 and f'ImportError: {complaint}' in done.stderr.splitlines()[-1]
@@ -101,8 +128,8 @@ def test_any_other_operator_names_itself_and_the_two_ways_to_have_it():
 
 
 def test_pooling_of_maxima_is_compiled_mmcvs_or_named_as_missing():
-    feats = torch.arange(64.).view(1, 1, 8, 8).requires_grad_()
-    layer, rois = RoIAlign(1, 1.0, 2, pool_mode='max'), torch.tensor([[0., 0, 0, 8, 8]])
+    feats = torch.arange(64.0).view(1, 1, 8, 8).requires_grad_()
+    layer, rois = RoIAlign(1, 1.0, 2, pool_mode='max'), torch.tensor([[0.0, 0, 0, 8, 8]])
     if operators.compiled_mmcv() is None:
         with pytest.raises(operators.MissingOperator, match='needs compiled mmcv'):
             layer(feats, rois)
@@ -122,6 +149,7 @@ def test_operators_compiled_for_another_torch_are_told_in_one_line(monkeypatch):
         if name == 'mmcv':
             return mmcv
         raise ImportError('/site-packages/mmcv/_ext.so: undefined symbol: _ZN2at4_ops\nmore', name='mmcv._ext')
+
     monkeypatch.setattr(operators.importlib, 'import_module', load)
     with pytest.raises(ImportError, match=r'compiled for another torch than .*undefined symbol.*: pip uninstall') as refusal:
         operators.compiled_mmcv()
@@ -134,23 +162,23 @@ def test_mmcvs_modules_compute_with_what_was_chosen_for_the_cpu(monkeypatch):
         real = getattr(operators.on_cpu, name)
         monkeypatch.setattr(operators.on_cpu, name, lambda *args, name=name, real=real: used.append(name) or real(*args))
     feats = torch.randn(1, 4, 8, 8, requires_grad=True)
-    RoIAlign(2, 1.0, 2)(feats, torch.tensor([[0., 1, 1, 6, 6]])).sum().backward()
+    RoIAlign(2, 1.0, 2)(feats, torch.tensor([[0.0, 1, 1, 6, 6]])).sum().backward()
     DeformConv2d(4, 4, 3, padding=1)(feats, torch.zeros(1, 18, 8, 8, requires_grad=True)).sum().backward()
     ModulatedDeformConv2d(4, 4, 3, padding=1)(feats, torch.zeros(1, 18, 8, 8), torch.ones(1, 9, 8, 8)).sum().backward()
-    boxes = torch.tensor([[0., 0, 4, 4], [0, 0, 4, 5]])
-    batched_nms(boxes, torch.tensor([.5, .6]), torch.zeros(2), dict(type='nms', iou_threshold=.5))
+    boxes = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 5]])
+    batched_nms(boxes, torch.tensor([0.5, 0.6]), torch.zeros(2), dict(type='nms', iou_threshold=0.5))
     assert set(used) == {'nms', 'roi_align', 'roi_align_backward', 'deform_conv', 'deform_conv_backward'}
 
 
 def test_soft_nms_is_there_for_configs_that_ask_for_it():
-    boxes = torch.tensor([[0., 0, 10, 10], [0, 0, 10, 12], [30, 30, 40, 40]])
-    soft = dict(type='soft_nms', iou_threshold=.3, min_score=.01)
-    dets, kept = batched_nms(boxes, torch.tensor([.9, .8, .7]), torch.zeros(3), soft)
-    assert kept.tolist() == [0, 2, 1] and dets[2, 4] == pytest.approx(.8 * (1 - 100 / 120))
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 12], [30, 30, 40, 40]])
+    soft = dict(type='soft_nms', iou_threshold=0.3, min_score=0.01)
+    dets, kept = batched_nms(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.zeros(3), soft)
+    assert kept.tolist() == [0, 2, 1] and dets[2, 4] == pytest.approx(0.8 * (1 - 100 / 120))
 
 
 def test_autocast_leaves_the_operators_arithmetic_alone():
-    feats, rois = torch.randn(1, 4, 8, 8), torch.tensor([[0., 1, 1, 6, 6]])
+    feats, rois = torch.randn(1, 4, 8, 8), torch.tensor([[0.0, 1, 1, 6, 6]])
     with torch.autocast('cpu', dtype=torch.bfloat16):
         found = RoIAlign(2, 1.0, 2)(feats, rois)
     assert torch.equal(found, RoIAlign(2, 1.0, 2)(feats, rois))

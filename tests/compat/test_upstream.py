@@ -1,4 +1,5 @@
 """What upstream broke works, and no more than that was opened."""
+
 import pickle
 import re
 import zipfile
@@ -17,6 +18,7 @@ class Unlisted:
 
 def test_mmrazors_models_import():
     from mmrazor.models import ConfigurableDistiller, PKDLoss, SingleTeacherDistill
+
     assert all(isinstance(each, type) for each in (ConfigurableDistiller, PKDLoss, SingleTeacherDistill))
 
 
@@ -29,8 +31,10 @@ def test_mmengines_checkpoints_load_weights_only(tmp_path):
     hub.update_info('iter', 3)
     hub.update_info('last_ckpt', 'epoch_1.pth')
     hub.update_info('best_score', np.float64(0.5))
-    torch.save({'meta': {'epoch': 1, 'iter': 3}, 'state_dict': {'weight': torch.ones(2)}, 'message_hub': hub.state_dict()},
-               tmp_path / 'a.pth')
+    torch.save(
+        {'meta': {'epoch': 1, 'iter': 3}, 'state_dict': {'weight': torch.ones(2)}, 'message_hub': hub.state_dict()},
+        tmp_path / 'a.pth',
+    )
     loaded = torch.load(tmp_path / 'a.pth', weights_only=True)
     restored = MessageHub('restored')
     restored.load_state_dict(loaded['message_hub'])

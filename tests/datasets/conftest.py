@@ -1,4 +1,5 @@
 """Small data sets, and the real samples where they are at hand."""
+
 import os
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def real_data():
         if not (root / name).exists():
             pytest.skip(f'no {name} in {root} (set MMPS_SHARED_DATA)')
         return root / name
+
     return find
 
 

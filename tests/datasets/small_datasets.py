@@ -1,4 +1,5 @@
 """Writers of small data sets in the real files' nesting, and what is in them."""
+
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +50,17 @@ CUHK_QUERIES = [
 
 def protocol_rows(queries, hard=()):
     fields = ('imname', 'idlocate', 'ishard')
-    return struct([(struct([(*appearance(*query)[:2], np.uint8(i in hard), f'p{i}')], *fields, 'idname'),
-                    struct([appearance(*entry) for entry in gallery], *fields))
-                   for i, (query, gallery) in enumerate(queries)], 'Query', 'Gallery')
+    return struct(
+        [
+            (
+                struct([(*appearance(*query)[:2], np.uint8(i in hard), f'p{i}')], *fields, 'idname'),
+                struct([appearance(*entry) for entry in gallery], *fields),
+            )
+            for i, (query, gallery) in enumerate(queries)
+        ],
+        'Query',
+        'Gallery',
+    )
 
 
 def write_protocol(path: Path, key: str, queries=CUHK_QUERIES, hard=(), compressed=True):
@@ -60,17 +69,57 @@ def write_protocol(path: Path, key: str, queries=CUHK_QUERIES, hard=(), compress
     savemat(path, {key: protocol_rows(queries, hard)}, do_compression=compressed)
 
 
-def write_cuhk_sysu(root: Path, scenes=CUHK_SCENES, persons=CUHK_PERSONS, queries=CUHK_QUERIES,
-                    pool=('t4.jpg', 't1.jpg', 't2.jpg', 't3.jpg'), with_images=True, dtype=np.uint16):
+def write_cuhk_sysu(
+    root: Path,
+    scenes=CUHK_SCENES,
+    persons=CUHK_PERSONS,
+    queries=CUHK_QUERIES,
+    pool=('t4.jpg', 't1.jpg', 't2.jpg', 't3.jpg'),
+    with_images=True,
+    dtype=np.uint16,
+):
     (root / 'annotation/test/train_test').mkdir(parents=True, exist_ok=True)
-    savemat(root / 'annotation/Images.mat', {'Img': struct(
-        [(name, len(boxes), struct([(np.array([box], dtype=dtype), np.uint8(0)) for box in boxes],
-                                   'idlocate', 'ishard')) for name, boxes in scenes.items()],
-        'imname', 'nAppear', 'box')})
+    savemat(
+        root / 'annotation/Images.mat',
+        {
+            'Img': struct(
+                [
+                    (
+                        name,
+                        len(boxes),
+                        struct([(np.array([box], dtype=dtype), np.uint8(0)) for box in boxes], 'idlocate', 'ishard'),
+                    )
+                    for name, boxes in scenes.items()
+                ],
+                'imname',
+                'nAppear',
+                'box',
+            )
+        },
+    )
     savemat(root / 'annotation/pool.mat', {'pool': cell(list(pool))})
-    savemat(root / 'annotation/test/train_test/Train.mat', {'Train': cell([
-        struct([(f'p{i}', len(seen), struct([appearance(*one, dtype) for one in seen], 'imname', 'idlocate', 'ishard'))],
-               'idname', 'nAppear', 'scene') for i, seen in enumerate(persons)])})
+    savemat(
+        root / 'annotation/test/train_test/Train.mat',
+        {
+            'Train': cell(
+                [
+                    struct(
+                        [
+                            (
+                                f'p{i}',
+                                len(seen),
+                                struct([appearance(*one, dtype) for one in seen], 'imname', 'idlocate', 'ishard'),
+                            )
+                        ],
+                        'idname',
+                        'nAppear',
+                        'scene',
+                    )
+                    for i, seen in enumerate(persons)
+                ]
+            )
+        },
+    )
     write_protocol(root / 'annotation/test/train_test/TestG100.mat', 'TestG100', queries)
     for name in scenes if with_images else ():
         write_image(root / 'Image/SSM' / name, 120, 70)
@@ -102,13 +151,17 @@ def write_prw(root: Path, frames=PRW_FRAMES, queries=PRW_QUERIES):
 
 
 # frame, id, x, y, w, h, flag, class, visibility: frames 1 to 8, two walkers, a car, a static person, one to ignore.
-MOT_ROWS = [row for frame in range(1, 9) for row in (
-    (frame, 3, 1 + 4 * frame, 11, 10, 20, 1, 1, 1.0),
-    (frame, 8, 71 - 4 * frame, 11, 10, 20, 1, 1, 0.1 if frame == 6 else 0.9),
-    (frame, 4, 30, 30, 20, 10, 1, 3, 1.0),
-    (frame, 5, 60, 30, 10, 20, 0, 7, 1.0),
-    (frame, 6, -5, 30, 10, 20, 0, 1, 0.7),
-)]
+MOT_ROWS = [
+    row
+    for frame in range(1, 9)
+    for row in (
+        (frame, 3, 1 + 4 * frame, 11, 10, 20, 1, 1, 1.0),
+        (frame, 8, 71 - 4 * frame, 11, 10, 20, 1, 1, 0.1 if frame == 6 else 0.9),
+        (frame, 4, 30, 30, 20, 10, 1, 3, 1.0),
+        (frame, 5, 60, 30, 10, 20, 0, 7, 1.0),
+        (frame, 6, -5, 30, 10, 20, 0, 1, 0.7),
+    )
+]
 SEQINFO = '[Sequence]\nname={}\nimDir=img1\nframeRate=30\nseqLength=8\nimWidth=100\nimHeight=60\nimExt=.jpg\n'
 
 

@@ -8,9 +8,14 @@ from mmps.datasets import CUHKSYSU, PRW, MOTChallenge
 def contents(dataset):
     """Everything that a loaded data set says, as plain lists."""
     protocol = dataset.metainfo.get('protocol')
-    fields = {} if protocol is None else {
-        name: [array.tolist() for array in value or ()] if name == 'galleries' else np.asarray(value).tolist()
-        for name, value in vars(protocol).items()}
+    fields = (
+        {}
+        if protocol is None
+        else {
+            name: [array.tolist() for array in value or ()] if name == 'galleries' else np.asarray(value).tolist()
+            for name, value in vars(protocol).items()
+        }
+    )
     return [dataset.get_data_info(i) for i in range(len(dataset))], dataset.metainfo.get('num_persons'), fields
 
 
@@ -50,9 +55,15 @@ def test_images_that_appear_later_give_their_size(prw):
     assert PRW(data_root=str(prw)).get_data_info(0)['height'] == 60
 
 
-@pytest.mark.parametrize('damage', [lambda content: content[:len(content) // 2], lambda content: b'',
-                                    lambda content: b'not a cache at all',
-                                    lambda content: content[:400] + bytes(64) + content[464:]])
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: b'',
+        lambda content: b'not a cache at all',
+        lambda content: content[:400] + bytes(64) + content[464:],
+    ],
+)
 def test_unreadable_cache_is_built_again_and_logged(cuhk_sysu, own_cache, log_lines, damage):
     first = contents(CUHKSYSU(data_root=str(cuhk_sysu), test_mode=True))
     [path] = own_cache.glob('*.npz')

@@ -1,4 +1,5 @@
 """Whatever is wrong on disk is said in one line that names the file and what was expected in it."""
+
 import shutil
 
 import numpy as np
@@ -57,69 +58,149 @@ CASES = {
     'no TestG': ('cuhk_sysu', True, remove('annotation/test/train_test/TestG100.mat'), ['TestG100.mat', 'queries']),
     'no frame_train.mat': ('prw', False, remove('frame_train.mat'), ['frame_train.mat', 'train frames']),
     'no query_info.txt': ('prw', True, remove('query_info.txt'), ['query_info.txt', 'queries']),
-    'no boxes of a frame': ('prw', False, remove('annotations/c2s1_000002.jpg.mat'),
-                            ['c2s1_000002.jpg.mat', 'no such file', 'box_new']),
+    'no boxes of a frame': (
+        'prw',
+        False,
+        remove('annotations/c2s1_000002.jpg.mat'),
+        ['c2s1_000002.jpg.mat', 'no such file', 'box_new'],
+    ),
     'no gt.txt': ('mot', False, remove(GT), ['gt.txt', 'no such file', 'tracks']),
     'no sequences': ('mot', False, remove(INFO), ['train', 'no sequences', 'seqinfo.ini']),
     'another key in Images.mat': ('cuhk_sysu', False, mat('annotation/Images.mat', img=[1]), ['Images.mat', 'key Img']),
     'another key in pool.mat': ('cuhk_sysu', True, mat('annotation/pool.mat', p=[1]), ['pool.mat', 'key pool']),
-    'another gallery size': ('cuhk_sysu', True, mat('annotation/test/train_test/TestG100.mat', TestG50=[1]),
-                             ['TestG100.mat', 'key TestG100']),
-    'another key in a frame': ('prw', False, mat('annotations/c1s1_000001.jpg.mat', box=[1]),
-                               ['c1s1_000001.jpg.mat', 'box_new or anno_file or anno_previous']),
+    'another gallery size': (
+        'cuhk_sysu',
+        True,
+        mat('annotation/test/train_test/TestG100.mat', TestG50=[1]),
+        ['TestG100.mat', 'key TestG100'],
+    ),
+    'another key in a frame': (
+        'prw',
+        False,
+        mat('annotations/c1s1_000001.jpg.mat', box=[1]),
+        ['c1s1_000001.jpg.mat', 'box_new or anno_file or anno_previous'],
+    ),
     'truncated Images.mat': ('cuhk_sysu', False, truncate('annotation/Images.mat'), ['Images.mat', 'truncated']),
-    'truncated Train.mat': ('cuhk_sysu', False, truncate('annotation/test/train_test/Train.mat'),
-                            ['Train.mat', 'truncated']),
-    'truncated TestG100.mat': ('cuhk_sysu', True, truncate('annotation/test/train_test/TestG100.mat'),
-                               ['TestG100.mat', 'truncated']),
-    'text for TestG100.mat': ('cuhk_sysu', True, rewrite('annotation/test/train_test/TestG100.mat', 'TestG100 ' * 200),
-                              ['TestG100.mat', 'MATLAB']),
-    'truncated frame': ('prw', False, truncate('annotations/c1s1_000001.jpg.mat'),
-                        ['c1s1_000001.jpg.mat', 'truncated']),
+    'truncated Train.mat': ('cuhk_sysu', False, truncate('annotation/test/train_test/Train.mat'), ['Train.mat', 'truncated']),
+    'truncated TestG100.mat': (
+        'cuhk_sysu',
+        True,
+        truncate('annotation/test/train_test/TestG100.mat'),
+        ['TestG100.mat', 'truncated'],
+    ),
+    'text for TestG100.mat': (
+        'cuhk_sysu',
+        True,
+        rewrite('annotation/test/train_test/TestG100.mat', 'TestG100 ' * 200),
+        ['TestG100.mat', 'MATLAB'],
+    ),
+    'truncated frame': ('prw', False, truncate('annotations/c1s1_000001.jpg.mat'), ['c1s1_000001.jpg.mat', 'truncated']),
     'empty pool.mat': ('cuhk_sysu', True, rewrite('annotation/pool.mat', ''), ['pool.mat', 'truncated']),
-    'text for Images.mat': ('cuhk_sysu', False, rewrite('annotation/Images.mat', 'Img ' * 200),
-                            ['Images.mat', 'MATLAB']),
-    'numbers for scenes': ('cuhk_sysu', False, mat('annotation/Images.mat', Img=np.eye(3)),
-                           ['Images.mat', 'name, count']),
-    'numbers for identities': ('cuhk_sysu', False, mat('annotation/test/train_test/Train.mat', Train=np.eye(3)),
-                               ['Train.mat', 'identities']),
-    'numbers for queries': ('cuhk_sysu', True, mat('annotation/test/train_test/TestG100.mat', TestG100=np.eye(3)),
-                            ['TestG100.mat', 'Query', 'Gallery']),
-    'rows of six': ('prw', False, mat('annotations/c1s1_000001.jpg.mat', box_new=np.ones((1, 6))),
-                    ['c1s1_000001.jpg.mat', '[id x y w h]']),
-    'no number': ('prw', False, mat('annotations/c1s1_000001.jpg.mat', box_new=[[1, 2, np.nan, 4, 5]]),
-                  ['c1s1_000001.jpg.mat', '[id x y w h]', 'finite']),
-    'bytes for queries': ('prw', True, lambda root: (root / 'query_info.txt').write_bytes(b'\xff\xfe'),
-                          ['query_info.txt', 'text']),
+    'text for Images.mat': ('cuhk_sysu', False, rewrite('annotation/Images.mat', 'Img ' * 200), ['Images.mat', 'MATLAB']),
+    'numbers for scenes': ('cuhk_sysu', False, mat('annotation/Images.mat', Img=np.eye(3)), ['Images.mat', 'name, count']),
+    'numbers for identities': (
+        'cuhk_sysu',
+        False,
+        mat('annotation/test/train_test/Train.mat', Train=np.eye(3)),
+        ['Train.mat', 'identities'],
+    ),
+    'numbers for queries': (
+        'cuhk_sysu',
+        True,
+        mat('annotation/test/train_test/TestG100.mat', TestG100=np.eye(3)),
+        ['TestG100.mat', 'Query', 'Gallery'],
+    ),
+    'rows of six': (
+        'prw',
+        False,
+        mat('annotations/c1s1_000001.jpg.mat', box_new=np.ones((1, 6))),
+        ['c1s1_000001.jpg.mat', '[id x y w h]'],
+    ),
+    'no number': (
+        'prw',
+        False,
+        mat('annotations/c1s1_000001.jpg.mat', box_new=[[1, 2, np.nan, 4, 5]]),
+        ['c1s1_000001.jpg.mat', '[id x y w h]', 'finite'],
+    ),
+    'bytes for queries': (
+        'prw',
+        True,
+        lambda root: (root / 'query_info.txt').write_bytes(b'\xff\xfe'),
+        ['query_info.txt', 'text'],
+    ),
     'query outside the pool': (
-        'cuhk_sysu', True, lambda root: write_cuhk_sysu(root, queries=[(('s1.jpg', (10, 10, 20, 40)), [])]),
-        ['TestG100.mat', 'pool.mat', "'s1.jpg'"]),
+        'cuhk_sysu',
+        True,
+        lambda root: write_cuhk_sysu(root, queries=[(('s1.jpg', (10, 10, 20, 40)), [])]),
+        ['TestG100.mat', 'pool.mat', "'s1.jpg'"],
+    ),
     'gallery outside the pool': (
-        'cuhk_sysu', True, lambda root: write_cuhk_sysu(root, queries=[(CUHK_QUERIES[0][0], [('s2.jpg', None)])]),
-        ['TestG100.mat', 'pool.mat', "'s2.jpg'"]),
-    'pool outside the scenes': ('cuhk_sysu', True, mat('annotation/pool.mat', pool=cell(['x.jpg'])),
-                                ['pool.mat', 'Images.mat', "'x.jpg'"]),
+        'cuhk_sysu',
+        True,
+        lambda root: write_cuhk_sysu(root, queries=[(CUHK_QUERIES[0][0], [('s2.jpg', None)])]),
+        ['TestG100.mat', 'pool.mat', "'s2.jpg'"],
+    ),
+    'pool outside the scenes': (
+        'cuhk_sysu',
+        True,
+        mat('annotation/pool.mat', pool=cell(['x.jpg'])),
+        ['pool.mat', 'Images.mat', "'x.jpg'"],
+    ),
     'identity in a test scene': (
-        'cuhk_sysu', False, lambda root: write_cuhk_sysu(root, persons=[[('t1.jpg', (5, 5, 20, 50))]]),
-        ['Train.mat', 'training images', "'t1.jpg'"]),
-    'query outside the test frames': ('prw', True, rewrite('query_info.txt', '1 1 1 9 9 c1s1_000001\n'),
-                                      ['query_info.txt', 'frame_test.mat', 'line 1', "'c1s1_000001'"]),
-    'query without a frame': ('prw', True, rewrite('query_info.txt', '\n1 1 1 9 9\n'),
-                              ['query_info.txt', 'id x y w h frame', 'line 2']),
-    'frame without a camera': ('prw', False, lambda root: write_prw(root, {
-        name.replace('c1s1', 'x'): rows for name, rows in PRW_FRAMES.items()}), ['x_000001.jpg', 'camera']),
-    'scene that leads out': ('cuhk_sysu', False, lambda root: write_cuhk_sysu(
-        root, {**CUHK_SCENES, '../up.jpg': []}, with_images=False), ['Images.mat', 'inside', "'../up.jpg'"]),
-    'absolute scene': ('cuhk_sysu', False, lambda root: write_cuhk_sysu(
-        root, {**CUHK_SCENES, '/etc/up.jpg': []}, with_images=False), ['Images.mat', 'inside', "'/etc/up.jpg'"]),
-    'Windows drive': ('cuhk_sysu', False, lambda root: write_cuhk_sysu(
-        root, {**CUHK_SCENES, 'C:up.jpg': []}, with_images=False), ['Images.mat', 'inside', "'C:up.jpg'"]),
-    'frame that leads out': ('prw', False, mat('frame_train.mat', img_index_train=cell(['../../up'])),
-                             ['frame_train.mat', 'inside the data root', "'../../up'"]),
-    'image folder that leads out': ('mot', False, rewrite(
-        INFO, '[Sequence]\nimDir=../up\nimExt=.jpg\nimWidth=100\nimHeight=60\n'), ['seqinfo.ini', 'inside', "'../up'"]),
-    'seqinfo without a size': ('mot', False, rewrite(INFO, '[Sequence]\nimDir=img1\nimExt=.jpg\n'),
-                               ['seqinfo.ini', 'imWidth']),
+        'cuhk_sysu',
+        False,
+        lambda root: write_cuhk_sysu(root, persons=[[('t1.jpg', (5, 5, 20, 50))]]),
+        ['Train.mat', 'training images', "'t1.jpg'"],
+    ),
+    'query outside the test frames': (
+        'prw',
+        True,
+        rewrite('query_info.txt', '1 1 1 9 9 c1s1_000001\n'),
+        ['query_info.txt', 'frame_test.mat', 'line 1', "'c1s1_000001'"],
+    ),
+    'query without a frame': (
+        'prw',
+        True,
+        rewrite('query_info.txt', '\n1 1 1 9 9\n'),
+        ['query_info.txt', 'id x y w h frame', 'line 2'],
+    ),
+    'frame without a camera': (
+        'prw',
+        False,
+        lambda root: write_prw(root, {name.replace('c1s1', 'x'): rows for name, rows in PRW_FRAMES.items()}),
+        ['x_000001.jpg', 'camera'],
+    ),
+    'scene that leads out': (
+        'cuhk_sysu',
+        False,
+        lambda root: write_cuhk_sysu(root, {**CUHK_SCENES, '../up.jpg': []}, with_images=False),
+        ['Images.mat', 'inside', "'../up.jpg'"],
+    ),
+    'absolute scene': (
+        'cuhk_sysu',
+        False,
+        lambda root: write_cuhk_sysu(root, {**CUHK_SCENES, '/etc/up.jpg': []}, with_images=False),
+        ['Images.mat', 'inside', "'/etc/up.jpg'"],
+    ),
+    'Windows drive': (
+        'cuhk_sysu',
+        False,
+        lambda root: write_cuhk_sysu(root, {**CUHK_SCENES, 'C:up.jpg': []}, with_images=False),
+        ['Images.mat', 'inside', "'C:up.jpg'"],
+    ),
+    'frame that leads out': (
+        'prw',
+        False,
+        mat('frame_train.mat', img_index_train=cell(['../../up'])),
+        ['frame_train.mat', 'inside the data root', "'../../up'"],
+    ),
+    'image folder that leads out': (
+        'mot',
+        False,
+        rewrite(INFO, '[Sequence]\nimDir=../up\nimExt=.jpg\nimWidth=100\nimHeight=60\n'),
+        ['seqinfo.ini', 'inside', "'../up'"],
+    ),
+    'seqinfo without a size': ('mot', False, rewrite(INFO, '[Sequence]\nimDir=img1\nimExt=.jpg\n'), ['seqinfo.ini', 'imWidth']),
     'seqinfo without a section': ('mot', False, rewrite(INFO, 'imDir=img1\n'), ['seqinfo.ini', '[Sequence]']),
     'words in gt.txt': ('mot', False, rewrite(GT, 'frame,id\n'), ['gt.txt', 'frame, id, x, y']),
     'short rows in gt.txt': ('mot', False, rewrite(GT, '1,2,3,4,5,6\n'), ['gt.txt', 'visibility', '6 columns']),
@@ -127,8 +208,12 @@ CASES = {
     'no frame_test.mat': ('prw', True, remove('frame_test.mat'), ['frame_test.mat', 'no such file']),
     'truncated pool.mat': ('cuhk_sysu', True, truncate('annotation/pool.mat'), ['pool.mat', 'truncated']),
     'truncated frame_train.mat': ('prw', False, truncate('frame_train.mat'), ['frame_train.mat', 'truncated']),
-    'truncated query_info.txt': ('prw', True, rewrite('query_info.txt', '5 50 10 20 40 c3s1_0000'),
-                                 ['query_info.txt', 'line 1', "'c3s1_0000'"]),
+    'truncated query_info.txt': (
+        'prw',
+        True,
+        rewrite('query_info.txt', '5 50 10 20 40 c3s1_0000'),
+        ['query_info.txt', 'line 1', "'c3s1_0000'"],
+    ),
     'truncated gt.txt': ('mot', False, rewrite(GT, '1,3,5,11,10,20,1,1,1.0\n1,8,67'), ['gt.txt', 'frame, id, x, y']),
     'truncated seqinfo.ini': ('mot', False, rewrite(INFO, '[Sequence]\nimDir=im'), ['seqinfo.ini', 'imDir, imExt, imWidth']),
     'empty Images.mat': ('cuhk_sysu', False, rewrite('annotation/Images.mat', ''), ['Images.mat', 'truncated']),
@@ -138,43 +223,99 @@ CASES = {
     'text for frame_train.mat': ('prw', False, rewrite('frame_train.mat', 'frame ' * 200), ['frame_train.mat', 'MATLAB']),
     'bytes for gt.txt': ('mot', False, garbage(GT), ['gt.txt', 'frame, id, x, y']),
     'bytes for seqinfo.ini': ('mot', False, garbage(INFO), ['seqinfo.ini', '[Sequence]']),
-    'another key in frame_train.mat': ('prw', False, mat('frame_train.mat', frames=[1]),
-                                       ['frame_train.mat', 'key img_index_train']),
-    'another key in Train.mat': ('cuhk_sysu', False, mat('annotation/test/train_test/Train.mat', T=[1]),
-                                 ['Train.mat', 'key Train']),
-    'another key in seqinfo.ini': ('mot', False, rewrite(INFO, '[Sequence]\nimDir=a\nimExt=b\nwidth=9\nheight=9\n'),
-                                   ['seqinfo.ini', 'imWidth']),
-    'no size in seqinfo.ini': ('mot', False, rewrite(INFO, '[Sequence]\nimDir=img1\nimExt=.jpg\nimWidth=0\nimHeight=60\n'),
-                               ['seqinfo.ini', '0 x 60 pixels']),
-    'no number in a scene': ('cuhk_sysu', False, lambda root: write_cuhk_sysu(
-        root, {**CUHK_SCENES, 's2.jpg': [(12, 11, 21, 41)]}, [[('s2.jpg', (12, np.nan, 21, 41))]], dtype=float),
-        ['Train.mat', 'finite']),
+    'another key in frame_train.mat': (
+        'prw',
+        False,
+        mat('frame_train.mat', frames=[1]),
+        ['frame_train.mat', 'key img_index_train'],
+    ),
+    'another key in Train.mat': (
+        'cuhk_sysu',
+        False,
+        mat('annotation/test/train_test/Train.mat', T=[1]),
+        ['Train.mat', 'key Train'],
+    ),
+    'another key in seqinfo.ini': (
+        'mot',
+        False,
+        rewrite(INFO, '[Sequence]\nimDir=a\nimExt=b\nwidth=9\nheight=9\n'),
+        ['seqinfo.ini', 'imWidth'],
+    ),
+    'no size in seqinfo.ini': (
+        'mot',
+        False,
+        rewrite(INFO, '[Sequence]\nimDir=img1\nimExt=.jpg\nimWidth=0\nimHeight=60\n'),
+        ['seqinfo.ini', '0 x 60 pixels'],
+    ),
+    'no number in a scene': (
+        'cuhk_sysu',
+        False,
+        lambda root: write_cuhk_sysu(
+            root, {**CUHK_SCENES, 's2.jpg': [(12, 11, 21, 41)]}, [[('s2.jpg', (12, np.nan, 21, 41))]], dtype=float
+        ),
+        ['Train.mat', 'finite'],
+    ),
     'no number in gt.txt': ('mot', False, rewrite(GT, '1,3,nan,11,10,20,1,1,1.0\n'), ['gt.txt', 'finite']),
-    'no number in query_info.txt': ('prw', True, rewrite('query_info.txt', '5 nan 10 20 40 c3s1_000004\n'),
-                                    ['query_info.txt', 'line 1', 'finite']),
+    'no number in query_info.txt': (
+        'prw',
+        True,
+        rewrite('query_info.txt', '5 nan 10 20 40 c3s1_000004\n'),
+        ['query_info.txt', 'line 1', 'finite'],
+    ),
     'labelled boxes of other scenes': (
-        'cuhk_sysu', False, lambda root: write_cuhk_sysu(root, persons=[*CUHK_PERSONS, [('s4.jpg', (1, 1, 20, 40))]]),
-        ['Train.mat', 'labelled boxes that are in Images.mat', '1 of 4']),
+        'cuhk_sysu',
+        False,
+        lambda root: write_cuhk_sysu(root, persons=[*CUHK_PERSONS, [('s4.jpg', (1, 1, 20, 40))]]),
+        ['Train.mat', 'labelled boxes that are in Images.mat', '1 of 4'],
+    ),
     'query of no size': (
-        'cuhk_sysu', True, lambda root: write_cuhk_sysu(root, queries=[(('t1.jpg', (5, 5, 0, 50)), [('t2.jpg', None)])]),
-        ['TestG100.mat', 'queries', 'area', '[5.0, 5.0, 5.0, 55.0]', 'number 1 of 1']),
+        'cuhk_sysu',
+        True,
+        lambda root: write_cuhk_sysu(root, queries=[(('t1.jpg', (5, 5, 0, 50)), [('t2.jpg', None)])]),
+        ['TestG100.mat', 'queries', 'area', '[5.0, 5.0, 5.0, 55.0]', 'number 1 of 1'],
+    ),
     'query outside its image': (
-        'cuhk_sysu', True, lambda root: write_cuhk_sysu(root, queries=[(('t1.jpg', (120, 5, 9, 50)), [('t2.jpg', None)])]),
-        ['TestG100.mat', 'queries', 'area', 'inside their images']),
+        'cuhk_sysu',
+        True,
+        lambda root: write_cuhk_sysu(root, queries=[(('t1.jpg', (120, 5, 9, 50)), [('t2.jpg', None)])]),
+        ['TestG100.mat', 'queries', 'area', 'inside their images'],
+    ),
     'target of no size': (
-        'cuhk_sysu', True, lambda root: write_cuhk_sysu(
-            root, queries=[(('t1.jpg', (5, 5, 20, 50)), [('t2.jpg', (10, 10, 20, 0))])]),
-        ['TestG100.mat', 'targets', 'area', 'number 1 of 1']),
-    'query of a negative size': ('prw', True, rewrite('query_info.txt', '5 50 10 -20 40 c3s1_000004\n'),
-                                 ['query_info.txt', 'queries', 'area']),
-    'query outside its frame': ('prw', True, rewrite('query_info.txt', '5 50 -40 20 40 c3s1_000004\n'),
-                                ['query_info.txt', 'queries', 'area']),
-    'pool that leads out': ('cuhk_sysu', True, mat('annotation/pool.mat', pool=cell(['../up.jpg'])),
-                            ['pool.mat', 'inside', "'../up.jpg'"]),
-    'absolute frame': ('prw', False, mat('frame_train.mat', img_index_train=cell(['/etc/up'])),
-                       ['frame_train.mat', 'inside', "'/etc/up'"]),
-    'absolute image folder': ('mot', False, rewrite(
-        INFO, '[Sequence]\nimDir=/etc\nimExt=.jpg\nimWidth=100\nimHeight=60\n'), ['seqinfo.ini', 'inside', "'/etc'"]),
+        'cuhk_sysu',
+        True,
+        lambda root: write_cuhk_sysu(root, queries=[(('t1.jpg', (5, 5, 20, 50)), [('t2.jpg', (10, 10, 20, 0))])]),
+        ['TestG100.mat', 'targets', 'area', 'number 1 of 1'],
+    ),
+    'query of a negative size': (
+        'prw',
+        True,
+        rewrite('query_info.txt', '5 50 10 -20 40 c3s1_000004\n'),
+        ['query_info.txt', 'queries', 'area'],
+    ),
+    'query outside its frame': (
+        'prw',
+        True,
+        rewrite('query_info.txt', '5 50 -40 20 40 c3s1_000004\n'),
+        ['query_info.txt', 'queries', 'area'],
+    ),
+    'pool that leads out': (
+        'cuhk_sysu',
+        True,
+        mat('annotation/pool.mat', pool=cell(['../up.jpg'])),
+        ['pool.mat', 'inside', "'../up.jpg'"],
+    ),
+    'absolute frame': (
+        'prw',
+        False,
+        mat('frame_train.mat', img_index_train=cell(['/etc/up'])),
+        ['frame_train.mat', 'inside', "'/etc/up'"],
+    ),
+    'absolute image folder': (
+        'mot',
+        False,
+        rewrite(INFO, '[Sequence]\nimDir=/etc\nimExt=.jpg\nimWidth=100\nimHeight=60\n'),
+        ['seqinfo.ini', 'inside', "'/etc'"],
+    ),
     'nobody seen twice': ('mot', True, lambda root: None, ['train', 'frame_gap=30']),
     'no images': ('mot', False, lambda root: shutil.rmtree(root / 'train/MOT16-02/img1'), ['train', 'training frames']),
 }
@@ -196,9 +337,16 @@ def test_one_line_names_the_file_and_what_was_expected(case, request):
     assert isinstance(caught.value, FileNotFoundError if missing else ValueError)
 
 
-@pytest.mark.parametrize('options, words', [
-    ({'train_fraction': 1.5}, 'train_fraction'), ({'frame_gap': 0}, 'frame_gap'), ({'sequences': ['../x']}, 'inside'),
-    ({'sequences': ['MOT16-99']}, 'MOT16-99'), ({'filter_cfg': {'min_size': 500}}, 'min_size')])
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        ({'train_fraction': 1.5}, 'train_fraction'),
+        ({'frame_gap': 0}, 'frame_gap'),
+        ({'sequences': ['../x']}, 'inside'),
+        ({'sequences': ['MOT16-99']}, 'MOT16-99'),
+        ({'filter_cfg': {'min_size': 500}}, 'min_size'),
+    ],
+)
 def test_option_that_does_not_fit_is_named(mot, options, words):
     with pytest.raises((FileNotFoundError, ValueError), match=words):
         MOTChallenge(data_root=str(mot), **options)
@@ -217,8 +365,11 @@ def counted(monkeypatch):
 
 
 def people(dataset):
-    return [(tuple(person['bbox']), person['person_id']) for i in range(len(dataset))
-            for person in dataset.get_data_info(i)['instances']]
+    return [
+        (tuple(person['bbox']), person['person_id'])
+        for i in range(len(dataset))
+        for person in dataset.get_data_info(i)['instances']
+    ]
 
 
 # Partly outside, wholly outside on either side, of no size, of a negative size.
@@ -230,8 +381,14 @@ def test_only_boxes_without_an_area_inside_the_image_are_left_out_and_counted(te
     frames = {name: ('box_new', [(-2, *box) for box in ODD] + [(5, 50, 10, 20, 40)]) for name in PRW_FRAMES}
     root = write_prw(tmp_path / 'prw', frames, '5 50 10 20 40 c3s1_000004\n')
     assert people(PRW(data_root=str(root), test_mode=test_mode)) == 3 * [((0, 10, 15, 50), -1), ((50, 10, 70, 50), 0)]
-    root = write_cuhk_sysu(tmp_path / 'cuhk', {'s.jpg': ODD, 't.jpg': [*ODD, (15, 5, 20, 55)]}, [[('s.jpg', ODD[0])]],
-                           [(('t.jpg', (15, 5, 20, 55)), [])], ['t.jpg'], dtype=np.int16)
+    root = write_cuhk_sysu(
+        tmp_path / 'cuhk',
+        {'s.jpg': ODD, 't.jpg': [*ODD, (15, 5, 20, 55)]},
+        [[('s.jpg', ODD[0])]],
+        [(('t.jpg', (15, 5, 20, 55)), [])],
+        ['t.jpg'],
+        dtype=np.int16,
+    )
     found = people(CUHKSYSU(data_root=str(root), test_mode=test_mode))
     assert found == ([((-5, 10, 15, 50), -1), ((15, 5, 35, 60), 0)] if test_mode else [((-5, 10, 15, 50), 0)])
     rows = [(frame, i, *box, 1, 1, 1.0) for frame in range(1, 9) for i, box in enumerate([*ODD, (50, 10, 20, 40)])]
@@ -239,7 +396,10 @@ def test_only_boxes_without_an_area_inside_the_image_are_left_out_and_counted(te
     found = people(MOTChallenge(data_root=str(tmp_path / 'mot'), test_mode=test_mode, frame_gap=1))
     assert found == 4 * [((0, 9, 14, 49), 0), ((49, 9, 69, 49), 1)]
     assert [line.split(': ')[1].split(' boxes')[0] for line in counted] == [
-        '12 of 18', f'4 of {6 if test_mode else 5}', '16 of 24']
+        '12 of 18',
+        f'4 of {6 if test_mode else 5}',
+        '16 of 24',
+    ]
 
 
 def test_an_identity_twice_in_a_scene_is_kept_and_the_first_is_sought(tmp_path):
@@ -258,8 +418,11 @@ def test_an_identity_twice_in_a_scene_is_kept_and_the_first_is_sought(tmp_path):
 
 # Images
 
-LOAD = [{'type': 'mmdet.LoadImageFromFile'}, {'type': 'mmps.LoadPersonAnnotations', 'with_bbox': True},
-        {'type': 'mmps.PackPersonSearchInputs', 'meta_keys': ['img_id', 'ori_shape']}]
+LOAD = [
+    {'type': 'mmdet.LoadImageFromFile'},
+    {'type': 'mmps.LoadPersonAnnotations', 'with_bbox': True},
+    {'type': 'mmps.PackPersonSearchInputs', 'meta_keys': ['img_id', 'ori_shape']},
+]
 
 
 def empty(path):
@@ -285,8 +448,11 @@ BAD = {empty: 'empty file', words: 'damaged image', cut_off: 'damaged image', pi
 def many(tmp_path):
     """many(test_mode) -> a CUHK-SYSU of 200 training and 4 test images."""
     scenes = {f's{i:03}.jpg': [(10, 10, 20, 40)] for i in range(200)}
-    root = write_cuhk_sysu(tmp_path / 'many', scenes | {name: boxes for name, boxes in CUHK_SCENES.items() if name[0] == 't'},
-                           [[('s000.jpg', (10, 10, 20, 40))]])
+    root = write_cuhk_sysu(
+        tmp_path / 'many',
+        scenes | {name: boxes for name, boxes in CUHK_SCENES.items() if name[0] == 't'},
+        [[('s000.jpg', (10, 10, 20, 40))]],
+    )
     return lambda test_mode=False: CUHKSYSU(data_root=str(root), test_mode=test_mode, pipeline=LOAD)
 
 
@@ -339,8 +505,14 @@ def test_more_than_a_hundredth_of_bad_images_ends_training_whoever_reads_them(ma
     paths = [path_of(dataset, idx) for idx in (5, 6, 199)]
     for path in paths[:2]:
         words(path)
-    loader = DataLoader(dataset, batch_size=4, num_workers=workers, collate_fn=list, persistent_workers=persistent,
-                        multiprocessing_context='fork' if workers else None)
+    loader = DataLoader(
+        dataset,
+        batch_size=4,
+        num_workers=workers,
+        collate_fn=list,
+        persistent_workers=persistent,
+        multiprocessing_context='fork' if workers else None,
+    )
     for _ in range(2):
         read = [sample['data_samples'].img_id for batch in loader for sample in batch]
         assert read == [7 if idx in (5, 6) else idx for idx in range(200)]
@@ -364,5 +536,6 @@ def test_a_missing_image_ends_training_and_test_at_once(many, test_mode):
 def test_error_of_a_transform_is_left_alone(cuhk_sysu):
     def broken(results):
         raise RuntimeError('mine')
+
     with pytest.raises(RuntimeError, match='mine'):
         CUHKSYSU(data_root=str(cuhk_sysu), pipeline=[broken])[0]

@@ -7,8 +7,10 @@ from mmps.evaluation.protocol import SearchProtocol
 
 
 def people(dataset):
-    return {info['img_name']: [(tuple(person['bbox']), person['person_id']) for person in info['instances']]
-            for info in map(dataset.get_data_info, range(len(dataset)))}
+    return {
+        info['img_name']: [(tuple(person['bbox']), person['person_id']) for person in info['instances']]
+        for info in map(dataset.get_data_info, range(len(dataset)))
+    }
 
 
 def test_training_scenes_are_all_but_the_pool_with_ids_in_the_order_of_train_mat(cuhk_sysu):
@@ -62,8 +64,13 @@ def test_protocol_lists_each_query_with_its_gallery_and_targets(cuhk_sysu):
 
 
 def test_one_identity_one_query_and_one_test_scene_are_enough(tmp_path):
-    root = write_cuhk_sysu(tmp_path / 'tiny', {'s.jpg': [(1, 2, 3, 4)], 't.jpg': [(5, 6, 7, 8)]},
-                           [[('s.jpg', (1, 2, 3, 4))]], [(('t.jpg', (5, 6, 7, 8)), [('t.jpg', None)])], ['t.jpg'])
+    root = write_cuhk_sysu(
+        tmp_path / 'tiny',
+        {'s.jpg': [(1, 2, 3, 4)], 't.jpg': [(5, 6, 7, 8)]},
+        [[('s.jpg', (1, 2, 3, 4))]],
+        [(('t.jpg', (5, 6, 7, 8)), [('t.jpg', None)])],
+        ['t.jpg'],
+    )
     assert people(CUHKSYSU(data_root=str(root))) == {'s.jpg': [((1, 2, 4, 6), 0)]}
     assert people(CUHKSYSU(data_root=str(root), test_mode=True)) == {'t.jpg': [((5, 6, 12, 14), 0)]}
 
@@ -90,8 +97,9 @@ def test_real_protocol_is_that_of_the_published_file(real_data, tmp_path):
     for row in loadmat(source)['TestG100'].ravel():
         query = row['Query'][0, 0]
         queries.append((str(query[0][0]), query[1][0].astype(float)))
-        galleries.append([(str(name[0]), box[0].astype(float) if box.size else None)
-                          for name, box, _ in row['Gallery'].ravel()])
+        galleries.append(
+            [(str(name[0]), box[0].astype(float) if box.size else None) for name, box, _ in row['Gallery'].ravel()]
+        )
         for name, box in [queries[-1], *galleries[-1]]:
             boxes.setdefault(name, {}).update({} if box is None else {tuple(box): None})
     assert len(queries) == 2900
@@ -103,8 +111,13 @@ def test_real_protocol_is_that_of_the_published_file(real_data, tmp_path):
         return None if box is None else np.concatenate([box[:2], box[:2] + box[2:]])
 
     expected = SearchProtocol.from_galleries(
-        list(boxes), None, [name for name, _ in queries], np.stack([corners(box) for _, box in queries]),
-        np.arange(2900), [[(name, corners(box)) for name, box in gallery] for gallery in galleries])
+        list(boxes),
+        None,
+        [name for name, _ in queries],
+        np.stack([corners(box) for _, box in queries]),
+        np.arange(2900),
+        [[(name, corners(box)) for name, box in gallery] for gallery in galleries],
+    )
     protocol = dataset.metainfo['protocol']
     assert protocol.images == expected.images
     for name in ('query_images', 'query_boxes', 'query_person_ids', 'target_queries', 'target_images', 'target_boxes'):
@@ -121,4 +134,3 @@ def test_real_protocol_is_that_of_the_published_file(real_data, tmp_path):
         box = protocol.query_boxes[query].tolist()
         assert {'bbox': box, 'query_id': query} in image['queries']
         assert (box, query) in [(person['bbox'], person['person_id']) for person in image['instances']]
-

@@ -1,4 +1,5 @@
 """Two training sets, or two teachers, are told apart by what matters, and by nothing else."""
+
 import pytest
 import torch
 from mmengine.registry import init_default_scope
@@ -30,14 +31,18 @@ def test_the_same_data_elsewhere_has_the_same_fingerprint(tmp_path):
     assert len(first) == 64 and int(first, 16)
 
 
-@pytest.mark.parametrize('changed', [
-    dict(scenes=CUHK_SCENES | {'s2.jpg': [(12, 11, 22, 41)]}, persons=CUHK_PERSONS[1:]),
-    dict(persons=CUHK_PERSONS[::-1]),
-    dict(scenes={'s0.jpg': [], **CUHK_SCENES}),
-    dict(scenes={'s0.jpg': [], **CUHK_SCENES}, filter_cfg=dict(filter_empty_gt=True)),  # the same images, other img_ids
-    dict(filter_cfg=dict(filter_empty_gt=True)),
-    dict(indices=2),
-], ids=['box', 'person ids', 'image', 'img_id', 'filter', 'subset'])
+@pytest.mark.parametrize(
+    'changed',
+    [
+        dict(scenes=CUHK_SCENES | {'s2.jpg': [(12, 11, 22, 41)]}, persons=CUHK_PERSONS[1:]),
+        dict(persons=CUHK_PERSONS[::-1]),
+        dict(scenes={'s0.jpg': [], **CUHK_SCENES}),
+        dict(scenes={'s0.jpg': [], **CUHK_SCENES}, filter_cfg=dict(filter_empty_gt=True)),  # the same images, other img_ids
+        dict(filter_cfg=dict(filter_empty_gt=True)),
+        dict(indices=2),
+    ],
+    ids=['box', 'person ids', 'image', 'img_id', 'filter', 'subset'],
+)
 def test_other_data_has_another(tmp_path, changed):
     assert of(tmp_path / 'a') != of(tmp_path / 'b', **changed)
 
@@ -66,8 +71,11 @@ def settings(root, *pipeline):
 
 def test_settings_are_those_that_make_the_image(cuhk_sysu):
     often = settings(cuhk_sysu, *LOAD, RESIZE, dict(FLIP, prob=1.0), PACK)
-    assert often == settings(cuhk_sysu, *LOAD, RESIZE, FLIP, dict(type='PackDetInputs')) == settings(
-        cuhk_sysu, *LOAD, RESIZE, PACK)
+    assert (
+        often
+        == settings(cuhk_sysu, *LOAD, RESIZE, FLIP, dict(type='PackDetInputs'))
+        == settings(cuhk_sysu, *LOAD, RESIZE, PACK)
+    )
     assert [each.split('(')[0] for each in often] == ['LoadImageFromFile', 'LoadPersonAnnotations', 'Resize']
     for other in (dict(RESIZE, scale=(240, 141)), dict(RESIZE, keep_ratio=False), dict(RESIZE, interpolation='area')):
         assert often != settings(cuhk_sysu, *LOAD, other, FLIP, PACK)
@@ -78,28 +86,34 @@ def function(results):
     return results
 
 
-@pytest.mark.parametrize('name, transform', [
-    ('RandomResize', dict(type='RandomResize', scale=(240, 140), ratio_range=(0.5, 2.0), keep_ratio=True)),
-    ('RandomChoiceResize', dict(type='RandomChoiceResize', scales=[(240, 140), (120, 70)], keep_ratio=True)),
-    ('RandomCrop', dict(type='RandomCrop', crop_size=(60, 50))),
-    ('RandomAffine', dict(type='RandomAffine')),
-    ('PhotoMetricDistortion', dict(type='PhotoMetricDistortion')),
-    ('function', function),
-])
+@pytest.mark.parametrize(
+    'name, transform',
+    [
+        ('RandomResize', dict(type='RandomResize', scale=(240, 140), ratio_range=(0.5, 2.0), keep_ratio=True)),
+        ('RandomChoiceResize', dict(type='RandomChoiceResize', scales=[(240, 140), (120, 70)], keep_ratio=True)),
+        ('RandomCrop', dict(type='RandomCrop', crop_size=(60, 50))),
+        ('RandomAffine', dict(type='RandomAffine')),
+        ('PhotoMetricDistortion', dict(type='PhotoMetricDistortion')),
+        ('function', function),
+    ],
+)
 def test_an_image_that_comes_out_otherwise_each_time_is_refused_with_the_reason(cuhk_sysu, name, transform):
     with pytest.raises(ValueError, match=rf'^[^\n]*: {name} may give another image each time[^\n]*scale[^\n]*$'):
         settings(cuhk_sysu, *LOAD, transform, FLIP, PACK)
 
 
-@pytest.mark.parametrize('pipeline, message', [
-    ([*LOAD, FLIP, RESIZE, PACK], 'RandomFlip once, as the last transform before packing'),
-    ([*LOAD, RESIZE, FLIP, FLIP, PACK], 'RandomFlip once'),
-    ([*LOAD, RESIZE, dict(FLIP, direction='vertical'), PACK], 'horizontal, got vertical'),
-    ([*LOAD, RESIZE, dict(FLIP, direction=['horizontal', 'diagonal']), PACK], 'horizontal, got .*diagonal'),
-    ([*LOAD, RESIZE, FLIP, dict(PACK, meta_keys=['img_id'])], 'flip_direction among its meta_keys'),
-    ([*LOAD, RESIZE], 'ends with PackPersonSearchInputs'),
-    ([], 'ends with PackPersonSearchInputs'),
-])
+@pytest.mark.parametrize(
+    'pipeline, message',
+    [
+        ([*LOAD, FLIP, RESIZE, PACK], 'RandomFlip once, as the last transform before packing'),
+        ([*LOAD, RESIZE, FLIP, FLIP, PACK], 'RandomFlip once'),
+        ([*LOAD, RESIZE, dict(FLIP, direction='vertical'), PACK], 'horizontal, got vertical'),
+        ([*LOAD, RESIZE, dict(FLIP, direction=['horizontal', 'diagonal']), PACK], 'horizontal, got .*diagonal'),
+        ([*LOAD, RESIZE, FLIP, dict(PACK, meta_keys=['img_id'])], 'flip_direction among its meta_keys'),
+        ([*LOAD, RESIZE], 'ends with PackPersonSearchInputs'),
+        ([], 'ends with PackPersonSearchInputs'),
+    ],
+)
 def test_a_pipeline_that_hides_which_image_it_gives_is_refused(cuhk_sysu, pipeline, message):
     with pytest.raises(ValueError, match=rf'^train_dataloader: [^\n]*{message}[^\n]*$'):
         settings(cuhk_sysu, *pipeline)
@@ -114,7 +128,7 @@ def test_a_mix_of_several_images_is_refused(cuhk_sysu, ask):
         ask(dataset)
 
 
-WEIGHTS = {'b.weight': torch.arange(24.).reshape(2, 3, 2, 2), 'a.steps': torch.tensor(3), 'c.lut': torch.zeros(0, 4)}
+WEIGHTS = {'b.weight': torch.arange(24.0).reshape(2, 3, 2, 2), 'a.steps': torch.tensor(3), 'c.lut': torch.zeros(0, 4)}
 
 
 def test_weights_are_told_by_their_values_not_by_order_or_memory_layout():
@@ -123,9 +137,17 @@ def test_weights_are_told_by_their_values_not_by_order_or_memory_layout():
     assert weights_fingerprint(turned) == weights_fingerprint(WEIGHTS)
 
 
-@pytest.mark.parametrize('name, value', [
-    ('a.steps', torch.tensor(4)), ('a.steps', torch.tensor(3, dtype=torch.int32)), ('c.lut', torch.zeros(0, 5)),
-    ('b.weight', WEIGHTS['b.weight'].reshape(2, 3, 4)), ('b.weight', WEIGHTS['b.weight'].half()), ('d', torch.tensor(3)),
-], ids=['value', 'dtype', 'empty shape', 'shape', 'half', 'name'])
+@pytest.mark.parametrize(
+    'name, value',
+    [
+        ('a.steps', torch.tensor(4)),
+        ('a.steps', torch.tensor(3, dtype=torch.int32)),
+        ('c.lut', torch.zeros(0, 5)),
+        ('b.weight', WEIGHTS['b.weight'].reshape(2, 3, 4)),
+        ('b.weight', WEIGHTS['b.weight'].half()),
+        ('d', torch.tensor(3)),
+    ],
+    ids=['value', 'dtype', 'empty shape', 'shape', 'half', 'name'],
+)
 def test_other_weights_have_another_fingerprint(name, value):
     assert weights_fingerprint(WEIGHTS | {name: value}) != weights_fingerprint(WEIGHTS)

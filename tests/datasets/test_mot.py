@@ -10,8 +10,10 @@ def names(dataset):
 
 
 def people(dataset, index):
-    return [(tuple(person['bbox']), person['person_id'], person['ignore_flag'])
-            for person in dataset.get_data_info(index)['instances']]
+    return [
+        (tuple(person['bbox']), person['person_id'], person['ignore_flag'])
+        for person in dataset.get_data_info(index)['instances']
+    ]
 
 
 def test_first_part_trains_and_the_rest_tests(mot):
@@ -27,10 +29,10 @@ def test_first_part_trains_and_the_rest_tests(mot):
 def test_pixels_count_from_one_and_only_clear_pedestrians_have_an_id(mot):
     dataset = MOTChallenge(data_root=str(mot), train_fraction=0.75)
     assert people(dataset, 0) == [
-        ((4, 10, 14, 30), 0, 0),     # walker 3
-        ((59, 29, 69, 49), -1, 1),   # static person
-        ((0, 29, 4, 49), -1, 1),     # pedestrian to ignore, cut off by the border
-        ((66, 10, 76, 30), 1, 0),    # walker 8; the car is gone
+        ((4, 10, 14, 30), 0, 0),  # walker 3
+        ((59, 29, 69, 49), -1, 1),  # static person
+        ((0, 29, 4, 49), -1, 1),  # pedestrian to ignore, cut off by the border
+        ((66, 10, 76, 30), 1, 0),  # walker 8; the car is gone
     ]
     assert people(dataset, 5)[-1] == ((46, 10, 56, 30), -1, 1)  # hardly visible
     assert people(MOTChallenge(data_root=str(mot), train_fraction=0.75, min_visibility=0.05), 5)[-1][1:] == (1, 0)
@@ -60,8 +62,9 @@ def test_drawn_galleries_hold_all_targets_and_repeat_with_the_seed(mot):
     write_mot(mot / 'train/MOT16-04')
 
     def galleries(seed):
-        protocol = MOTChallenge(data_root=str(mot), test_mode=True, train_fraction=0, frame_gap=6, gallery_size=5,
-                                seed=seed).metainfo['protocol']
+        protocol = MOTChallenge(
+            data_root=str(mot), test_mode=True, train_fraction=0, frame_gap=6, gallery_size=5, seed=seed
+        ).metainfo['protocol']
         for query, gallery in enumerate(protocol.galleries):
             assert len(gallery) == 5
             assert np.isin(protocol.target_images[protocol.target_queries == query], gallery).all()

@@ -11,8 +11,11 @@ from mmps.fileio.annotations import AnnotationError, read_mat
 from mmps.synthetic import mat5
 
 BOX = (5, 6, 20, 50)
-QUERIES = [*CUHK_QUERIES, (('t2.jpg', BOX), []),
-           (('a scene of a longer name.jpg', BOX), [('t3.jpg', None), ('t1.jpg', (5, 5, 20, 50)), ('t3.jpg', BOX)])]
+QUERIES = [
+    *CUHK_QUERIES,
+    (('t2.jpg', BOX), []),
+    (('a scene of a longer name.jpg', BOX), [('t3.jpg', None), ('t1.jpg', (5, 5, 20, 50)), ('t3.jpg', BOX)]),
+]
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def assert_reads_as_loadmat(path, step=1):
     assert len(nested.rows) == len(whole)
     for row in range(0, len(whole), step):
         assert_same(nested.rows[row]['Query'], whole[row]['Query'])
-        places = nested.indices[nested.offsets[row]:nested.offsets[row + 1]]
+        places = nested.indices[nested.offsets[row] : nested.offsets[row + 1]]
         assert_same(nested.records[places], whole[row]['Gallery'].ravel())
     return nested
 
@@ -61,8 +64,13 @@ def test_rows_far_longer_than_what_is_inflated_at_once_are_those_of_loadmat(tmp_
     monkeypatch.setattr(nested_mat, 'CHUNK_BYTES', 64)
     rng, fields = np.random.default_rng(0), ('imname', 'idlocate', 'ishard')
     scene = [mat5.record(mat5.text(f's{i}.jpg'), mat5.empty(), mat5.empty()) for i in range(300)]
-    rows = [[*mat5.struct(fields, [mat5.record(mat5.text('s1.jpg'), mat5.numbers([BOX]), mat5.numbers([[0]]))]),
-             *mat5.struct(fields, [scene[i] for i in rng.permutation(300)])] for _ in range(5)]
+    rows = [
+        [
+            *mat5.struct(fields, [mat5.record(mat5.text('s1.jpg'), mat5.numbers([BOX]), mat5.numbers([[0]]))]),
+            *mat5.struct(fields, [scene[i] for i in rng.permutation(300)]),
+        ]
+        for _ in range(5)
+    ]
     mat5.save(tmp_path / 'TestG4000.mat', mat5.struct(('Query', 'Gallery'), rows, 'TestG4000'))
     nested = assert_reads_as_loadmat(tmp_path / 'TestG4000.mat')
     assert len(nested.indices) == 1500
@@ -110,12 +118,22 @@ def test_a_file_of_matlabs_newer_format_is_told_apart(tmp_path):
         read_mat(tmp_path / 'a.mat', 'pool')
 
 
-@pytest.mark.parametrize('damage', [
-    lambda content: b'', lambda content: content[:64], lambda content: content[:128], lambda content: content[:132],
-    lambda content: content[:300], lambda content: content[:len(content) // 2], lambda content: content[:-1],
-    lambda content: content[:400] + bytes(64) + content[464:], lambda content: content[:-4] + bytes(4),
-    lambda content: b'TestG100 ' * 100, lambda content: content[:128] + b'\xff' * 500,
-])
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda content: b'',
+        lambda content: content[:64],
+        lambda content: content[:128],
+        lambda content: content[:132],
+        lambda content: content[:300],
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1],
+        lambda content: content[:400] + bytes(64) + content[464:],
+        lambda content: content[:-4] + bytes(4),
+        lambda content: b'TestG100 ' * 100,
+        lambda content: content[:128] + b'\xff' * 500,
+    ],
+)
 def test_a_damaged_file_is_named_in_one_line(path, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(AnnotationError, match=r'^[^\n]*TestG100.mat: expected a MATLAB file [^\n]*damaged or truncated'):

@@ -10,8 +10,10 @@ from mmps.datasets import PRW
 
 
 def people(dataset):
-    return [[(tuple(person['bbox']), person['person_id']) for person in dataset.get_data_info(i)['instances']]
-            for i in range(len(dataset))]
+    return [
+        [(tuple(person['bbox']), person['person_id']) for person in dataset.get_data_info(i)['instances']]
+        for i in range(len(dataset))
+    ]
 
 
 def test_training_ids_are_contiguous_in_sorted_order_and_boxes_are_inside_the_frame(prw):
@@ -56,8 +58,12 @@ def test_frame_names_may_carry_their_extension(prw):
 
 
 def test_boxes_without_area_inside_the_frame_are_dropped(tmp_path):
-    rows = {'c1s1_1': [(1, -30, 5, 20, 40), (2, 5, 5, 0, 9), (3, 1, 1, 9, 9)], 'c1s1_2': np.zeros((0, 5)),
-            'c1s1_3': [(-2, 1, 1, 9, 9)], 'c1s1_4': [(1, 1, 1, 9, 9)]}
+    rows = {
+        'c1s1_1': [(1, -30, 5, 20, 40), (2, 5, 5, 0, 9), (3, 1, 1, 9, 9)],
+        'c1s1_2': np.zeros((0, 5)),
+        'c1s1_3': [(-2, 1, 1, 9, 9)],
+        'c1s1_4': [(1, 1, 1, 9, 9)],
+    }
     root = write_prw(tmp_path / 'prw', {frame: ('box_new', held) for frame, held in rows.items()})
     assert [len(boxes) for boxes in people(PRW(data_root=str(root)))] == [1, 0, 1]
 
@@ -70,8 +76,7 @@ def test_published_frames_load_with_every_id_and_box(real_data, tmp_path):
     for annotation in published['annotations']:
         if annotation['image_id'] < 40:
             rows[names[annotation['image_id']]].append((annotation['person_id'], *annotation['bbox']))
-    root = write_prw(tmp_path / 'real', {name: ('anno_file', np.array(held).reshape(-1, 5))
-                                         for name, held in rows.items()}, '')
+    root = write_prw(tmp_path / 'real', {name: ('anno_file', np.array(held).reshape(-1, 5)) for name, held in rows.items()}, '')
     savemat(root / 'frame_train.mat', {'img_index_train': cell(names)})
     shutil.rmtree(root / 'frames')
     loaded = people(PRW(data_root=str(root)))

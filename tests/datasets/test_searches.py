@@ -1,4 +1,5 @@
 """A data set's searches, against what its files list, entry by entry."""
+
 import numpy as np
 import pytest
 from small_datasets import write_cuhk_sysu, write_mot, write_protocol
@@ -19,7 +20,7 @@ def drawn(count, own=()):
     galleries = []
     for query, (image, box) in enumerate(QUERIES):
         names = RNG.permutation([name for name in POOL if name != image])[:count].tolist()
-        targets = {name: SCENES[name][1] for name in names[:2 + query % 2]}
+        targets = {name: SCENES[name][1] for name in names[: 2 + query % 2]}
         if query in own:
             names[-1], targets[image] = image, box
         galleries.append([(name, targets.get(name)) for name in RNG.permutation(names).tolist()])
@@ -50,24 +51,42 @@ def corners(box):
 def asked(search):
     """What a search asks: for each query its image, box, gallery and targets (image, box)."""
     protocol = search.protocol
-    return [(protocol.images[image], box, [protocol.images[i] for i in protocol.gallery(query, search.cameras)],
-             {(protocol.images[i], *target) for i, target in zip(
-                 protocol.target_images[protocol.target_queries == query].tolist(),
-                 protocol.target_boxes[protocol.target_queries == query].tolist(), strict=True)})
-            for query, (image, box) in enumerate(zip(
-                protocol.query_images.tolist(), protocol.query_boxes.tolist(), strict=True))]
+    return [
+        (
+            protocol.images[image],
+            box,
+            [protocol.images[i] for i in protocol.gallery(query, search.cameras)],
+            {
+                (protocol.images[i], *target)
+                for i, target in zip(
+                    protocol.target_images[protocol.target_queries == query].tolist(),
+                    protocol.target_boxes[protocol.target_queries == query].tolist(),
+                    strict=True,
+                )
+            },
+        )
+        for query, (image, box) in enumerate(zip(protocol.query_images.tolist(), protocol.query_boxes.tolist(), strict=True))
+    ]
 
 
 def listed(queries):
     """What a file's rows ask, in the same words."""
-    return [(image, corners(box), [name for name, _ in gallery],
-             {(name, *corners(target)) for name, target in gallery if target is not None})
-            for (image, box), gallery in queries]
+    return [
+        (
+            image,
+            corners(box),
+            [name for name, _ in gallery],
+            {(name, *corners(target)) for name, target in gallery if target is not None},
+        )
+        for (image, box), gallery in queries
+    ]
 
 
 def in_all_images(queries):
-    return [(image, box, [name for name in POOL if name != image or image in gallery], targets)
-            for image, box, gallery, targets in listed(queries)]
+    return [
+        (image, box, [name for name in POOL if name != image or image in gallery], targets)
+        for image, box, gallery, targets in listed(queries)
+    ]
 
 
 def assert_rows_lead_to_the_same_queries(dataset, search):
@@ -117,8 +136,9 @@ def test_hard_queries_are_those_that_the_headline_file_marks(root):
         assert_rows_lead_to_the_same_queries(dataset, search)
 
 
-@pytest.mark.parametrize(('name', 'file', 'key'), [
-    ('occluded', OCCLUDED, 'Occlusion1'), ('low resolution', LOW_RESOLUTION, 'Test_Size')])
+@pytest.mark.parametrize(
+    ('name', 'file', 'key'), [('occluded', OCCLUDED, 'Occlusion1'), ('low resolution', LOW_RESOLUTION, 'Test_Size')]
+)
 def test_a_subset_file_asks_for_its_own_queries_in_its_own_galleries(root, name, file, key):
     queries = [LISTED[500][3], LISTED[1000][0]]
     write_protocol(root / file, key, queries)
@@ -148,10 +168,14 @@ def test_a_query_that_the_headline_protocol_does_not_have_is_named(root, query):
         assert words in message
 
 
-@pytest.mark.parametrize(('damage', 'message'), [
-    (lambda path: path.write_bytes(path.read_bytes()[:300]), 'Occlusion.mat: expected a MATLAB file'),
-    (lambda path: write_protocol(path, 'Occlusion', LISTED[100]), 'Occlusion.mat: expected the key Occlusion1'),
-    (lambda path: write_protocol(path, 'Occlusion1', [(QUERIES[0], [('x.jpg', None)])]), "pool.mat, got 'x.jpg'")])
+@pytest.mark.parametrize(
+    ('damage', 'message'),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:300]), 'Occlusion.mat: expected a MATLAB file'),
+        (lambda path: write_protocol(path, 'Occlusion', LISTED[100]), 'Occlusion.mat: expected the key Occlusion1'),
+        (lambda path: write_protocol(path, 'Occlusion1', [(QUERIES[0], [('x.jpg', None)])]), "pool.mat, got 'x.jpg'"),
+    ],
+)
 def test_a_file_of_a_search_that_does_not_hold_it_is_named_once_it_is_read(root, damage, message):
     write_protocol(root / OCCLUDED, 'Occlusion1', LISTED[100][:1])
     damage(root / OCCLUDED)

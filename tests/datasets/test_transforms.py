@@ -1,4 +1,5 @@
 """Person ids follow their boxes through MMDetection's own transforms."""
+
 import random
 
 import numpy as np
@@ -37,22 +38,32 @@ def test_flipped_and_resized_box_of_an_id_is_its_mirror_image(cuhk_sysu, load):
     assert mirrored.metainfo['flip'] and mirrored.metainfo['scale_factor'] == (2.0, 2.0)
     assert plain == {-1: [10, 10, 30, 50], 0: [50, 12, 70, 56]}
     assert by_id(mirrored.gt_instances) == {
-        person_id: [240 - 2 * x2, 2 * y1, 240 - 2 * x1, 2 * y2] for person_id, (x1, y1, x2, y2) in plain.items()}
+        person_id: [240 - 2 * x2, 2 * y1, 240 - 2 * x1, 2 * y2] for person_id, (x1, y1, x2, y2) in plain.items()
+    }
 
 
-@pytest.mark.parametrize('drop', [
-    {'type': 'FilterAnnotations', 'min_gt_bbox_wh': (1, 42)},
-    {'type': 'mmdet.FilterAnnotations', 'min_gt_bbox_wh': (1, 42)},
-])
+@pytest.mark.parametrize(
+    'drop',
+    [
+        {'type': 'FilterAnnotations', 'min_gt_bbox_wh': (1, 42)},
+        {'type': 'mmdet.FilterAnnotations', 'min_gt_bbox_wh': (1, 42)},
+    ],
+)
 def test_ids_stay_with_the_boxes_that_a_filter_keeps(cuhk_sysu, drop):
     assert by_id(sample(cuhk_sysu, [*LOAD, drop, PACK])['data_samples'].gt_instances) == {0: [50, 12, 70, 56]}
 
 
-@pytest.mark.parametrize('drop', [
-    {'type': 'RandomCrop', 'crop_size': (60, 50)}, {'type': 'RandomShift', 'prob': 1.0, 'max_shift_px': 40},
-    {'type': 'MinIoURandomCrop', 'min_ious': (0.1, 0.9)},
-    {'type': 'RandomErasing', 'n_patches': (1, 3), 'ratio': (0.3, 0.6)},
-    {'type': 'Expand', 'prob': 1.0}, {'type': 'RandomAffine'}])
+@pytest.mark.parametrize(
+    'drop',
+    [
+        {'type': 'RandomCrop', 'crop_size': (60, 50)},
+        {'type': 'RandomShift', 'prob': 1.0, 'max_shift_px': 40},
+        {'type': 'MinIoURandomCrop', 'min_ious': (0.1, 0.9)},
+        {'type': 'RandomErasing', 'n_patches': (1, 3), 'ratio': (0.3, 0.6)},
+        {'type': 'Expand', 'prob': 1.0},
+        {'type': 'RandomAffine'},
+    ],
+)
 def test_ids_stay_with_the_boxes_that_random_transforms_keep(cuhk_sysu, drop):
     """The colour inside a box tells the two persons apart."""
     random.seed(0)
@@ -64,7 +75,8 @@ def test_ids_stay_with_the_boxes_that_random_transforms_keep(cuhk_sysu, drop):
         instances = packed['data_samples'].gt_instances
         assert len(instances.labels) == len(instances.bboxes) and not instances.labels.any()
         for person_id, (x1, y1, x2, y2) in zip(
-                instances.person_ids.tolist(), instances.bboxes.tensor.round().int().tolist(), strict=True):
+            instances.person_ids.tolist(), instances.bboxes.tensor.round().int().tolist(), strict=True
+        ):
             inside = packed['inputs'][0, y1:y2, x1:x2]
             unlabelled, labelled = (inside == UNLABELLED).sum(), (inside == LABELLED).sum()
             assert labelled >= unlabelled if person_id == 0 else unlabelled >= labelled
@@ -76,7 +88,7 @@ def paint(results):
     """A black picture with each of the two boxes in its own colour."""
     results['img'][:] = 0
     for box, colour in zip(results['gt_bboxes'].tensor.int().tolist(), (UNLABELLED, LABELLED), strict=True):
-        results['img'][box[1]:box[3], box[0]:box[2]] = colour
+        results['img'][box[1] : box[3], box[0] : box[2]] = colour
     return results
 
 
@@ -94,8 +106,14 @@ def test_packed_training_sample_has_what_the_contract_says(cuhk_sysu):
     assert data_sample.gt_instances.labels.tolist() == [0, 0]
     assert data_sample.gt_instances.bboxes.tensor.dtype == torch.float32
     assert 'query_instances' not in data_sample
-    expected = {'img_id': 0, 'img_name': 's1.jpg', 'img_path': str(cuhk_sysu / 'Image/SSM/s1.jpg'), 'cam_id': 0,
-                'ori_shape': (70, 120), 'img_shape': (70, 120)}
+    expected = {
+        'img_id': 0,
+        'img_name': 's1.jpg',
+        'img_path': str(cuhk_sysu / 'Image/SSM/s1.jpg'),
+        'cam_id': 0,
+        'ori_shape': (70, 120),
+        'img_shape': (70, 120),
+    }
     assert {name: data_sample.metainfo[name] for name in expected} == expected
 
 

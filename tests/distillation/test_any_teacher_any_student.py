@@ -1,4 +1,5 @@
 """Every detector teaches every other: feature-, relation- and response-based distillation of each ordered pair."""
+
 import pytest
 import torch
 
@@ -18,9 +19,11 @@ TERMS = ['loss_feature', 'loss_relation', 'loss_response']
 
 
 def distiller(teacher: str, student: str) -> dict:
-    recorders = dict(feats=dict(type='MethodOutputs', source='extract_feat'),
-                     embeddings=dict(type='MethodOutputs', source='embed'),
-                     lut=dict(type='Attribute', source='memory.lut'))
+    recorders = dict(
+        feats=dict(type='MethodOutputs', source='extract_feat'),
+        embeddings=dict(type='MethodOutputs', source='embed'),
+        lut=dict(type='Attribute', source='memory.lut'),
+    )
     taught, learnt = FEATURES[teacher], FEATURES[student]
 
     def both(recorder):
@@ -30,19 +33,26 @@ def distiller(teacher: str, student: str) -> dict:
         type='mmrazor.ConfigurableDistiller',
         student_recorders=dict(recorders, persons=dict(type='MethodInputs', source='embed')),
         teacher_recorders=recorders,
-        connectors=dict(neck=dict(type='mmrazor.ConvModuleConnector', in_channel=learnt[3], out_channel=taught[3],
-                                  kernel_size=1, act_cfg=None)),
+        connectors=dict(
+            neck=dict(
+                type='mmrazor.ConvModuleConnector', in_channel=learnt[3], out_channel=taught[3], kernel_size=1, act_cfg=None
+            )
+        ),
         distill_losses=dict(
             loss_feature=dict(type='PersonFeatureLoss', stride=learnt[2]),
             loss_relation=dict(type='RelationLoss', loss_weight=10.0),
-            loss_response=dict(type='ResponseLoss', loss_weight=100.0)),
+            loss_response=dict(type='ResponseLoss', loss_weight=100.0),
+        ),
         loss_forward_mappings=dict(
             loss_feature=dict(
                 student=dict(from_student=True, recorder='feats', data_idx=learnt[1], connector='neck'),
                 teacher=dict(from_student=False, recorder='feats', data_idx=taught[0]),
-                boxes=dict(from_student=True, recorder='persons', data_idx=1)),
+                boxes=dict(from_student=True, recorder='persons', data_idx=1),
+            ),
             loss_relation=both('embeddings'),
-            loss_response=both('embeddings') | {f'{role}_lut': each for role, each in both('lut').items()}))
+            loss_response=both('embeddings') | {f'{role}_lut': each for role, each in both('lut').items()},
+        ),
+    )
 
 
 def total(losses):
@@ -54,9 +64,15 @@ def total(losses):
 @pytest.mark.parametrize('teacher', FEATURES)
 def test_two_steps(teacher, student, detector_config, mmps_scope, make_batch):
     torch.manual_seed(0)
-    model = MODELS.build(dict(
-        type='PersonSearchDistill', architecture=detector_config(student), teacher=detector_config(teacher),
-        distiller=distiller(teacher, student), box_jitter=0.1))
+    model = MODELS.build(
+        dict(
+            type='PersonSearchDistill',
+            architecture=detector_config(student),
+            teacher=detector_config(teacher),
+            distiller=distiller(teacher, student),
+            box_jitter=0.1,
+        )
+    )
     model.init_weights()
     model.train()
     for network in (model.student, model.teacher):

@@ -1,4 +1,5 @@
 """Losses on person logits and boxes against their formulas, written out with plain loops in float64."""
+
 import math
 
 import pytest
@@ -28,13 +29,23 @@ def soft_targets(student, teacher, background_weight=1.5, temperature=1.0, loss_
     return loss_weight * temperature**2 * total / max(expected, 1)
 
 
-@pytest.mark.parametrize('settings', [{}, dict(background_weight=1.0), dict(temperature=3.0), dict(loss_weight=2.0),
-                                      dict(background_weight=0.5, temperature=0.5, loss_weight=0.1)], ids=str)
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {},
+        dict(background_weight=1.0),
+        dict(temperature=3.0),
+        dict(loss_weight=2.0),
+        dict(background_weight=0.5, temperature=0.5, loss_weight=0.1),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize('offset', [0.0, -9.0], ids=['persons', 'hardly a person'])
 def test_soft_targets_equal_their_formula(settings, offset):
     student, teacher = logits(2, 3, 4, 5), logits(2, 3, 4, 5, seed=1) + offset
     assert SoftTargetLoss(**settings)(student, teacher).item() == pytest.approx(
-        soft_targets(student, teacher, **settings), rel=1e-9)
+        soft_targets(student, teacher, **settings), rel=1e-9
+    )
 
 
 def test_soft_targets_of_levels_are_those_of_all_their_anchors():
@@ -46,8 +57,11 @@ def test_soft_targets_of_levels_are_those_of_all_their_anchors():
     torch.testing.assert_close(SoftTargetLoss()(student, teacher[:2]), SoftTargetLoss()(student[:2], teacher[:2]))
 
 
-@pytest.mark.parametrize('teacher', [[(2, 3, 8, 4), (2, 3, 4, 4)], [(2, 6, 8, 4)], [(2, 3, 8, 4), (2, 3, 4, 2), (2, 3, 2, 1)]],
-                         ids=['cells', 'anchors', 'levels'])
+@pytest.mark.parametrize(
+    'teacher',
+    [[(2, 3, 8, 4), (2, 3, 4, 4)], [(2, 6, 8, 4)], [(2, 3, 8, 4), (2, 3, 4, 2), (2, 3, 2, 1)]],
+    ids=['cells', 'anchors', 'levels'],
+)
 def test_logits_of_other_anchors_are_refused_in_one_line_with_all_shapes(teacher):
     student = [(2, 3, 8, 4), (2, 3, 4, 2)]
     with pytest.raises(ValueError) as error:
@@ -63,7 +77,7 @@ def test_without_weight_soft_targets_are_decoupled_distillation_of_two_classes(t
     """Whichever of the two is called the target; SoftTargetLoss divides by the persons that the teacher expects."""
     student, teacher = logits(20), logits(20, seed=1)
     two_classes = [torch.stack([torch.zeros(20), z], dim=1) for z in (student, teacher)]
-    decoupled = DKDLoss(tau=tau, beta=8.0, reduction='sum')(*two_classes, torch.full((20, ), label))
+    decoupled = DKDLoss(tau=tau, beta=8.0, reduction='sum')(*two_classes, torch.full((20,), label))
     expected = teacher.sigmoid().sum()
     assert expected > 1
     torch.testing.assert_close(SoftTargetLoss(background_weight=1.0, temperature=tau)(student, teacher) * expected, decoupled)
@@ -84,13 +98,13 @@ def test_soft_targets_are_least_where_the_background_weight_lowers_the_teachers_
     lowest = (teacher - temperature * math.log(background_weight)).requires_grad_()
     loss_fn = SoftTargetLoss(background_weight, temperature)
     loss = loss_fn(lowest, teacher)
-    gradient, = torch.autograd.grad(loss, lowest)
+    (gradient,) = torch.autograd.grad(loss, lowest)
     assert gradient.abs().max() < 1e-12 and loss <= 1e-12
     assert all(loss_fn(lowest.detach() + 0.1 * logits(6, seed=seed), teacher) > loss for seed in range(5))
 
 
-PERSONS = [[10., 10, 30, 50], [40, 10, 60, 60]], [], [[5, 5, 25, 45]]
-BOXES = [[11., 12, 29, 50], [41, 8, 66, 64], [0, 0, 20, 20], [20, 10, 50, 55]], [[4, 4, 8, 9]], []
+PERSONS = [[10.0, 10, 30, 50], [40, 10, 60, 60]], [], [[5, 5, 25, 45]]
+BOXES = [[11.0, 12, 29, 50], [41, 8, 66, 64], [0, 0, 20, 20], [20, 10, 50, 55]], [[4, 4, 8, 9]], []
 
 
 def boxes_of(images):
@@ -122,8 +136,10 @@ def bounded(student, teacher, boxes=BOXES, persons=PERSONS, margin=0.0, loss_wei
             if target is None or iou(box, target) < 0.5:
                 continue
             size = [target[2] - target[0], target[3] - target[1]] * 2
-            error, bound = (sum(((got - want) / length)**2 for got, want, length in zip(each, target, size, strict=True))
-                            for each in (s, t))
+            error, bound = (
+                sum(((got - want) / length) ** 2 for got, want, length in zip(each, target, size, strict=True))
+                for each in (s, t)
+            )
             terms.append(error if error + margin > bound else 0)
     return loss_weight * sum(terms) / max(len(terms), 1)
 
@@ -133,7 +149,8 @@ def bounded(student, teacher, boxes=BOXES, persons=PERSONS, margin=0.0, loss_wei
 def test_bounded_regression_equals_its_formula(settings, seed):
     student, teacher = refined(seed), refined(seed + 10)
     assert BoundedRegressionLoss(**settings)(student, teacher, boxes_of(BOXES), samples_of(PERSONS)).item() == pytest.approx(
-        bounded(student, teacher, **settings), rel=1e-6)
+        bounded(student, teacher, **settings), rel=1e-6
+    )
 
 
 def test_a_box_better_than_the_teachers_is_left_alone_and_a_worse_one_drawn_to_its_person():
@@ -142,14 +159,14 @@ def test_a_box_better_than_the_teachers_is_left_alone_and_a_worse_one_drawn_to_i
     loss = BoundedRegressionLoss()(student, truth + 2, [truth], samples_of(PERSONS[:1]))
     loss.backward()
     assert not student.grad[0].any() and (student.grad[1] > 0).all()
-    assert loss.item() == pytest.approx(0.5 * 2 * ((3 / 20)**2 + (3 / 50)**2) / 2)
+    assert loss.item() == pytest.approx(0.5 * 2 * ((3 / 20) ** 2 + (3 / 50) ** 2) / 2)
 
 
 @pytest.mark.parametrize('height, counts', [(20.0, True), (19.9, False)])
 def test_a_box_counts_from_an_overlap_of_a_half(height, counts):
-    boxes = ([[10., 10, 30, 10 + height], [41, 8, 60, 60]], )  # the first lies within a person who is 40 high
+    boxes = ([[10.0, 10, 30, 10 + height], [41, 8, 60, 60]],)  # the first lies within a person who is 40 high
     student, teacher = torch.cat(boxes_of(boxes)), torch.cat(boxes_of(PERSONS))[:2]
-    errors = (1 - height / 40)**2, (1 / 20)**2 + (2 / 50)**2
+    errors = (1 - height / 40) ** 2, (1 / 20) ** 2 + (2 / 50) ** 2
     expected = 0.5 * (sum(errors) / 2 if counts else errors[1])
     assert BoundedRegressionLoss()(student, teacher, boxes_of(boxes), samples_of(PERSONS[:1])).item() == pytest.approx(expected)
 
@@ -157,12 +174,20 @@ def test_a_box_counts_from_an_overlap_of_a_half(height, counts):
 def test_the_teachers_boxes_get_no_gradient():
     teacher = refined(1).requires_grad_()
     loss = BoundedRegressionLoss()(refined().requires_grad_(), teacher, boxes_of(BOXES), samples_of(PERSONS))
-    assert torch.autograd.grad(loss, teacher, allow_unused=True) == (None, )
+    assert torch.autograd.grad(loss, teacher, allow_unused=True) == (None,)
 
 
-@pytest.mark.parametrize('boxes, persons', [(BOXES, ([], [], [])), (([], [], []), PERSONS), (([], [], []), ([], [], [])),
-                                            (([[0., 0, 4, 4]], [], []), PERSONS), (BOXES, ([[3., 3, 3, 3]], [], []))],
-                         ids=['nobody', 'no boxes', 'neither', 'no overlap', 'a person without an area'])
+@pytest.mark.parametrize(
+    'boxes, persons',
+    [
+        (BOXES, ([], [], [])),
+        (([], [], []), PERSONS),
+        (([], [], []), ([], [], [])),
+        (([[0.0, 0, 4, 4]], [], []), PERSONS),
+        (BOXES, ([[3.0, 3, 3, 3]], [], [])),
+    ],
+    ids=['nobody', 'no boxes', 'neither', 'no overlap', 'a person without an area'],
+)
 def test_without_a_box_at_a_person_there_is_nothing_to_regress(boxes, persons):
     student = refined(0, boxes).requires_grad_()
     loss = BoundedRegressionLoss()(student, refined(1, boxes), boxes_of(boxes), samples_of(persons))
@@ -172,8 +197,12 @@ def test_without_a_box_at_a_person_there_is_nothing_to_regress(boxes, persons):
 
 def test_box_types_of_mmdetection_are_read_as_tensors():
     arguments = refined(), refined(1), boxes_of(BOXES)
-    torch.testing.assert_close(BoundedRegressionLoss()(*arguments, samples_of(PERSONS, HorizontalBoxes)).double(),
-                               BoundedRegressionLoss()(*arguments, samples_of(PERSONS)), rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(
+        BoundedRegressionLoss()(*arguments, samples_of(PERSONS, HorizontalBoxes)).double(),
+        BoundedRegressionLoss()(*arguments, samples_of(PERSONS)),
+        rtol=1e-5,
+        atol=1e-8,
+    )
 
 
 @pytest.mark.parametrize('student, teacher', [((4, 4), (5, 4)), ((5, 4), (4, 4)), ((5, 8), (5, 8)), ((1, 4), (1, 4))], ids=str)

@@ -1,4 +1,5 @@
 """Losses on embeddings against their formulas, written out with plain loops in float64."""
+
 import itertools
 import math
 
@@ -16,8 +17,12 @@ def unit(rows, dims, seed):
 
 def case(persons=7, identities=5, seen=(0, 1, 2, 3, 4), teacher_dims=10):
     """Student and teacher of different embedding sizes; the student has not seen every identity yet."""
-    data = {'student': unit(persons, 6, 0), 'teacher': unit(persons, teacher_dims, 1),
-            'student_lut': unit(identities, 6, 2), 'teacher_lut': unit(identities, teacher_dims, 3)}
+    data = {
+        'student': unit(persons, 6, 0),
+        'teacher': unit(persons, teacher_dims, 1),
+        'student_lut': unit(identities, 6, 2),
+        'teacher_lut': unit(identities, teacher_dims, 3),
+    }
     data['student_lut'][[i for i in range(identities) if i not in seen]] = 0
     return data
 
@@ -37,11 +42,23 @@ def mean(terms):
 
 def relation(student, teacher, student_lut=None, teacher_lut=None, beta=0.1, loss_weight=1.0):
     count = len(student)
-    loss = mean([smooth_l1(dot(student[i], student[j]) - dot(teacher[i], teacher[j]), beta)
-                 for i in range(count) for j in range(count) if i != j])
+    loss = mean(
+        [
+            smooth_l1(dot(student[i], student[j]) - dot(teacher[i], teacher[j]), beta)
+            for i in range(count)
+            for j in range(count)
+            if i != j
+        ]
+    )
     if student_lut is not None:
-        loss += mean([smooth_l1(dot(student[i], student_lut[k]) - dot(teacher[i], teacher_lut[k]), beta)
-                      for i in range(count) for k in range(len(student_lut)) if student_lut[k].any()])
+        loss += mean(
+            [
+                smooth_l1(dot(student[i], student_lut[k]) - dot(teacher[i], teacher_lut[k]), beta)
+                for i in range(count)
+                for k in range(len(student_lut))
+                if student_lut[k].any()
+            ]
+        )
     return loss_weight * loss
 
 
@@ -57,13 +74,19 @@ def divergence(student, teacher, temperature, symmetric):
 
 def response(student, teacher, student_lut, teacher_lut, temperature=0.1, loss_weight=1.0, symmetric=False):
     seen = [k for k in range(len(student_lut)) if student_lut[k].any()]
-    return loss_weight * mean([divergence([dot(s, student_lut[k]) for k in seen], [dot(t, teacher_lut[k]) for k in seen],
-                                          temperature, symmetric) for s, t in zip(student, teacher, strict=True)])
+    return loss_weight * mean(
+        [
+            divergence([dot(s, student_lut[k]) for k in seen], [dot(t, teacher_lut[k]) for k in seen], temperature, symmetric)
+            for s, t in zip(student, teacher, strict=True)
+        ]
+    )
 
 
 def relation_divergence(student, teacher, temperature=4.0, symmetric=False, loss_weight=1.0):
-    rows = [[[dot(embeddings[i], embeddings[j]) for j in range(len(student)) if j != i] for i in range(len(student))]
-            for embeddings in (student, teacher)]
+    rows = [
+        [[dot(embeddings[i], embeddings[j]) for j in range(len(student)) if j != i] for i in range(len(student))]
+        for embeddings in (student, teacher)
+    ]
     return loss_weight * mean([divergence(s, t, temperature, symmetric) for s, t in zip(*rows, strict=True)])
 
 
@@ -73,13 +96,13 @@ def angle(embeddings, i, j, k):
 
 
 def triplets(student, teacher, beta=0.1, loss_weight=1.0):
-    return loss_weight * mean([smooth_l1(angle(student, *ijk) - angle(teacher, *ijk), beta)
-                               for ijk in itertools.permutations(range(len(student)), 3)])
+    return loss_weight * mean(
+        [smooth_l1(angle(student, *ijk) - angle(teacher, *ijk), beta) for ijk in itertools.permutations(range(len(student)), 3)]
+    )
 
 
 def embedding(student, teacher, loss_weight=1.0):
-    return loss_weight * mean([1 - dot(s, t) / math.sqrt(dot(s, s) * dot(t, t))
-                               for s, t in zip(student, teacher, strict=True)])
+    return loss_weight * mean([1 - dot(s, t) / math.sqrt(dot(s, s) * dot(t, t)) for s, t in zip(student, teacher, strict=True)])
 
 
 PAIR = 'student', 'teacher'
@@ -87,10 +110,18 @@ WITH_LUT = *PAIR, 'student_lut', 'teacher_lut'
 LOSSES = {
     'relation': (RelationLoss, relation, PAIR, [dict(beta=0.5), dict(beta=0.02, loss_weight=3.0)]),
     'relation to LUT': (RelationLoss, relation, WITH_LUT, [dict(beta=0.02, loss_weight=3.0)]),
-    'response': (ResponseLoss, response, WITH_LUT, [dict(temperature=1 / 30), dict(temperature=1.0, loss_weight=2.0),
-                                                    dict(symmetric=True)]),
-    'relation divergence': (RelationDivergenceLoss, relation_divergence, PAIR,
-                            [dict(temperature=0.1, loss_weight=2.0), dict(temperature=2.0, symmetric=True)]),
+    'response': (
+        ResponseLoss,
+        response,
+        WITH_LUT,
+        [dict(temperature=1 / 30), dict(temperature=1.0, loss_weight=2.0), dict(symmetric=True)],
+    ),
+    'relation divergence': (
+        RelationDivergenceLoss,
+        relation_divergence,
+        PAIR,
+        [dict(temperature=0.1, loss_weight=2.0), dict(temperature=2.0, symmetric=True)],
+    ),
     'triplet relation': (TripletRelationLoss, triplets, PAIR, [dict(beta=1.0), dict(beta=0.02, loss_weight=3.0)]),
     'embedding': (EmbeddingLoss, embedding, PAIR, [dict(loss_weight=3.0)]),
 }
@@ -110,8 +141,11 @@ def test_loss_equals_its_formula(name, persons, seen):
     assert loss_class()(**data).item() == pytest.approx(formula(**data), rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.parametrize('name, settings', [(name, settings) for name in LOSSES for settings in LOSSES[name][3]],
-                         ids=lambda value: value if isinstance(value, str) else str(list(value.values())))
+@pytest.mark.parametrize(
+    'name, settings',
+    [(name, settings) for name in LOSSES for settings in LOSSES[name][3]],
+    ids=lambda value: value if isinstance(value, str) else str(list(value.values())),
+)
 def test_loss_follows_its_settings(name, settings):
     loss_class, formula, *_ = LOSSES[name]
     data = chosen(name, seen=(0, 3, 4))
@@ -133,7 +167,7 @@ def test_an_empty_table_leaves_the_relations_among_persons_and_no_responses():
     torch.testing.assert_close(RelationLoss()(**data), RelationLoss()(data['student'], data['teacher']))
     for symmetric in (False, True):
         loss = ResponseLoss(symmetric=symmetric)(**data)
-        gradient, = torch.autograd.grad(loss, data['student'])
+        (gradient,) = torch.autograd.grad(loss, data['student'])
         assert loss == 0 and not gradient.any()
 
 
@@ -171,8 +205,10 @@ def test_triplets_are_those_of_mmrazor_without_its_degenerate_ones(persons):
     """AngleWiseRKD averages over all P^3 triplets; where two persons of the three are the same, both angles are."""
     data = chosen('triplet relation', persons=persons)
     proper = persons * (persons - 1) * (persons - 2)
-    torch.testing.assert_close(TripletRelationLoss(beta=1.0)(**data) * proper / persons**3, AngleWiseRKD(loss_weight=1.0)(
-        data['student'], data['teacher']))
+    torch.testing.assert_close(
+        TripletRelationLoss(beta=1.0)(**data) * proper / persons**3,
+        AngleWiseRKD(loss_weight=1.0)(data['student'], data['teacher']),
+    )
 
 
 @pytest.mark.parametrize('distance', [0.0, 1e-12, 1e-6, 1e-3])
@@ -183,6 +219,6 @@ def test_persons_who_look_alike_do_not_make_gradients_without_bounds(distance, d
     data['student'][3] = data['student'][2] + distance * unit(1, 6, 9)
     student = data['student'].to(dtype).requires_grad_()
     loss = TripletRelationLoss()(student, data['teacher'].to(dtype))
-    gradient, = torch.autograd.grad(loss, student)
+    (gradient,) = torch.autograd.grad(loss, student)
     assert loss.item() == pytest.approx(triplets(**data), rel=1e-4)
     assert gradient.isfinite().all() and gradient.abs().max() < 100

@@ -1,4 +1,5 @@
 """Nothing but the distillation sets a distilled student apart from the plain one."""
+
 import copy
 
 import torch
@@ -15,11 +16,15 @@ def build(detector_config, **changes):
     mapping = {role: dict(from_student=role == 'student', recorder='embeddings') for role in ('student', 'teacher')}
     tables = {f'{role}_lut': dict(from_student=role == 'student', recorder='lut') for role in ('student', 'teacher')}
     distiller = dict(
-        type='mmrazor.ConfigurableDistiller', student_recorders=recorders, teacher_recorders=recorders,
+        type='mmrazor.ConfigurableDistiller',
+        student_recorders=recorders,
+        teacher_recorders=recorders,
         distill_losses=dict(loss_relation=dict(type='RelationLoss'), loss_response=dict(type='ResponseLoss')),
-        loss_forward_mappings=dict(loss_relation=mapping, loss_response={**mapping, **tables}))
-    return student, dict(type='PersonSearchDistill', _scope_='mmps', architecture=student, teacher=teacher,
-                         distiller=distiller, **changes)
+        loss_forward_mappings=dict(loss_relation=mapping, loss_response={**mapping, **tables}),
+    )
+    return student, dict(
+        type='PersonSearchDistill', _scope_='mmps', architecture=student, teacher=teacher, distiller=distiller, **changes
+    )
 
 
 def test_the_student_starts_where_it_would_without_a_teacher(detector_config, mmps_scope):
@@ -50,8 +55,9 @@ def test_the_table_is_recorded_before_the_batch_is_written_into_it(detector_conf
         detector.memory.lut.copy_(torch.nn.functional.normalize(torch.randn_like(detector.memory.lut)))
     before, seen = model.memory.lut.clone(), []
     recorders = model.distiller.student_recorders
-    monkeypatch.setattr(model.distiller, 'compute_distill_losses',
-                        lambda: seen.append(recorders.get_recorder('lut').get_record_data()) or {})
+    monkeypatch.setattr(
+        model.distiller, 'compute_distill_losses', lambda: seen.append(recorders.get_recorder('lut').get_record_data()) or {}
+    )
     model.loss(*make_batch([[0, 3], [-1, 5]]))
     assert torch.equal(seen[0], before) and not torch.equal(model.memory.lut, before)
 
@@ -61,8 +67,11 @@ def test_nothing_of_a_batch_outlives_its_losses(detector_config, mmps_scope, mak
     for detector in (model.student, model.teacher):
         detector.memory.lut.normal_()
     model.loss(*make_batch([[0, 3], [-1, 5]]))
-    assert not any(recorder.data_buffer for recorders in (model.distiller.student_recorders, model.distiller.teacher_recorders)
-                   for recorder in recorders.recorders.values())
+    assert not any(
+        recorder.data_buffer
+        for recorders in (model.distiller.student_recorders, model.distiller.teacher_recorders)
+        for recorder in recorders.recorders.values()
+    )
 
 
 def test_it_can_be_copied_between_two_steps(detector_config, mmps_scope, make_batch):

@@ -1,4 +1,5 @@
 """The feature loss against its formula, written out with plain loops in float64."""
+
 import itertools
 
 import pytest
@@ -43,8 +44,11 @@ def formula(student, teacher, boxes, person_weight=1.0, background_weight=0.5, l
     weights = torch.zeros(difference.shape, dtype=torch.float64)
     for image, image_boxes in enumerate(boxes):
         for x1, y1, x2, y2 in (image_boxes / STRIDE).tolist():
-            cells = [(row, column) for row, column in itertools.product(range(6), range(8))
-                     if column < x2 and column + 1 > x1 and row < y2 and row + 1 > y1]
+            cells = [
+                (row, column)
+                for row, column in itertools.product(range(6), range(8))
+                if column < x2 and column + 1 > x1 and row < y2 and row + 1 > y1
+            ]
             for row, column in cells:  # where persons overlap, the smallest one has the cell
                 weights[image, row, column] = max(weights[image, row, column], 1 / len(cells))
     background = difference[weights == 0]
@@ -61,18 +65,26 @@ def test_loss_equals_its_formula(boxes, dtype, precision):
     assert loss.dtype == dtype and loss.item() == pytest.approx(formula(student, teacher, boxes), rel=precision)
 
 
-@pytest.mark.parametrize('kwargs', [dict(person_weight=0.0), dict(background_weight=0.0), dict(loss_weight=2.5),
-                                    dict(person_weight=3.0, background_weight=0.2, loss_weight=0.1)])
+@pytest.mark.parametrize(
+    'kwargs',
+    [
+        dict(person_weight=0.0),
+        dict(background_weight=0.0),
+        dict(loss_weight=2.5),
+        dict(person_weight=3.0, background_weight=0.2, loss_weight=0.1),
+    ],
+)
 def test_loss_follows_its_weights(kwargs):
     student, teacher = maps()
     assert PersonFeatureLoss(STRIDE, **kwargs)(student, teacher, BOXES['apart']).item() == pytest.approx(
-        formula(student, teacher, BOXES['apart'], **kwargs), rel=1e-4)
+        formula(student, teacher, BOXES['apart'], **kwargs), rel=1e-4
+    )
 
 
 @EACH
 def test_gradient_is_the_losss_slope(boxes):
     student, teacher = maps()
-    gradient, = torch.autograd.grad(PersonFeatureLoss(STRIDE)(student.requires_grad_(), teacher, boxes), student)
+    (gradient,) = torch.autograd.grad(PersonFeatureLoss(STRIDE)(student.requires_grad_(), teacher, boxes), student)
     assert gradient.isfinite().all() and gradient.any()
     for seed in range(3):
         direction = torch.randn(student.shape, generator=torch.Generator().manual_seed(seed)).double()
@@ -92,8 +104,12 @@ def test_nothing_flows_to_an_identical_student(boxes):
 def test_size_and_offset_of_the_features_do_not_matter():
     student, teacher = maps()
     boxes = BOXES['apart']
-    torch.testing.assert_close(PersonFeatureLoss(STRIDE)(5 * student - 3, teacher, boxes),
-                               PersonFeatureLoss(STRIDE)(student, teacher, boxes), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        PersonFeatureLoss(STRIDE)(5 * student - 3, teacher, boxes),
+        PersonFeatureLoss(STRIDE)(student, teacher, boxes),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 def test_order_of_persons_and_images_does_not_matter():
@@ -113,7 +129,7 @@ def test_every_person_counts_alike_whatever_its_area():
     costs = []
     for x1, y1, x2, y2 in persons:
         student = teacher.clone()
-        student[..., y1 // STRIDE:y2 // STRIDE, x1 // STRIDE:x2 // STRIDE] *= -1
+        student[..., y1 // STRIDE : y2 // STRIDE, x1 // STRIDE : x2 // STRIDE] *= -1
         costs.append(PersonFeatureLoss(STRIDE, background_weight=0.0)(student, teacher, boxes_of(persons)).item())
     assert costs == pytest.approx([2.0, 2.0], rel=1e-4)
 

@@ -1,4 +1,5 @@
 """FGD against its equations, written out with plain loops in float64."""
+
 import itertools
 import math
 
@@ -58,8 +59,11 @@ def scales(boxes):
     """Of one image: {(row, column): 1 / area of the smallest person there}, of the persons' cells."""
     smallest = {}
     for x1, y1, x2, y2 in (boxes / STRIDE).tolist():
-        cells = [(row, column) for row, column in itertools.product(range(ROWS), range(COLUMNS))
-                 if column < x2 and column + 1 > x1 and row < y2 and row + 1 > y1]
+        cells = [
+            (row, column)
+            for row, column in itertools.product(range(ROWS), range(COLUMNS))
+            if column < x2 and column + 1 > x1 and row < y2 and row + 1 > y1
+        ]
         for cell in cells:
             smallest[cell] = max(smallest.get(cell, 0), 1 / len(cells))
     return smallest
@@ -67,8 +71,10 @@ def scales(boxes):
 
 def conv(module, values):
     """A 1 x 1 convolution of one cell."""
-    return [sum(w * v for w, v in zip(row, values, strict=True)) + b
-            for row, b in zip(module.weight.flatten(1).tolist(), module.bias.tolist(), strict=True)]
+    return [
+        sum(w * v for w, v in zip(row, values, strict=True)) + b
+        for row, b in zip(module.weight.flatten(1).tolist(), module.bias.tolist(), strict=True)
+    ]
 
 
 def context(block, feature):
@@ -79,9 +85,11 @@ def context(block, feature):
     first, norm, _, last = block.channel_add_conv
     hidden = conv(first, pooled)
     mean = sum(hidden) / len(hidden)
-    variance = sum((h - mean)**2 for h in hidden) / len(hidden)
-    hidden = [max((h - mean) / math.sqrt(variance + norm.eps) * w + b, 0) for h, w, b in zip(
-        hidden, norm.weight.flatten().tolist(), norm.bias.flatten().tolist(), strict=True)]
+    variance = sum((h - mean) ** 2 for h in hidden) / len(hidden)
+    hidden = [
+        max((h - mean) / math.sqrt(variance + norm.eps) * w + b, 0)
+        for h, w, b in zip(hidden, norm.weight.flatten().tolist(), norm.bias.flatten().tolist(), strict=True)
+    ]
     return conv(last, hidden)
 
 
@@ -92,7 +100,7 @@ def terms(loss, student, teacher, boxes, temperature):
         spatial, channel = attention(t, temperature)
         persons = scales(image_boxes)
         for (row, column), c in itertools.product(spatial, range(CHANNELS)):
-            difference = spatial[row, column] * channel[c] * (s - t)[c, row, column].item()**2
+            difference = spatial[row, column] * channel[c] * (s - t)[c, row, column].item() ** 2
             if (row, column) in persons:
                 total['person_weight'] += difference * persons[row, column]
             else:
@@ -108,8 +116,11 @@ def terms(loss, student, teacher, boxes, temperature):
 
 
 @EACH
-@pytest.mark.parametrize('settings', [{}, dict(temperature=0.8, loss_weight=2.0), *(
-    {other: 0.0 for other in TERMS if other != name} for name in TERMS)], ids=['all', 'settings', *TERMS])
+@pytest.mark.parametrize(
+    'settings',
+    [{}, dict(temperature=0.8, loss_weight=2.0), *({other: 0.0 for other in TERMS if other != name} for name in TERMS)],
+    ids=['all', 'settings', *TERMS],
+)
 def test_loss_equals_its_formula(boxes, settings):
     loss, (student, teacher) = build(**settings), maps()
     expected = terms(loss, student, teacher, boxes, settings.get('temperature', 0.5))
@@ -123,7 +134,8 @@ def test_defaults_are_the_published_weights():
     expected = terms(loss, student, teacher, BOXES['apart'], 0.5)
     weights = dict(person_weight=1e-3, background_weight=5e-4, attention_weight=1e-3, relation_weight=5e-6)
     assert loss(student, teacher, BOXES['apart']).item() == pytest.approx(
-        sum(weights[name] * term for name, term in expected.items()), rel=1e-6)
+        sum(weights[name] * term for name, term in expected.items()), rel=1e-6
+    )
 
 
 def test_attention_is_one_on_average():
@@ -142,7 +154,9 @@ def test_both_context_blocks_are_trained():
     trained = {name: parameter.grad is not None and bool(parameter.grad.any()) for name, parameter in loss.named_parameters()}
     # a softmax does not see the bias of what it is taken of
     assert {name for name, yes in trained.items() if not yes} <= {
-        'student_context.conv_mask.bias', 'teacher_context.conv_mask.bias'}
+        'student_context.conv_mask.bias',
+        'teacher_context.conv_mask.bias',
+    }
 
 
 def test_a_teachers_map_of_another_size_is_averaged_over_the_students_cells():

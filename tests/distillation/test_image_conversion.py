@@ -1,4 +1,5 @@
 """Teacher and student see the same picture, each as it was trained to."""
+
 import pytest
 import torch
 from mmdet.models import DetDataPreprocessor
@@ -41,17 +42,28 @@ def test_a_distillations_teacher_gets_its_own(detector_config, mmps_scope, make_
     teacher.data_preprocessor.update(CAFFE, bgr_to_rgb=False)
     recorders = dict(embeddings=dict(type='MethodOutputs', source='embed'))
     mapping = {role: dict(from_student=role == 'student', recorder='embeddings') for role in ('student', 'teacher')}
-    model = MODELS.build(dict(
-        type='PersonSearchDistill', architecture=student, teacher=teacher,
-        distiller=dict(
-            type='mmrazor.ConfigurableDistiller', student_recorders=recorders, teacher_recorders=recorders,
-            distill_losses=dict(loss_relation=dict(type='RelationLoss')),
-            loss_forward_mappings=dict(loss_relation=mapping)))).train()
+    model = MODELS.build(
+        dict(
+            type='PersonSearchDistill',
+            architecture=student,
+            teacher=teacher,
+            distiller=dict(
+                type='mmrazor.ConfigurableDistiller',
+                student_recorders=recorders,
+                teacher_recorders=recorders,
+                distill_losses=dict(loss_relation=dict(type='RelationLoss')),
+                loss_forward_mappings=dict(loss_relation=mapping),
+            ),
+        )
+    ).train()
     seen = {}
     for name, network in (('teacher', model.teacher), ('student', model.student)):
         extract_feat = network.extract_feat
-        monkeypatch.setattr(network, 'extract_feat', lambda images, name=name, extract_feat=extract_feat:
-                            seen.update({name: images}) or extract_feat(images))
+        monkeypatch.setattr(
+            network,
+            'extract_feat',
+            lambda images, name=name, extract_feat=extract_feat: seen.update({name: images}) or extract_feat(images),
+        )
     model.student.memory.lut.normal_()
     images, samples = make_batch([[0, 3], [5]])
     model.loss(images, samples)

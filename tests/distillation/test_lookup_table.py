@@ -1,4 +1,5 @@
 """From a teacher's checkpoint to a student that trains against its fixed table of identities."""
+
 import sys
 
 import numpy as np
@@ -48,6 +49,7 @@ def write_config(repository, data, detector_config, tmp_path):
         cfg.work_dir = str(tmp_path / 'work')
         cfg.dump(tmp_path / name)
         return tmp_path / name
+
     return write
 
 
@@ -75,6 +77,7 @@ def export(repository, load_script, monkeypatch, capsys):
         except SystemExit as stop:
             return stop.code, ''
         return None, capsys.readouterr().out
+
     return run
 
 
@@ -103,8 +106,14 @@ def test_rows_are_the_mean_embeddings_of_the_training_set(teacher, export, tmp_p
         mean = torch.stack(found[person_id]).mean(0)
         torch.testing.assert_close(table[person_id].double(), mean / mean.norm(), atol=1e-5, rtol=0)
     assert not table[2].any()
-    assert header == Header(dataset='CUHKSYSU', data=fingerprint(dataset), num_persons=3, dims=16, teacher='teacher.py',
-                            weights=weights_fingerprint(model.state_dict()))
+    assert header == Header(
+        dataset='CUHKSYSU',
+        data=fingerprint(dataset),
+        num_persons=3,
+        dims=16,
+        teacher='teacher.py',
+        weights=weights_fingerprint(model.state_dict()),
+    )
 
 
 @pytest.mark.parametrize('dims', [2, 8, 20])
@@ -161,15 +170,19 @@ def test_a_student_trains_against_the_table_and_resumes_with_it(teacher, write_c
         train(other, experiment_name='other', resume=True, **{'train_cfg.max_epochs': 3})
 
 
-@pytest.mark.parametrize('content', [
-    b'no table\n',
-    dict(header=np.array('{}'), table=np.zeros((4, 3))),
-    dict(header=np.array('text'), table=np.zeros((4, 3))),
-    dict(table=np.zeros((4, 3), dtype=np.float32)),
-    dict(header=np.array({'format': 1}, dtype=object), table=np.zeros((4, 3))),
-    np.zeros(3),
-    np.array({'format': 1}, dtype=object),
-], ids=['text', 'no fields', 'no JSON', 'no header', 'pickled header', 'one array', 'pickle'])
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'no table\n',
+        dict(header=np.array('{}'), table=np.zeros((4, 3))),
+        dict(header=np.array('text'), table=np.zeros((4, 3))),
+        dict(table=np.zeros((4, 3), dtype=np.float32)),
+        dict(header=np.array({'format': 1}, dtype=object), table=np.zeros((4, 3))),
+        np.zeros(3),
+        np.array({'format': 1}, dtype=object),
+    ],
+    ids=['text', 'no fields', 'no JSON', 'no header', 'pickled header', 'one array', 'pickle'],
+)
 def test_another_file_is_refused_in_one_line(content, tmp_path):
     path = tmp_path / 'table.npz'
     with path.open('wb') as file:
@@ -195,10 +208,13 @@ def test_a_torch_checkpoint_is_refused(tmp_path):
         load_lookup_table(tmp_path / 'table.npz')
 
 
-@pytest.mark.parametrize('table, words', [
-    (torch.zeros(4, 2), r'expected finite float32 numbers \(4, 3\), as its header says, got float32 \(4, 2\)'),
-    (torch.full((4, 3), torch.nan), 'expected finite float32 numbers'),
-])
+@pytest.mark.parametrize(
+    'table, words',
+    [
+        (torch.zeros(4, 2), r'expected finite float32 numbers \(4, 3\), as its header says, got float32 \(4, 2\)'),
+        (torch.full((4, 3), torch.nan), 'expected finite float32 numbers'),
+    ],
+)
 def test_a_table_that_is_not_what_its_header_says_is_refused(table, words, tmp_path):
     save_lookup_table(tmp_path / 'table.npz', HEADER, table)
     with pytest.raises(ValueError, match=words):
@@ -216,8 +232,9 @@ def without_data(cfg):
 
 
 def without_annotations(cfg):
-    cfg.test_dataloader.dataset.pipeline = [each for each in cfg.test_dataloader.dataset.pipeline
-                                            if each.type != 'LoadPersonAnnotations']
+    cfg.test_dataloader.dataset.pipeline = [
+        each for each in cfg.test_dataloader.dataset.pipeline if each.type != 'LoadPersonAnnotations'
+    ]
 
 
 def repeated(cfg):
@@ -232,13 +249,17 @@ def without_embeddings(cfg):
     cfg.model = cfg.model.backbone
 
 
-@pytest.mark.parametrize('change, words', [
-    (without_data, 'wrong.py: expected the config of a detector and of its data, it has no train_dataloader'),
-    (without_annotations, 'test_dataloader: expected a pipeline with LoadPersonAnnotations'),
-    (repeated, 'train_dataloader: expected a person-search data set of its own, got RepeatDataset'),
-    (deeper, 'CHECKPOINT: '),
-    (without_embeddings, 'wrong.py: expected the config of a detector, its model is a ResNet'),
-], ids=lambda value: getattr(value, '__name__', ''))
+@pytest.mark.parametrize(
+    'change, words',
+    [
+        (without_data, 'wrong.py: expected the config of a detector and of its data, it has no train_dataloader'),
+        (without_annotations, 'test_dataloader: expected a pipeline with LoadPersonAnnotations'),
+        (repeated, 'train_dataloader: expected a person-search data set of its own, got RepeatDataset'),
+        (deeper, 'CHECKPOINT: '),
+        (without_embeddings, 'wrong.py: expected the config of a detector, its model is a ResNet'),
+    ],
+    ids=lambda value: getattr(value, '__name__', ''),
+)
 def test_a_config_that_does_not_fit_is_refused_in_one_line(teacher, export, tmp_path, change, words):
     cfg = Config.fromfile(teacher[0])
     change(cfg)

@@ -2,6 +2,7 @@
 
 A loss is called with student, teacher and the rest, as tensors in float64; P persons are in the batch.
 """
+
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from mmrazor.models.losses import ChannelWiseDivergence, L2Loss, MGDLoss, PKDLos
 from mmps.distillation import losses
 from mmps.registry import MODELS
 
-BOXES = torch.tensor([[0., 0, 8, 16], [12, 4, 28, 20], [4, 4, 12, 12], [6, 2, 10, 19], [5, 5, 6, 20], [20, 0, 32, 12]])
+BOXES = torch.tensor([[0.0, 0, 8, 16], [12, 4, 28, 20], [4, 4, 12, 12], [6, 2, 10, 19], [5, 5, 6, 20], [20, 0, 32, 12]])
 
 
 def randn(*shape, seed):
@@ -41,7 +42,7 @@ def logits(persons):
 
 
 def boxes_in_two_images(persons):
-    return [BOXES[:persons // 2], BOXES[persons // 2:persons]]
+    return [BOXES[: persons // 2], BOXES[persons // 2 : persons]]
 
 
 def refined_boxes(persons):
@@ -60,8 +61,10 @@ def maps_and_boxes(persons):
 
 def images_mixed(*arguments):
     """The images of a batch, and the persons of an image, in another order."""
-    return tuple(argument.flip(0) if isinstance(argument, torch.Tensor) else [boxes.flip(0) for boxes in argument[::-1]]
-                 for argument in arguments)
+    return tuple(
+        argument.flip(0) if isinstance(argument, torch.Tensor) else [boxes.flip(0) for boxes in argument[::-1]]
+        for argument in arguments
+    )
 
 
 def persons_mixed(*arguments):
@@ -72,8 +75,11 @@ def persons_mixed(*arguments):
 def refined_boxes_mixed(student, teacher, boxes, samples):
     """The other image first, and its boxes the other way round."""
     first = len(boxes[0])
-    return *(torch.cat([each[first:].flip(0), each[:first].flip(0)]) for each in (student, teacher)), *images_mixed(
-        boxes), samples[::-1]
+    return (
+        *(torch.cat([each[first:].flip(0), each[:first].flip(0)]) for each in (student, teacher)),
+        *images_mixed(boxes),
+        samples[::-1],
+    )
 
 
 class Case(NamedTuple):
@@ -91,8 +97,9 @@ OURS = {
     'relation': Case(losses.RelationLoss, embeddings, persons_mixed),
     'relation to LUT': Case(losses.RelationLoss, embeddings_and_tables, persons_mixed),
     'relation divergence': Case(losses.RelationDivergenceLoss, embeddings, persons_mixed),
-    'relation divergence, both ways': Case(lambda: losses.RelationDivergenceLoss(0.5, symmetric=True), embeddings,
-                                           persons_mixed),
+    'relation divergence, both ways': Case(
+        lambda: losses.RelationDivergenceLoss(0.5, symmetric=True), embeddings, persons_mixed
+    ),
     'triplet relation': Case(losses.TripletRelationLoss, embeddings, persons_mixed),
     'embedding': Case(losses.EmbeddingLoss, embeddings, persons_mixed),
     'response': Case(losses.ResponseLoss, embeddings_and_tables, persons_mixed),
@@ -211,7 +218,7 @@ def test_maps_in_channels_last_give_the_same(name):
 @pytest.mark.parametrize('constant', ['student', 'teacher', 'both'])
 def test_a_constant_map_has_a_finite_loss_and_gradient(name, constant):
     student, teacher, *rest = ALL[name].arguments(3)
-    for each in ([student, teacher] if constant == 'both' else [student if constant == 'student' else teacher]):
+    for each in [student, teacher] if constant == 'both' else [student if constant == 'student' else teacher]:
         each[:, 1:] = 0
     loss, gradient = gradient_of(ALL[name], student, teacher, *rest)
     assert loss.isfinite() and gradient.isfinite().all()

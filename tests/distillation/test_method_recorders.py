@@ -1,4 +1,5 @@
 """Recorders see what a model's methods take and give, and only while they are asked to."""
+
 import copy
 
 import pytest
@@ -10,7 +11,6 @@ from mmps.distillation.recorders import AttributeRecorder, MethodInputsRecorder,
 
 
 class Model(nn.Module):
-
     def __init__(self):
         super().__init__()
         self.part = nn.Linear(2, 2)
@@ -27,8 +27,10 @@ def recording(recorder_class, source, model):
     return recorder
 
 
-@pytest.mark.parametrize('recorder_class, expected', [
-    (MethodInputsRecorder, [(1,), (2, 5)]), (MethodOutputsRecorder, [(2, 'original'), (9, 'original')])])
+@pytest.mark.parametrize(
+    'recorder_class, expected',
+    [(MethodInputsRecorder, [(1,), (2, 5)]), (MethodOutputsRecorder, [(2, 'original'), (9, 'original')])],
+)
 def test_calls_are_recorded_inside_the_context_only(recorder_class, expected):
     model = Model()
     recorder = recording(recorder_class, 'scale', model)

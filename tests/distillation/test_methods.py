@@ -1,4 +1,5 @@
 """Every method of configs/_base_/distillers trains every student."""
+
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,20 @@ def build(detector_config, method, student, teacher=None, **changes):
 
 
 def test_there_are_methods():
-    assert {'gdps', 'gdps-feature', 'gdps-relation', 'gdps-response', 'munjal-detector', 'dkd', 'ddps', 'hkd', 'pkd', 'fgd',
-            'mgd', 'cwd'} == set(METHODS)
+    assert {
+        'gdps',
+        'gdps-feature',
+        'gdps-relation',
+        'gdps-response',
+        'munjal-detector',
+        'dkd',
+        'ddps',
+        'hkd',
+        'pkd',
+        'fgd',
+        'mgd',
+        'cwd',
+    } == set(METHODS)
 
 
 @pytest.mark.parametrize('student', STUDENTS)
@@ -88,8 +101,11 @@ def test_a_network_teaches_itself_without_gradient_through_the_true_boxes(studen
     assert model.teacher is None
     asked = []
     embed_boxes = type(model.student).embed_boxes
-    monkeypatch.setattr(type(model.student), 'embed_boxes', lambda self, feats, boxes: (
-        asked.append((boxes, torch.is_grad_enabled())), embed_boxes(self, feats, boxes))[1])
+    monkeypatch.setattr(
+        type(model.student),
+        'embed_boxes',
+        lambda self, feats, boxes: (asked.append((boxes, torch.is_grad_enabled())), embed_boxes(self, feats, boxes))[1],
+    )
     images, samples = make_batch([[0, 3], [5]])
     model.loss(images, samples)
     (detected, learns), (true, teaches) = asked
@@ -109,6 +125,7 @@ def test_distillation_warms_up(detector_config, make_batch, monkeypatch):
         def get_info(self, name, default):
             assert name == 'iter'
             return self.step
+
     hub = Hub()
     monkeypatch.setattr('mmps.distillation.algorithm.MessageHub.get_current_instance', lambda: hub)
     values = []
@@ -131,12 +148,17 @@ def test_a_teacher_without_a_re_id_branch_is_refused(detector_config, mmps_scope
     assert MODELS.build(dict(architecture=detector_config('fpn'), teacher=teacher, **features_alone)).teacher
 
 
-@pytest.mark.parametrize('recorder, message', [
-    (dict(type='MethodOutputs', source='extract_feats'), "no method 'extract_feats': did you mean extract_feat"),
-    (dict(type='mmrazor.ModuleOutputs', source='backbone.layer5'),
-     "no module 'backbone.layer5' to record: did you mean backbone.layer"),
-    (dict(type='Attribute', source='memory.lookup'), "no tensor 'memory.lookup'"),
-])
+@pytest.mark.parametrize(
+    'recorder, message',
+    [
+        (dict(type='MethodOutputs', source='extract_feats'), "no method 'extract_feats': did you mean extract_feat"),
+        (
+            dict(type='mmrazor.ModuleOutputs', source='backbone.layer5'),
+            "no module 'backbone.layer5' to record: did you mean backbone.layer",
+        ),
+        (dict(type='Attribute', source='memory.lookup'), "no tensor 'memory.lookup'"),
+    ],
+)
 def test_a_recorder_of_what_is_not_there_names_what_is_near(detector_config, mmps_scope, recorder, message):
     distil = Config.fromfile(DISTILLERS / 'gdps-relation.py').distil
     distil.distiller.student_recorders.embeddings = recorder

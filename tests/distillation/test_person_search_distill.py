@@ -1,4 +1,5 @@
 """Teacher and student as the demo's config has them, narrower."""
+
 import copy
 
 import pytest
@@ -16,12 +17,18 @@ def distill_config(repository, detector_config):
 
     def make(only: str | None = None, teacher: dict | None = None, **changes):
         cfg = Config.fromfile(repository / 'configs/gdps/gdps_oim-r18-w32_oim-r18-w8_10e_synthps-mini.py').model
-        changes = dict(architecture=detector_config(width=4), teacher=teacher or detector_config(width=8),
-                       teacher_ckpt=None) | changes
+        changes = (
+            dict(architecture=detector_config(width=4), teacher=teacher or detector_config(width=8), teacher_ckpt=None)
+            | changes
+        )
         if only:
-            replace(cfg.distiller, distill_losses={only: cfg.distiller.distill_losses[only]},
-                    loss_forward_mappings={only: cfg.distiller.loss_forward_mappings[only]})
+            replace(
+                cfg.distiller,
+                distill_losses={only: cfg.distiller.distill_losses[only]},
+                loss_forward_mappings={only: cfg.distiller.loss_forward_mappings[only]},
+            )
         return replace(cfg, **changes)
+
     return make
 
 
@@ -41,6 +48,7 @@ def build_distill(distill_config, mmps_scope):
         fill(model.teacher.memory)
         fill(model.student.memory)
         return model.train()
+
     return make
 
 
@@ -65,12 +73,18 @@ def same(one, other):
 def test_students_losses_and_every_term_are_there(build_distill, make_batch):
     losses = build_distill().loss(*make_batch([[0, 3], [-1, 5]]))
     assert {name for name in losses if name.startswith('distill.')} == {f'distill.{term}' for term in TERMS}
-    assert {'student.loss_rpn_cls', 'student.loss_rpn_bbox', 'student.loss_cls', 'student.loss_bbox',
-            'student.loss_reid'} <= set(losses)
+    assert {
+        'student.loss_rpn_cls',
+        'student.loss_rpn_bbox',
+        'student.loss_cls',
+        'student.loss_bbox',
+        'student.loss_reid',
+    } <= set(losses)
 
 
-@pytest.mark.parametrize('persons', [[[], []], [[-1, -1], [-1]], [[2], []], [[2, 1, -1], [2]]],
-                         ids=['nobody', 'unlabelled', 'one person', 'several'])
+@pytest.mark.parametrize(
+    'persons', [[[], []], [[-1, -1], [-1]], [[2], []], [[2, 1, -1], [2]]], ids=['nobody', 'unlabelled', 'one person', 'several']
+)
 def test_any_batch_of_persons_trains(build_distill, make_batch, persons):
     model = build_distill()
     loss = total(model.loss(*make_batch(persons)))
@@ -105,10 +119,17 @@ def test_the_teacher_runs_no_other_head(build_distill, make_batch, monkeypatch):
         raise AssertionError('the teacher ran a head that no recorder reads')
 
     teacher = model.teacher
-    for owner, name in ((teacher.rpn_head, 'forward'), (teacher.roi_head.bbox_head, 'forward'),
-                        (teacher.roi_head.reid_loss, 'forward'), (teacher.roi_head.bbox_assigner, 'assign'),
-                        (teacher.roi_head.bbox_sampler, 'sample'), (teacher.rpn_head.assigner, 'assign'),
-                        (teacher.roi_head, 'loss'), (teacher, 'predict'), (teacher, 'loss')):
+    for owner, name in (
+        (teacher.rpn_head, 'forward'),
+        (teacher.roi_head.bbox_head, 'forward'),
+        (teacher.roi_head.reid_loss, 'forward'),
+        (teacher.roi_head.bbox_assigner, 'assign'),
+        (teacher.roi_head.bbox_sampler, 'sample'),
+        (teacher.rpn_head.assigner, 'assign'),
+        (teacher.roi_head, 'loss'),
+        (teacher, 'predict'),
+        (teacher, 'loss'),
+    ):
         monkeypatch.setattr(owner, name, fail)
     assert total(model.loss(*make_batch([[0, 3], [-1, 5]]))).isfinite()
 
@@ -136,7 +157,9 @@ def test_both_embed_the_same_persons(build_distill, make_batch, jitter):
     for name, detector in (('teacher', model.teacher), ('student', model.student)):
         embed = detector.roi_head.embed
         detector.roi_head.embed = lambda feats, boxes, name=name, embed=embed: (
-            seen.setdefault(name, boxes), embed(feats, boxes))[1]
+            seen.setdefault(name, boxes),
+            embed(feats, boxes),
+        )[1]
     inputs, samples = make_batch([[0, 3, -1], [5]])
     model.loss(inputs, samples)
     given = [sample.gt_instances.bboxes for sample in samples]
@@ -248,6 +271,7 @@ def teacher_file(tmp_path, build_detector):
         path = str(tmp_path / 'teacher.pth')
         save_checkpoint({'state_dict': build_detector(**kwargs).state_dict()}, path)
         return path
+
     return make
 
 
@@ -282,8 +306,10 @@ def test_mmrazors_own_losses_work_unchanged(distill_config, make_batch, mmps_sco
     cfg = distill_config('loss_feature')
     mapping = cfg.distiller.loss_forward_mappings.loss_feature
     replace(
-        cfg.distiller, distill_losses=dict(loss_pkd=dict(type='mmrazor.PKDLoss', loss_weight=2.0)),
-        loss_forward_mappings=dict(loss_pkd=dict(preds_S=mapping.student, preds_T=mapping.teacher)))
+        cfg.distiller,
+        distill_losses=dict(loss_pkd=dict(type='mmrazor.PKDLoss', loss_weight=2.0)),
+        loss_forward_mappings=dict(loss_pkd=dict(preds_S=mapping.student, preds_T=mapping.teacher)),
+    )
     model = MODELS.build({'_scope_': 'mmps', **cfg}).train()
     losses = model.loss(*make_batch([[0, 3], [5]]))
     assert losses['distill.loss_pkd'] > 0

@@ -1,4 +1,5 @@
 """The hooks that keep a training honest."""
+
 import os
 import random
 from dataclasses import replace
@@ -34,7 +35,6 @@ from mmps.models import IdentityMemory
 
 
 class Persons(Dataset):
-
     def __init__(self, metainfo):
         self.metainfo = metainfo
 
@@ -43,7 +43,6 @@ class Persons(Dataset):
 
 
 class Loop(BaseLoop):
-
     def run(self):
         pass
 
@@ -87,11 +86,15 @@ def test_a_wrapped_model_is_sized_too():
     assert wrapper.module.memory.num_persons == 7
 
 
-@pytest.mark.parametrize('model, numbers', [
-    (model_with(5), ('num_persons=5', '7')),
-    (model_with(7, teacher=9), ('teacher', '9', '7')),
-    (model_with(0, teacher=9), ('teacher', '9', '7')),
-], ids=['model', 'teacher', 'teacher of an open student'])
+@pytest.mark.parametrize(
+    'model, numbers',
+    [
+        (model_with(5), ('num_persons=5', '7')),
+        (model_with(7, teacher=9), ('teacher', '9', '7')),
+        (model_with(0, teacher=9), ('teacher', '9', '7')),
+    ],
+    ids=['model', 'teacher', 'teacher of an open student'],
+)
 def test_another_number_is_refused_in_one_line_with_both(model, numbers):
     with pytest.raises(ValueError) as error:
         IdentityHook().before_run(runner_with(model, num_persons=7, dataset_type='PRW'))
@@ -113,8 +116,12 @@ def test_a_test_needs_no_training_set():
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
 def test_an_invalid_loss_stops_the_training_and_is_named(value):
-    outputs = {'loss': torch.tensor(value), 'loss_reid': torch.tensor(value), 'loss_cls': torch.tensor(0.5),
-               'acc': torch.tensor(float('nan'))}
+    outputs = {
+        'loss': torch.tensor(value),
+        'loss_reid': torch.tensor(value),
+        'loss_cls': torch.tensor(0.5),
+        'acc': torch.tensor(float('nan')),
+    }
     with pytest.raises(FloatingPointError, match='iteration 42') as error:
         StopOnInvalidLossHook().after_train_iter(SimpleNamespace(iter=41), 0, None, outputs)
     message = str(error.value)
@@ -156,8 +163,14 @@ def load(identities, num_persons, resume):
     runner = runner_with(model_with(num_persons), num_persons=num_persons)
     runner._resume = resume
     prefix = 'roi_head.reid_loss.memory'
-    checkpoint = {'state_dict': {'backbone.weight': torch.ones(1), f'{prefix}.lut': torch.ones(identities, 8),
-                                 f'{prefix}.queue': torch.ones(4, 8), f'{prefix}.queue_position': torch.tensor(2)}}
+    checkpoint = {
+        'state_dict': {
+            'backbone.weight': torch.ones(1),
+            f'{prefix}.lut': torch.ones(identities, 8),
+            f'{prefix}.queue': torch.ones(4, 8),
+            f'{prefix}.queue_position': torch.tensor(2),
+        }
+    }
     IdentityHook().after_load_checkpoint(runner, checkpoint)
     return {name.split('.')[-1] for name in checkpoint['state_dict']}
 
@@ -184,8 +197,10 @@ def training(repository, load_script, tmp_path, monkeypatch):
 
     def make(model):
         loop = Loop(None, DataLoader(dataset))
-        return SimpleNamespace(_train_loop=loop, train_loop=loop, model=model, logger=MMLogger.get_instance('hooks'),
-                               _resume=False)
+        return SimpleNamespace(
+            _train_loop=loop, train_loop=loop, model=model, logger=MMLogger.get_instance('hooks'), _resume=False
+        )
+
     return make
 
 
@@ -216,12 +231,16 @@ def test_of_two_memories_only_that_of_the_searched_embeddings_is_fixed(training,
     assert detector.roi_head.reid_loss.memory.fixed and not detector.bbox_head.reid_loss.memory.fixed
 
 
-@pytest.mark.parametrize('changes, words', [
-    (dict(dataset='PRW'), ['training set', 'PRW', 'CUHKSYSU']),
-    (dict(num_persons=3), ['number of identities', ' 3', ' 2']),
-    (dict(dims=16), ['embedding size', ' 16', ' 8']),
-    (dict(data='0123456789abcdef' * 4), ['fingerprint of the training set', '0123456789abcdef']),
-], ids=['data set', 'identities', 'dims', 'annotations'])
+@pytest.mark.parametrize(
+    'changes, words',
+    [
+        (dict(dataset='PRW'), ['training set', 'PRW', 'CUHKSYSU']),
+        (dict(num_persons=3), ['number of identities', ' 3', ' 2']),
+        (dict(dims=16), ['embedding size', ' 16', ' 8']),
+        (dict(data='0123456789abcdef' * 4), ['fingerprint of the training set', '0123456789abcdef']),
+    ],
+    ids=['data set', 'identities', 'dims', 'annotations'],
+)
 def test_a_table_that_does_not_fit_is_refused_in_one_line_with_both_sides(training, table, tmp_path, changes, words):
     header = replace(table[1], **changes)
     path = str(tmp_path / 'other.npz')
@@ -276,8 +295,13 @@ def drawn(before, seed=0, rank=0, iteration=0):
 
 
 def test_draws_are_a_function_of_seed_rank_iteration_and_what_they_are_for():
-    cases = [dict(before=before, seed=seed, rank=rank, iteration=iteration)
-             for before in ('epoch', 'iteration') for seed in (0, 1) for rank in (0, 1) for iteration in (0, 1, 6)]
+    cases = [
+        dict(before=before, seed=seed, rank=rank, iteration=iteration)
+        for before in ('epoch', 'iteration')
+        for seed in (0, 1)
+        for rank in (0, 1)
+        for iteration in (0, 1, 6)
+    ]
     found = [drawn(**case) for case in cases]
     assert found == [drawn(**case) for case in cases]
     for column in zip(*found, strict=True):
@@ -297,11 +321,11 @@ def test_batches_of_a_loop_that_counts_iterations_are_drawn_alike_whether_traine
                 runner.iter = number
                 SeedHook().before_train_iter(runner, 0)
                 draws()
+
     assert list(batches(0)) == list(batches(3)) and len(set(batches(0))) == 5
 
 
 class Drawn(Dataset):
-
     def __getitem__(self, index):
         return torch.tensor(draws(), dtype=torch.float64)
 
@@ -315,6 +339,7 @@ def test_data_workers_draw_otherwise_in_each_epoch_and_the_same_when_that_is_res
     def epoch(iteration, rank=0):
         drawn('epoch', iteration=iteration, rank=rank)
         return torch.cat(list(loader))
+
     first, second, other = epoch(0), epoch(2), epoch(2, rank=1)
     assert torch.equal(epoch(2), second)
     assert torch.cat([first, second, other]).unique().numel() == 3 * 4 * 3  # no two alike
@@ -326,14 +351,21 @@ def saver(tmp_path, monkeypatch):
 
     def make(**kwargs):
         hook = SafeCheckpointHook(interval=1, **kwargs)
-        runner = SimpleNamespace(work_dir=str(tmp_path), message_hub=MessageHub.get_instance(f'{tmp_path}'),
-                                 logger=MMLogger.get_instance('hooks'), epoch=0, iter=0)
+        runner = SimpleNamespace(
+            work_dir=str(tmp_path),
+            message_hub=MessageHub.get_instance(f'{tmp_path}'),
+            logger=MMLogger.get_instance('hooks'),
+            epoch=0,
+            iter=0,
+        )
 
         def save(out_dir, filename, *args, backend_args, **_):
             get_file_backend(out_dir, backend_args=backend_args).put(b'checkpoint', os.path.join(out_dir, filename))
+
         runner.save_checkpoint = save
         hook.before_train(runner)
         return hook, runner
+
     steps = []
     replace, unlink = os.replace, os.remove
     monkeypatch.setattr(os, 'replace', lambda one, other: (steps.append(f'+{Path(other).name}'), replace(one, other)))
@@ -377,27 +409,43 @@ def test_what_a_killed_training_left_is_removed_when_it_starts_again(saver, tmp_
     assert {path.name for path in tmp_path.iterdir()} == {'mine.tmp'} and list(hook.keep_ckpt_ids) == [2]
 
 
-@pytest.mark.parametrize('loop, done, validated, due', [
-    (EpochBasedTrainLoop, 0, None, False),  # a training that begins
-    (EpochBasedTrainLoop, 4, None, True),
-    (EpochBasedTrainLoop, 4, 2, True),
-    (EpochBasedTrainLoop, 4, 4, False),  # saved again after it
-    (EpochBasedTrainLoop, 5, None, False),  # not one of the second epochs
-    (EpochBasedTrainLoop, 2, None, False),  # before val_begin
-    (EpochBasedTrainLoop, 9, None, True),  # the last epoch
-    (IterBasedTrainLoop, 4, None, True),
-    (IterBasedTrainLoop, 5, None, False),
-    (IterBasedTrainLoop, 9, None, True),
-])
+@pytest.mark.parametrize(
+    'loop, done, validated, due',
+    [
+        (EpochBasedTrainLoop, 0, None, False),  # a training that begins
+        (EpochBasedTrainLoop, 4, None, True),
+        (EpochBasedTrainLoop, 4, 2, True),
+        (EpochBasedTrainLoop, 4, 4, False),  # saved again after it
+        (EpochBasedTrainLoop, 5, None, False),  # not one of the second epochs
+        (EpochBasedTrainLoop, 2, None, False),  # before val_begin
+        (EpochBasedTrainLoop, 9, None, True),  # the last epoch
+        (IterBasedTrainLoop, 4, None, True),
+        (IterBasedTrainLoop, 5, None, False),
+        (IterBasedTrainLoop, 9, None, True),
+    ],
+)
 def test_a_validation_that_was_due_at_the_checkpoint_is_made_first(loop, done, validated, due, tmp_path):
     hub, made = MessageHub.get_instance(f'{tmp_path}'), []
     by_epoch = loop is EpochBasedTrainLoop
     loop = loop.__new__(loop)
-    vars(loop).update(_epoch=done if by_epoch else 0, _iter=done * 10 if by_epoch else done, _max_epochs=9 if by_epoch else 1,
-                      _max_iters=90 if by_epoch else 9, val_begin=3, dynamic_milestones=[0], dynamic_intervals=[2])
-    runner = SimpleNamespace(train_loop=loop, _train_loop=loop, epoch=loop.epoch, iter=loop.iter, message_hub=hub,
-                             logger=MMLogger.get_instance('hooks'),
-                             val_loop=SimpleNamespace(run=lambda: made.append(DueValidationHook().before_val(runner))))
+    vars(loop).update(
+        _epoch=done if by_epoch else 0,
+        _iter=done * 10 if by_epoch else done,
+        _max_epochs=9 if by_epoch else 1,
+        _max_iters=90 if by_epoch else 9,
+        val_begin=3,
+        dynamic_milestones=[0],
+        dynamic_intervals=[2],
+    )
+    runner = SimpleNamespace(
+        train_loop=loop,
+        _train_loop=loop,
+        epoch=loop.epoch,
+        iter=loop.iter,
+        message_hub=hub,
+        logger=MMLogger.get_instance('hooks'),
+        val_loop=SimpleNamespace(run=lambda: made.append(DueValidationHook().before_val(runner))),
+    )
     if validated:
         hub.update_info('validated', validated)
     DueValidationHook().before_train(runner)

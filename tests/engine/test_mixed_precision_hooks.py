@@ -1,4 +1,5 @@
 """A step that the loss scaler skips leaves nothing behind, and does not end the training."""
+
 from operator import itemgetter
 from types import SimpleNamespace
 
@@ -40,21 +41,30 @@ def train(monkeypatch, tmp_path, mmps_scope):
 
     def run(*factors, hooks=None, scaled=True, fused=False, resume=False, **kwargs):
         generator = torch.Generator().manual_seed(1)
-        batches = [dict(inputs=torch.randn(6, 6, generator=generator) * (factor if factor is NAN else 1), data_samples=factor)
-                   for factor in factors]
+        batches = [
+            dict(inputs=torch.randn(6, 6, generator=generator) * (factor if factor is NAN else 1), data_samples=factor)
+            for factor in factors
+        ]
         model = Embedder()
-        wrapper = AmpOptimWrapper(optimizer=torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=fused),
-                                  dtype='bfloat16', **kwargs)
+        wrapper = AmpOptimWrapper(
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=fused), dtype='bfloat16', **kwargs
+        )
         wrapper.loss_scaler = torch.amp.GradScaler('cpu', enabled=scaled)
         runner = Runner(
-            model, str(tmp_path / str(len(list(tmp_path.iterdir())) - resume)), optim_wrapper=wrapper, resume=resume,
+            model,
+            str(tmp_path / str(len(list(tmp_path.iterdir())) - resume)),
+            optim_wrapper=wrapper,
+            resume=resume,
             train_dataloader=DataLoader(batches, collate_fn=itemgetter(0)),
-            train_cfg=dict(by_epoch=False, max_iters=len(factors)), default_scope='mmps',
+            train_cfg=dict(by_epoch=False, max_iters=len(factors)),
+            default_scope='mmps',
             custom_hooks=hooks if hooks is not None else [StopOnInvalidLossHook(), SkippedStepHook()],
             default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1)),
-            experiment_name=f'{tmp_path.name}{id(model)}')
+            experiment_name=f'{tmp_path.name}{id(model)}',
+        )
         runner.train()
         return runner
+
     return run
 
 
@@ -67,7 +77,7 @@ def assert_same(one, other):
 @pytest.mark.parametrize('overflow', [HUGE, NAN])
 def test_a_skipped_step_leaves_weights_memory_and_statistics_as_they_were(train, overflow, fused):
     expected, found = train(1, 1, fused=fused), train(1, 1, overflow, fused=fused)
-    assert found.iter == 3 and found.optim_wrapper.loss_scaler.get_scale() == 2.**15
+    assert found.iter == 3 and found.optim_wrapper.loss_scaler.get_scale() == 2.0**15
     assert_same(found.model.state_dict(), expected.model.state_dict())
     start = Embedder().state_dict()
     assert not any(torch.equal(value, start[name]) for name, value in found.model.state_dict().items())
@@ -110,8 +120,11 @@ def test_where_nothing_is_taken_back_the_first_invalid_loss_stops(train, tmp_pat
 def test_an_invalid_loss_whose_gradients_are_sound_stops_at_once(train, monkeypatch):
     """The scaler, which looks at gradients, does not skip it."""
     forward = Embedder.forward
-    monkeypatch.setattr(Embedder, 'forward', lambda self, **batch: {
-        name: value + torch.tensor(NAN) for name, value in forward(self, **batch).items()})
+    monkeypatch.setattr(
+        Embedder,
+        'forward',
+        lambda self, **batch: {name: value + torch.tensor(NAN) for name, value in forward(self, **batch).items()},
+    )
     with pytest.raises(FloatingPointError, match=r'iteration 1: .*loss_reid = nan'):
         train(1, 1)
 
@@ -121,7 +134,7 @@ def test_the_scaler_is_saved_and_resumed(train):
     after = train(1, HUGE, 1, 1, resume=True)
     assert before.optim_wrapper.loss_scaler.state_dict()['_growth_tracker'] == 1
     found = after.optim_wrapper.loss_scaler.state_dict()
-    assert found['scale'] == 2.**15 and found['_growth_tracker'] == 2
+    assert found['scale'] == 2.0**15 and found['_growth_tracker'] == 2
 
 
 def test_every_memory_is_covered_but_not_the_teachers(build_detector, make_batch):

@@ -1,4 +1,5 @@
 """The hook in MMEngine's own loops: a model of one weight, that predicts what its data samples hold."""
+
 import io
 from pathlib import Path
 
@@ -22,12 +23,11 @@ from mmps.visualization import SearchVisualizer
 from mmps.visualization.ranked_results import GOLD, GREEN, RED
 from mmps.visualization.sheet import read_picture
 
-BOX = torch.tensor([[10., 5, 30, 55]])
+BOX = torch.tensor([[10.0, 5, 30, 55]])
 NAMES = ['failures', 'precision_recall', 'ranked_results', 'similarities']
 
 
 class Model(BaseModel):
-
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
@@ -42,7 +42,8 @@ class Scenes(Dataset):
     def __init__(self, folder):
         box = BOX.numpy()
         protocol = SearchProtocol.from_galleries(
-            ['0', '1', '2', '3'], None, ['0'], box, [0], [[('1', None), ('2', box[0]), ('3', box[0])]])
+            ['0', '1', '2', '3'], None, ['0'], box, [0], [[('1', None), ('2', box[0]), ('3', box[0])]]
+        )
         self.metainfo = {'protocol': protocol}
         self.paths = [str(folder / f'{i}.png') for i in range(4)]
         for path in self.paths:
@@ -56,18 +57,19 @@ class Scenes(Dataset):
 
     def __getitem__(self, index):
         sample = DetDataSample(metainfo={'img_id': index})
-        cosine = torch.tensor([1, 0.8, 0.6, 0.1])[index:index + 1]
+        cosine = torch.tensor([1, 0.8, 0.6, 0.1])[index : index + 1]
         sample.pred_instances = InstanceData(
-            bboxes=BOX + (torch.tensor([50, 0, 50, 0]) if index == 3 else 0), scores=torch.ones(1),
-            embeddings=torch.stack([cosine, (1 - cosine ** 2).sqrt()], dim=1))
+            bboxes=BOX + (torch.tensor([50, 0, 50, 0]) if index == 3 else 0),
+            scores=torch.ones(1),
+            embeddings=torch.stack([cosine, (1 - cosine**2).sqrt()], dim=1),
+        )
         sample.gt_instances = InstanceData(bboxes=BOX, person_ids=torch.tensor([[0, 1, 0, 0][index]]))
         if index == 0:
-            sample.query_instances = InstanceData(query_ids=torch.tensor([0]), embeddings=torch.tensor([[1., 0]]))
+            sample.query_instances = InstanceData(query_ids=torch.tensor([0]), embeddings=torch.tensor([[1.0, 0]]))
         return {'inputs': torch.zeros(1), 'data_samples': sample}
 
 
 class OtherMetric(BaseMetric):
-
     def process(self, data_batch, data_samples):
         self.results.append(0)
 
@@ -83,14 +85,24 @@ def make_runner(tmp_path, mmps_scope):
     def make(metric=None, visualizer='SearchVisualizer', **hook):
         loader = dict(dataset=dataset, batch_size=2, sampler=dict(type='DefaultSampler', shuffle=False))
         return Runner(
-            Model(), str(tmp_path / 'work'), train_dataloader=loader, val_dataloader=loader, test_dataloader=loader,
-            train_cfg=dict(by_epoch=True, max_epochs=4, val_interval=1), val_cfg=dict(), test_cfg=dict(),
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), default_scope='mmps',
-            val_evaluator=[metric or PersonSearchMetric()], test_evaluator=[metric or PersonSearchMetric()],
+            Model(),
+            str(tmp_path / 'work'),
+            train_dataloader=loader,
+            val_dataloader=loader,
+            test_dataloader=loader,
+            train_cfg=dict(by_epoch=True, max_epochs=4, val_interval=1),
+            val_cfg=dict(),
+            test_cfg=dict(),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+            default_scope='mmps',
+            val_evaluator=[metric or PersonSearchMetric()],
+            test_evaluator=[metric or PersonSearchMetric()],
             default_hooks=dict(visualization=dict(type='SearchVisualizationHook', **hook), checkpoint=None),
-            visualizer=dict(type=visualizer, vis_backends=[
-                dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]),
-            experiment_name=tmp_path.name, log_level='WARNING')
+            visualizer=dict(type=visualizer, vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]),
+            experiment_name=tmp_path.name,
+            log_level='WARNING',
+        )
+
     return make
 
 
@@ -118,7 +130,7 @@ def test_a_test_hands_all_pictures_to_every_backend(make_runner):
     events.Reload()
     assert sorted(events.Tags()['images']) == NAMES
     for name in NAMES:
-        event, = events.Images(name)
+        (event,) = events.Images(name)
         shown = np.array(Image.open(io.BytesIO(event.encoded_image_string)).convert('RGB'))
         np.testing.assert_array_equal(shown, read_picture(folder_of(runner) / f'{name}_0.png'))
 
@@ -157,10 +169,14 @@ def test_what_is_drawn_is_searched_as_the_metric_searched(make_runner, monkeypat
     assert (drawn['score_thr'], drawn['cameras']) == (0.3, 0)
 
 
-@pytest.mark.parametrize('wrong, message', [
-    (dict(visualizer='Visualizer'), r"needs visualizer = dict\(type='SearchVisualizer', \.\.\.\), got Visualizer"),
-    (dict(metric=OtherMetric()), 'needs a PersonSearchMetric in the evaluator'),
-], ids=['visualizer', 'metric'])
+@pytest.mark.parametrize(
+    'wrong, message',
+    [
+        (dict(visualizer='Visualizer'), r"needs visualizer = dict\(type='SearchVisualizer', \.\.\.\), got Visualizer"),
+        (dict(metric=OtherMetric()), 'needs a PersonSearchMetric in the evaluator'),
+    ],
+    ids=['visualizer', 'metric'],
+)
 def test_what_it_needs_is_named(make_runner, wrong, message):
     with pytest.raises(ValueError, match=message):
         make_runner(draw=True, **wrong).test()

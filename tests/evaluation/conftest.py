@@ -12,11 +12,15 @@ def search_cases(golden, load_script):
 @pytest.fixture
 def scene():
     """Three images, two persons; a detection at each box, embeddings one-hot by person: a perfect model."""
-    boxes = [np.array([[0, 0, 40, 80], [100, 0, 140, 80]], np.float32), np.array([[10, 0, 50, 80]], np.float32),
-             np.array([[60, 0, 90, 60], [200, 0, 240, 80]], np.float32)]
+    boxes = [
+        np.array([[0, 0, 40, 80], [100, 0, 140, 80]], np.float32),
+        np.array([[10, 0, 50, 80]], np.float32),
+        np.array([[60, 0, 90, 60], [200, 0, 240, 80]], np.float32),
+    ]
     person_ids = [np.array([0, 1]), np.array([0]), np.array([1, -1])]
     protocol = SearchProtocol.from_identities(
-        ('a', 'b', 'c'), [0, 1, 0], boxes, person_ids, ['a', 'a'], boxes[0], person_ids[0])
+        ('a', 'b', 'c'), [0, 1, 0], boxes, person_ids, ['a', 'a'], boxes[0], person_ids[0]
+    )
     embeddings = [np.eye(3, dtype=np.float32)[ids] for ids in person_ids]
     return {
         'protocol': protocol,

@@ -10,7 +10,7 @@ def picture():
     """Two persons in red over blue, one in blue over red."""
     image = np.zeros((80, 150, 3), np.uint8)
     for left, (upper, lower) in zip((0, 50, 100), ((RED, BLUE), (RED, BLUE), (BLUE, RED)), strict=True):
-        image[:40, left:left + 40], image[40:, left:left + 40] = upper, lower
+        image[:40, left : left + 40], image[40:, left : left + 40] = upper, lower
     return image, np.array([[0, 0, 40, 80], [50, 0, 90, 80], [100, 0, 140, 80]], np.float32)
 
 

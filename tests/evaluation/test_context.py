@@ -1,4 +1,5 @@
 """Context bipartite graph matching; the figures of the field's implementation are in test_recorded_scores.py."""
+
 import itertools
 
 import numpy as np
@@ -16,8 +17,10 @@ def rerank(embeddings, people, searched, k1):
     for image in {image for _, image in best}:
         pairs = people @ embeddings[image].T
         if len(pairs) > len(pairs.T):
-            matchings = [list(zip(rows, range(len(pairs.T)), strict=True))
-                         for rows in itertools.permutations(range(len(pairs)), len(pairs.T))]
+            matchings = [
+                list(zip(rows, range(len(pairs.T)), strict=True))
+                for rows in itertools.permutations(range(len(pairs)), len(pairs.T))
+            ]
         else:
             matchings = [list(enumerate(columns)) for columns in itertools.permutations(range(len(pairs.T)), len(pairs))]
         matching = max(matchings, key=lambda matching: sum(pairs[pair] for pair in matching))
@@ -31,7 +34,7 @@ def unit(embeddings):
     return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
 
 
-@given(st.integers(0, 2 ** 32 - 1), st.integers(1, 6), st.integers(1, 4), st.booleans())
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 4), st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_the_best_of_all_matchings_decides(seed, k1, k2, given_context):
     rng = np.random.default_rng(seed)
@@ -41,17 +44,20 @@ def test_the_best_of_all_matchings_decides(seed, k1, k2, given_context):
     boxes = [np.arange(count)[:, None] * 100 + np.array([[0, 0, 50, 90]]) for count in counts]
     targets = [(box[:1], [0]) if len(box) else (np.zeros((0, 4)), []) for box in boxes]
     protocol = SearchProtocol.from_identities(
-        'abcde', None, [box for box, _ in targets], [ids for _, ids in targets], ['a'], [[0, 0, 9, 9]], [0])
+        'abcde', None, [box for box, _ in targets], [ids for _, ids in targets], ['a'], [[0, 0, 9, 9]], [0]
+    )
     query = rng.normal(size=(1, 4)).astype(np.float32)
     around = rng.normal(size=(5, 4)).astype(np.float32) if given_context else unit(embeddings[0][np.argsort(-scores[0])])
-    result = search_scores(protocol, boxes, scores, embeddings, query, cbgm=CBGM(k1, k2),
-                           contexts=[around] if given_context else None)
-    reranked = rerank(embeddings, np.concatenate([query, around[:k2 - 1]]), range(1, 5), k1)
+    result = search_scores(
+        protocol, boxes, scores, embeddings, query, cbgm=CBGM(k1, k2), contexts=[around] if given_context else None
+    )
+    reranked = rerank(embeddings, np.concatenate([query, around[: k2 - 1]]), range(1, 5), k1)
     everything = np.concatenate([reranked[image] for image in range(1, 5)])
     expected = [1 + np.count_nonzero(everything > reranked[image][0]) for image in protocol.target_images]
     assert result.target_ranks.tolist() == expected
-    np.testing.assert_allclose(result.target_similarities, [reranked[image][0] for image in protocol.target_images],
-                               rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        result.target_similarities, [reranked[image][0] for image in protocol.target_images], rtol=1e-5, atol=1e-5
+    )
 
 
 def test_known_company_lifts_the_query():
@@ -59,11 +65,13 @@ def test_known_company_lifts_the_query():
     person, companion, stranger = np.eye(3, dtype=np.float32)
     far, near = 0.6 * person + 0.8 * stranger, 0.7 * person
     embeddings = [np.stack([person, companion]), near[None], np.stack([far, companion])]
-    boxes = [np.array([[0, 0, 50, 90], [100, 0, 150, 90]]), np.array([[0, 0, 50, 90]]),
-             np.array([[0, 0, 50, 90], [100, 0, 150, 90]])]
+    boxes = [
+        np.array([[0, 0, 50, 90], [100, 0, 150, 90]]),
+        np.array([[0, 0, 50, 90]]),
+        np.array([[0, 0, 50, 90], [100, 0, 150, 90]]),
+    ]
     scores = [np.array([0.9, 0.8]), np.array([0.9]), np.array([0.9, 0.9])]
-    protocol = SearchProtocol.from_identities(
-        'abc', None, boxes, [[0, 1], [2], [0, 1]], ['a'], boxes[0][:1], [0])
+    protocol = SearchProtocol.from_identities('abc', None, boxes, [[0, 1], [2], [0, 1]], ['a'], boxes[0][:1], [0])
     query = person[None]
     assert search_scores(protocol, boxes, scores, embeddings, query).target_ranks.tolist() == [2]
     # Without the query's own detection among its company, whose embedding here is the query's.
@@ -78,8 +86,10 @@ def test_the_querys_company_counts_alike_however_confident_its_detections_are():
     scores = [np.array([0.9, 0.6])] * 2
     protocol = SearchProtocol.from_identities('ab', None, boxes, [[0, 1], [0, 1]], ['a'], boxes[0][:1], [0])
     gallery = np.stack([person * 0.5, companion * 0.6])
-    results = [search_scores(protocol, boxes, scores, [company, gallery], person[None], cbgm=CBGM(3, 3))
-               for company in (np.stack([person, companion]), np.stack([person * 0.9, companion * 0.6]))]
+    results = [
+        search_scores(protocol, boxes, scores, [company, gallery], person[None], cbgm=CBGM(3, 3))
+        for company in (np.stack([person, companion]), np.stack([person * 0.9, companion * 0.6]))
+    ]
     assert results[0].target_similarities == pytest.approx([0.6])
     assert results[1].target_similarities == pytest.approx(results[0].target_similarities)
 

@@ -13,9 +13,15 @@ def scored(ranks):
     places = 1 + np.arange(len(flat)) - (np.cumsum(counts) - counts)[queries]
     box = np.array([[0, 0, 10, 20]], np.float32)
     protocol = SearchProtocol(
-        [str(i) for i in range(counts.max(initial=0) + 1)], np.zeros(counts.max(initial=0) + 1, int),
-        np.zeros(len(ranks), int), box.repeat(len(ranks), 0), np.arange(len(ranks)), queries, places,
-        box.repeat(len(flat), 0).reshape(-1, 4))
+        [str(i) for i in range(counts.max(initial=0) + 1)],
+        np.zeros(counts.max(initial=0) + 1, int),
+        np.zeros(len(ranks), int),
+        box.repeat(len(ranks), 0),
+        np.arange(len(ranks)),
+        queries,
+        places,
+        box.repeat(len(flat), 0).reshape(-1, 4),
+    )
     found = np.bincount(queries[flat > 0], minlength=len(ranks))
     nothing = np.zeros(len(flat))
     return protocol, SearchResult(0, {}, np.zeros(len(ranks)), found, counts, found, flat, flat - 1, nothing)

@@ -57,12 +57,14 @@ def test_equal_scores_have_no_order():
     assert average_precision(np.array([False, True, True]), scores) == pytest.approx(0.5 / 2 + 0.5 * 2 / 3)
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (([PERSONS], [], [PERSONS]), 'one entry for each image'),
-    (([PERSONS], [np.ones(1)], [PERSONS]), r'scores of image 0: expected shape \(2,\), got \(1,\)'),
-    (([PERSONS], [np.ones(2)], [PERSONS], [np.ones(3, bool)]),
-     r'labelled of image 0: expected shape \(2,\), got \(3,\)'),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (([PERSONS], [], [PERSONS]), 'one entry for each image'),
+        (([PERSONS], [np.ones(1)], [PERSONS]), r'scores of image 0: expected shape \(2,\), got \(1,\)'),
+        (([PERSONS], [np.ones(2)], [PERSONS], [np.ones(3, bool)]), r'labelled of image 0: expected shape \(2,\), got \(3,\)'),
+    ],
+)
 def test_arrays_that_do_not_fit_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         detection_scores(*arguments)

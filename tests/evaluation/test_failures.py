@@ -23,25 +23,38 @@ def failure():
         for listed in detections:
             similarities = np.array([similarity for _, similarity in listed], np.float32)
             boxes.append(np.array([box for box, _ in listed], np.float32).reshape(-1, 4))
-            embeddings.append(np.stack([similarities, np.sqrt(1 - similarities ** 2)], axis=1))
+            embeddings.append(np.stack([similarities, np.sqrt(1 - similarities**2)], axis=1))
         images = ['query', *(f'gallery{i}' for i in range(1, count))]
         box = np.array([TARGET], np.float32)
         protocol = SearchProtocol(
-            images, np.zeros(count, int) if cameras is None else cameras, [0], box, [3], np.zeros(len(targets), int),
-            targets, box.repeat(len(targets), 0))
+            images,
+            np.zeros(count, int) if cameras is None else cameras,
+            [0],
+            box,
+            [3],
+            np.zeros(len(targets), int),
+            targets,
+            box.repeat(len(targets), 0),
+        )
         scores = [np.ones(len(array), np.float32) for array in boxes]
         query = np.array([[1, 0]], np.float32)
         annotated = persons or [[] for _ in detections]
         predictions = Predictions(
-            images=tuple(images), boxes=boxes, scores=scores, embeddings=embeddings, query_embeddings=query,
+            images=tuple(images),
+            boxes=boxes,
+            scores=scores,
+            embeddings=embeddings,
+            query_embeddings=query,
             gt_boxes=[box, *(np.array([b for b, _ in held], np.float32).reshape(-1, 4) for held in annotated)],
-            gt_person_ids=[np.array([3]), *(np.array([i for _, i in held], np.int64) for held in annotated)])
+            gt_person_ids=[np.array([3]), *(np.array([i for _, i in held], np.int64) for held in annotated)],
+        )
         if persons is None:
             predictions = replace(predictions, gt_boxes=None, gt_person_ids=None)
         result = search_scores(protocol, boxes, scores, embeddings, query, cameras=searched)
-        why, = explain(protocol, predictions, result, [0], ranked_below, cameras=searched)
+        (why,) = explain(protocol, predictions, result, [0], ranked_below, cameras=searched)
         assert why.ap == result.ap[0]
         return why
+
     return explained
 
 
@@ -65,14 +78,18 @@ def test_a_best_target_below_the_tenth_rank_is_named_with_its_rank(failure):
     assert failure([[*wrong, (TARGET, 0.5)]], [1], [[]], ranked_below=12).reason == 'wrong person first: no person'
 
 
-@pytest.mark.parametrize('persons, first, person_id, reason', [
-    ([(ELSEWHERE, 7)], 'another person', 7, 'wrong person first: another person (id 7)'),
-    ([(ELSEWHERE, -1)], 'an unlabelled person', None, 'wrong person first: an unlabelled person'),
-    ([(BESIDE, 7)], 'no person', None, 'wrong person first: no person'),
-    ([([100, 0, 140, 38], 7)], 'no person', None, 'wrong person first: no person'),  # IoU 0.475
-    ([([100, 0, 140, 50], 7), ([100, 0, 140, 70], 9)], 'another person', 9, 'wrong person first: another person (id 9)'),
-    ([(ELSEWHERE, 3)], 'the person sought', None, 'the person sought first, but in a box that is no target'),
-], ids=['another', 'unlabelled', 'nobody', 'too little overlap', 'the one overlapped most', 'not a target'])
+@pytest.mark.parametrize(
+    'persons, first, person_id, reason',
+    [
+        ([(ELSEWHERE, 7)], 'another person', 7, 'wrong person first: another person (id 7)'),
+        ([(ELSEWHERE, -1)], 'an unlabelled person', None, 'wrong person first: an unlabelled person'),
+        ([(BESIDE, 7)], 'no person', None, 'wrong person first: no person'),
+        ([([100, 0, 140, 38], 7)], 'no person', None, 'wrong person first: no person'),  # IoU 0.475
+        ([([100, 0, 140, 50], 7), ([100, 0, 140, 70], 9)], 'another person', 9, 'wrong person first: another person (id 9)'),
+        ([(ELSEWHERE, 3)], 'the person sought', None, 'the person sought first, but in a box that is no target'),
+    ],
+    ids=['another', 'unlabelled', 'nobody', 'too little overlap', 'the one overlapped most', 'not a target'],
+)
 def test_who_comes_first_is_who_is_annotated_there(failure, persons, first, person_id, reason):
     why = failure([[(TARGET, 0.5), (ELSEWHERE, 0.9)]], [1], [[(TARGET, 3), *persons]])
     assert (why.first, why.first_person_id, why.reason) == (first, person_id, reason)
@@ -102,8 +119,7 @@ def test_targets_that_are_not_searched_do_not_count(failure):
 
 
 def test_the_worst_queries_have_the_lowest_ap_and_targets(scene):
-    result = search_scores(scene['protocol'], scene['boxes'], scene['scores'], scene['embeddings'],
-                           scene['query_embeddings'])
+    result = search_scores(scene['protocol'], scene['boxes'], scene['scores'], scene['embeddings'], scene['query_embeddings'])
     result = replace(result, ap=np.array([0.5, 0.0, 0.2, 0.5, 0.2, 0.1]), num_targets=np.array([1, 0, 2, 1, 1, 3]))
     assert worst_queries(result, 4).tolist() == [5, 2, 4, 0]
     assert worst_queries(result, 99).tolist() == [5, 2, 4, 0, 3]

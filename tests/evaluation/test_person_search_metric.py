@@ -24,13 +24,18 @@ def samples_of(scene):
     for index, (boxes, person_ids) in enumerate(zip(scene['boxes'], scene['person_ids'], strict=True)):
         sample = DetDataSample(metainfo={'img_id': index})
         sample.pred_instances = InstanceData(
-            bboxes=torch.tensor(boxes + 1), scores=torch.tensor(scene['scores'][index]),
-            labels=torch.zeros(len(boxes), dtype=torch.long), embeddings=torch.tensor(scene['embeddings'][index]))
+            bboxes=torch.tensor(boxes + 1),
+            scores=torch.tensor(scene['scores'][index]),
+            labels=torch.zeros(len(boxes), dtype=torch.long),
+            embeddings=torch.tensor(scene['embeddings'][index]),
+        )
         sample.gt_instances = InstanceData(bboxes=torch.tensor(boxes), person_ids=torch.tensor(person_ids))
         if index == 0:
             sample.query_instances = InstanceData(
-                bboxes=torch.tensor(boxes), query_ids=torch.tensor([1, 0]),
-                embeddings=torch.tensor(scene['query_embeddings'][[1, 0]]))
+                bboxes=torch.tensor(boxes),
+                query_ids=torch.tensor([1, 0]),
+                embeddings=torch.tensor(scene['query_embeddings'][[1, 0]]),
+            )
         samples.append(sample.to_dict())
     return samples
 
@@ -53,9 +58,12 @@ def test_scores_are_those_of_search_and_detection(scene, samples):
     labelled = detection_scores(boxes, scene['scores'], scene['boxes'], [ids >= 0 for ids in scene['person_ids']])
     assert 0 < search.mAP < 1
     assert scores == {
-        'search/mAP': search.mAP, **{f'search/top-{k}': search.topk[k] for k in (1, 5, 10)},
-        'search/det_AP': everyone['ap'], 'search/det_recall': everyone['recall'],
-        'search/det_AP_labelled': labelled['ap'], 'search/det_recall_labelled': labelled['recall'],
+        'search/mAP': search.mAP,
+        **{f'search/top-{k}': search.topk[k] for k in (1, 5, 10)},
+        'search/det_AP': everyone['ap'],
+        'search/det_recall': everyone['recall'],
+        'search/det_AP_labelled': labelled['ap'],
+        'search/det_recall_labelled': labelled['recall'],
     }
     np.testing.assert_array_equal(metric.search.ap, search.ap)
 
@@ -75,6 +83,7 @@ def test_nothing_of_a_data_workers_memory_is_held(samples):
 
 def test_half_precision_and_box_classes_are_understood(scene, samples):
     from mmdet.structures.bbox import HorizontalBoxes
+
     plain = evaluate(scene, samples)[0]
     for sample in samples:
         sample['pred_instances']['embeddings'] = sample['pred_instances']['embeddings'].bfloat16()
@@ -101,8 +110,9 @@ def test_detections_below_the_threshold_are_written_but_neither_searched_nor_cou
 def test_the_written_predictions_score_the_same(scene, samples, tmp_path):
     scores, _ = evaluate(scene, samples, outfile=str(tmp_path / 'predictions.npz'), cameras='other')
     loaded = load_predictions(tmp_path / 'predictions.npz').for_protocol(scene['protocol'])
-    again = search_scores(scene['protocol'], loaded.boxes, loaded.scores, loaded.embeddings, loaded.query_embeddings,
-                          cameras='other')
+    again = search_scores(
+        scene['protocol'], loaded.boxes, loaded.scores, loaded.embeddings, loaded.query_embeddings, cameras='other'
+    )
     assert again.mAP == scores['search/mAP'] == 0.5
     assert [ids.tolist() for ids in loaded.gt_person_ids] == [[0, 1], [0], [1, -1]]
     assert loaded.query_images == ('a', 'a') and loaded.gt_embeddings is None
@@ -112,8 +122,9 @@ def test_context_is_scored_beside_the_plain_search(scene, samples):
     plain, _ = evaluate(scene, samples)
     scores, metric = evaluate(scene, samples, cbgm={'k1': 2, 'k2': 2})
     boxes = [array + 1 for array in scene['boxes']]
-    expected = search_scores(scene['protocol'], boxes, scene['scores'], scene['embeddings'], scene['query_embeddings'],
-                             cbgm=CBGM(2, 2))
+    expected = search_scores(
+        scene['protocol'], boxes, scene['scores'], scene['embeddings'], scene['query_embeddings'], cbgm=CBGM(2, 2)
+    )
     assert scores['search/cbgm_mAP'] == expected.mAP and scores['search/cbgm_top-1'] == expected.topk[1]
     assert plain.items() < scores.items() and metric.search.mAP == plain['search/mAP']
     with pytest.raises(ValueError, match=r'expected cbgm=dict\(k1=..., k2=...\)'):
@@ -142,8 +153,11 @@ def score_on_rank(rank, store, results, scene, shares):
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize('parts', [([0, 1], [2, 0]), ([2], [0, 1]), ([2, 1, 0], [])],
-                         ids=['padded with a repeated image', 'uneven', 'a rank without images'])
+@pytest.mark.parametrize(
+    'parts',
+    [([0, 1], [2, 0]), ([2], [0, 1]), ([2, 1, 0], [])],
+    ids=['padded with a repeated image', 'uneven', 'a rank without images'],
+)
 def test_two_processes_score_what_one_does(scene, samples, tmp_path, parts):
     shares = [[samples[index] for index in part] for part in parts]
     mp.spawn(score_on_rank, (tmp_path / 'store', tmp_path, scene, shares), nprocs=2)
@@ -160,18 +174,25 @@ def score_on_four_and_three(rank, folder, scene, shares):
 def test_four_and_three_processes_score_sixteen_images_as_one_does(tmp_path):
     """Shared out as MMEngine's sampler does: images of the beginning are repeated so that all ranks have as many."""
     random = np.random.default_rng(0)
-    person_ids = [np.array([0, 1]), *(random.permutation(8)[:random.integers(2, 6)] - 1 for _ in range(15))]
+    person_ids = [np.array([0, 1]), *(random.permutation(8)[: random.integers(2, 6)] - 1 for _ in range(15))]
     boxes = [np.array([[50 * i, 0, 50 * i + 40, 80] for i in range(len(ids))], np.float32) for ids in person_ids]
-    embeddings = [0.4 * random.standard_normal((len(ids), 7)).astype(np.float32) + np.eye(7, dtype=np.float32)[ids]
-                  for ids in person_ids]
+    embeddings = [
+        0.4 * random.standard_normal((len(ids), 7)).astype(np.float32) + np.eye(7, dtype=np.float32)[ids] for ids in person_ids
+    ]
     names = tuple(f'{image:02}' for image in range(16))
     scene = {
         'protocol': SearchProtocol.from_identities(names, None, boxes, person_ids, names[:1] * 2, boxes[0], person_ids[0]),
-        'boxes': boxes, 'person_ids': person_ids, 'embeddings': embeddings, 'query_embeddings': embeddings[0],
-        'scores': [random.uniform(0.4, 1, len(ids)).astype(np.float32) for ids in person_ids]}
+        'boxes': boxes,
+        'person_ids': person_ids,
+        'embeddings': embeddings,
+        'query_embeddings': embeddings[0],
+        'scores': [random.uniform(0.4, 1, len(ids)).astype(np.float32) for ids in person_ids],
+    }
     samples = samples_of(scene)
-    shares = {world: [[samples[(rank + world * turn) % 16] for turn in range(-(-16 // world))] for rank in range(world)]
-              for world in (4, 3)}
+    shares = {
+        world: [[samples[(rank + world * turn) % 16] for turn in range(-(-16 // world))] for rank in range(world)]
+        for world in (4, 3)
+    }
     for world in shares:
         (tmp_path / str(world)).mkdir()
     mp.spawn(score_on_four_and_three, (tmp_path, scene, shares), nprocs=4)
@@ -214,13 +235,16 @@ def with_a_lost_embedding(samples):
     samples[0]['query_instances']['embeddings'] = samples[0]['query_instances']['embeddings'][:1]
 
 
-@pytest.mark.parametrize(('spoil', 'message'), [
-    (lambda samples: samples.pop(1), r"image 'b' \(img_id 1\) was not predicted"),
-    (lambda samples: samples[1].update(img_id=7), "img_id 7 is not one of the protocol's 3 images"),
-    (without_query, r"query 0 \(image 'a'\) got no embedding"),
-    (without_embeddings, r'image 1: its data sample has no pred_instances.embeddings'),
-    (with_a_lost_embedding, 'image 0: 2 queries, but 1 query embeddings'),
-])
+@pytest.mark.parametrize(
+    ('spoil', 'message'),
+    [
+        (lambda samples: samples.pop(1), r"image 'b' \(img_id 1\) was not predicted"),
+        (lambda samples: samples[1].update(img_id=7), "img_id 7 is not one of the protocol's 3 images"),
+        (without_query, r"query 0 \(image 'a'\) got no embedding"),
+        (without_embeddings, r'image 1: its data sample has no pred_instances.embeddings'),
+        (with_a_lost_embedding, 'image 0: 2 queries, but 1 query embeddings'),
+    ],
+)
 def test_what_was_not_predicted_is_named(scene, samples, spoil, message):
     samples = copy.deepcopy(samples)
     spoil(samples)

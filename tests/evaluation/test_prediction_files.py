@@ -15,14 +15,26 @@ OPTIONAL = ('query_images', 'query_boxes', *LISTS[3:])
 @pytest.fixture
 def predictions(scene):
     """Everything that a file can hold; nobody is in the fourth image, nobody is around the second query."""
-    empty = {'boxes': np.zeros((0, 4), np.float32), 'scores': np.zeros(0, np.float32),
-             'embeddings': np.zeros((0, 3), np.float32), 'person_ids': np.zeros(0, np.int64)}
+    empty = {
+        'boxes': np.zeros((0, 4), np.float32),
+        'scores': np.zeros(0, np.float32),
+        'embeddings': np.zeros((0, 3), np.float32),
+        'person_ids': np.zeros(0, np.int64),
+    }
     lists = {name: [*scene[name], nothing] for name, nothing in empty.items()}
     return Predictions(
-        images=('a', 'b', 'c', 'nobody'), boxes=lists['boxes'], scores=lists['scores'], embeddings=lists['embeddings'],
-        query_embeddings=scene['query_embeddings'], query_images=('a', 'a'), query_boxes=scene['protocol'].query_boxes,
-        gt_boxes=lists['boxes'], gt_person_ids=lists['person_ids'], gt_embeddings=lists['embeddings'],
-        context_embeddings=[np.eye(3, dtype=np.float32)[1:], empty['embeddings']])
+        images=('a', 'b', 'c', 'nobody'),
+        boxes=lists['boxes'],
+        scores=lists['scores'],
+        embeddings=lists['embeddings'],
+        query_embeddings=scene['query_embeddings'],
+        query_images=('a', 'a'),
+        query_boxes=scene['protocol'].query_boxes,
+        gt_boxes=lists['boxes'],
+        gt_person_ids=lists['person_ids'],
+        gt_embeddings=lists['embeddings'],
+        context_embeddings=[np.eye(3, dtype=np.float32)[1:], empty['embeddings']],
+    )
 
 
 def assert_equal(one, other):
@@ -53,7 +65,8 @@ def test_a_file_gives_back_what_was_written(predictions, tmp_path, absent):
 def test_empty_lists_may_have_any_shape(predictions, tmp_path):
     nothing = np.zeros(0, np.float32)
     careless = dataclasses.replace(
-        predictions, **{name: [*getattr(predictions, name)[:-1], nothing] for name in LISTS if name != 'gt_person_ids'})
+        predictions, **{name: [*getattr(predictions, name)[:-1], nothing] for name in LISTS if name != 'gt_person_ids'}
+    )
     save_predictions(tmp_path / 'predictions.npz', careless)
     assert_equal(load_predictions(tmp_path / 'predictions.npz'), predictions)
 
@@ -80,38 +93,43 @@ def test_other_precisions_come_back_as_float32(predictions, tmp_path, dtype):
 NAN = np.array([0, 1, np.nan, 0, 0], np.float32)
 
 
-@pytest.mark.parametrize(('changes', 'message'), [
-    ({'boxes': np.zeros((5, 5), np.float32)},
-     r"array 'boxes': expected shape \(N, 4\) of floats, got \(5, 5\) of float32"),
-    ({'scores': np.zeros(4, np.float32)}, r"array 'scores': expected shape \(5,\) of floats, got \(4,\)"),
-    ({'scores': np.zeros(5, int)}, r"array 'scores': expected shape \(5,\) of floats, got \(5,\) of int64"),
-    ({'scores': NAN}, r"array 'scores': row 2 is not finite"),
-    ({'scores': np.full(5, 1e300)}, r"array 'scores': row 0 is not finite"),
-    ({'boxes': np.tile(NAN[:, None], 4)}, r"array 'boxes': row 2 is not finite"),
-    ({'embeddings': np.tile(NAN[:, None], 3)}, r"array 'embeddings': row 2 is not finite"),
-    ({'embeddings': np.zeros((5, 2), np.float32)}, r"array 'embeddings': expected shape \(5, 3\) of floats, got \(5, 2\)"),
-    ({'query_embeddings': np.zeros(3, np.float32)}, r"array 'query_embeddings': expected shape \(Q, D\)"),
-    ({'query_embeddings': np.zeros((2, 0), np.float32)}, r'expected at least one number a query, got \(2, 0\)'),
-    ({'query_images': np.array(['a'])}, r"array 'query_images': expected shape \(2,\) of text, got \(1,\)"),
-    ({'query_boxes': np.zeros((2, 5))}, r"array 'query_boxes': expected shape \(2, 4\)"),
-    ({'offsets': np.zeros(3, int)}, r"array 'offsets': expected shape \(5,\) of whole numbers, got \(3,\)"),
-    ({'offsets': np.array([0, 2, 3, 5, 9])}, r"'offsets': expected numbers that rise from 0 to 5, the length of 'boxes'"),
-    ({'gt_offsets': np.array([0, 3, 2, 5, 5], np.uint8)}, r"'gt_offsets': expected numbers that rise from 0 to 5"),
-    ({'offsets': np.array([0, 2 ** 63 - 1, -5, 5, 5])}, r"'offsets': expected numbers that rise from 0 to 5"),
-    ({'gt_offsets': np.array([1, 3, 3, 5, 5])}, r"'gt_offsets': expected numbers that rise from 0 to 5"),
-    ({'context_offsets': np.array([0, 2])}, r"array 'context_offsets': expected shape \(3,\)"),
-    ({'context_offsets': None}, r"array 'context_offsets' of shape \(3,\) is missing"),
-    ({'context_embeddings': None}, r"array 'context_embeddings' of shape \(N, 3\) is missing"),
-    ({'format': np.int64(99)}, 'format 99, but this version of mmps reads format 1'),
-    ({'scores': None}, r"array 'scores' of shape \(5,\) is missing"),
-    ({'gt_person_ids': None}, r"array 'gt_person_ids' of shape \(5,\) is missing"),
-    ({'gt_boxes': None}, r"array 'gt_boxes' of shape \(N, 4\) is missing"),
-    ({'gt_boxes': None, 'gt_person_ids': None, 'gt_offsets': None}, r"array 'gt_boxes' of shape \(N, 4\) is missing"),
-    ({'gt_embeddings': np.zeros((4, 3))}, r"array 'gt_embeddings': expected shape \(5, 3\)"),
-    ({'gt_person_ids': np.zeros(5)}, r"array 'gt_person_ids': expected shape \(5,\) of whole numbers, got \(5,\) of float64"),
-    ({'images': np.array(['a', 'b', 'a', 'b'])}, "array 'images': 'a' is listed twice"),
-    ({'images': np.array([None, {}, 1, 2], object)}, "array 'images' cannot be read"),
-])
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'boxes': np.zeros((5, 5), np.float32)}, r"array 'boxes': expected shape \(N, 4\) of floats, got \(5, 5\) of float32"),
+        ({'scores': np.zeros(4, np.float32)}, r"array 'scores': expected shape \(5,\) of floats, got \(4,\)"),
+        ({'scores': np.zeros(5, int)}, r"array 'scores': expected shape \(5,\) of floats, got \(5,\) of int64"),
+        ({'scores': NAN}, r"array 'scores': row 2 is not finite"),
+        ({'scores': np.full(5, 1e300)}, r"array 'scores': row 0 is not finite"),
+        ({'boxes': np.tile(NAN[:, None], 4)}, r"array 'boxes': row 2 is not finite"),
+        ({'embeddings': np.tile(NAN[:, None], 3)}, r"array 'embeddings': row 2 is not finite"),
+        ({'embeddings': np.zeros((5, 2), np.float32)}, r"array 'embeddings': expected shape \(5, 3\) of floats, got \(5, 2\)"),
+        ({'query_embeddings': np.zeros(3, np.float32)}, r"array 'query_embeddings': expected shape \(Q, D\)"),
+        ({'query_embeddings': np.zeros((2, 0), np.float32)}, r'expected at least one number a query, got \(2, 0\)'),
+        ({'query_images': np.array(['a'])}, r"array 'query_images': expected shape \(2,\) of text, got \(1,\)"),
+        ({'query_boxes': np.zeros((2, 5))}, r"array 'query_boxes': expected shape \(2, 4\)"),
+        ({'offsets': np.zeros(3, int)}, r"array 'offsets': expected shape \(5,\) of whole numbers, got \(3,\)"),
+        ({'offsets': np.array([0, 2, 3, 5, 9])}, r"'offsets': expected numbers that rise from 0 to 5, the length of 'boxes'"),
+        ({'gt_offsets': np.array([0, 3, 2, 5, 5], np.uint8)}, r"'gt_offsets': expected numbers that rise from 0 to 5"),
+        ({'offsets': np.array([0, 2**63 - 1, -5, 5, 5])}, r"'offsets': expected numbers that rise from 0 to 5"),
+        ({'gt_offsets': np.array([1, 3, 3, 5, 5])}, r"'gt_offsets': expected numbers that rise from 0 to 5"),
+        ({'context_offsets': np.array([0, 2])}, r"array 'context_offsets': expected shape \(3,\)"),
+        ({'context_offsets': None}, r"array 'context_offsets' of shape \(3,\) is missing"),
+        ({'context_embeddings': None}, r"array 'context_embeddings' of shape \(N, 3\) is missing"),
+        ({'format': np.int64(99)}, 'format 99, but this version of mmps reads format 1'),
+        ({'scores': None}, r"array 'scores' of shape \(5,\) is missing"),
+        ({'gt_person_ids': None}, r"array 'gt_person_ids' of shape \(5,\) is missing"),
+        ({'gt_boxes': None}, r"array 'gt_boxes' of shape \(N, 4\) is missing"),
+        ({'gt_boxes': None, 'gt_person_ids': None, 'gt_offsets': None}, r"array 'gt_boxes' of shape \(N, 4\) is missing"),
+        ({'gt_embeddings': np.zeros((4, 3))}, r"array 'gt_embeddings': expected shape \(5, 3\)"),
+        (
+            {'gt_person_ids': np.zeros(5)},
+            r"array 'gt_person_ids': expected shape \(5,\) of whole numbers, got \(5,\) of float64",
+        ),
+        ({'images': np.array(['a', 'b', 'a', 'b'])}, "array 'images': 'a' is listed twice"),
+        ({'images': np.array([None, {}, 1, 2], object)}, "array 'images' cannot be read"),
+    ],
+)
 def test_a_file_that_does_not_fit_names_file_and_array(predictions, tmp_path, changes, message):
     path = tmp_path / 'predictions.npz'
     rewrite(predictions, path, **changes)
@@ -119,14 +137,19 @@ def test_a_file_that_does_not_fit_names_file_and_array(predictions, tmp_path, ch
         load_predictions(path)
 
 
-@pytest.mark.parametrize(('changes', 'message'), [
-    ({'scores': [np.ones(3), np.zeros(0), np.ones(2), np.zeros(0)]},
-     r'scores: expected shape \(2,\) at index 0, got \(3,\)'),
-    ({'scores': [np.ones(2)]}, 'scores: expected 4 lists, got 1'),
-    ({'gt_boxes': None}, "array 'gt_boxes' of shape"),
-    ({'query_embeddings': np.full((2, 3), np.nan, np.float32)}, "'query_embeddings': row 0 is not finite"),
-    ({'query_embeddings': np.zeros(3, np.float32)}, r'expected shape \(Q, D\), got \(3,\)'),
-])
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (
+            {'scores': [np.ones(3), np.zeros(0), np.ones(2), np.zeros(0)]},
+            r'scores: expected shape \(2,\) at index 0, got \(3,\)',
+        ),
+        ({'scores': [np.ones(2)]}, 'scores: expected 4 lists, got 1'),
+        ({'gt_boxes': None}, "array 'gt_boxes' of shape"),
+        ({'query_embeddings': np.full((2, 3), np.nan, np.float32)}, "'query_embeddings': row 0 is not finite"),
+        ({'query_embeddings': np.zeros(3, np.float32)}, r'expected shape \(Q, D\), got \(3,\)'),
+    ],
+)
 def test_what_would_be_refused_is_not_written(predictions, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         save_predictions(tmp_path / 'predictions.npz', dataclasses.replace(predictions, **changes))
@@ -136,8 +159,10 @@ def test_what_would_be_refused_is_not_written(predictions, tmp_path, changes, me
 HUGE = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000, 4), }".ljust(127) + b'\n'
 
 
-@pytest.mark.parametrize(('name', 'content'), [('boxes', b''), ('boxes', b'not an array'), ('format', b'raw'), ('boxes', HUGE),
-                                              ('images', HUGE.replace(b'<f4', b'<U9'))])
+@pytest.mark.parametrize(
+    ('name', 'content'),
+    [('boxes', b''), ('boxes', b'not an array'), ('format', b'raw'), ('boxes', HUGE), ('images', HUGE.replace(b'<f4', b'<U9'))],
+)
 def test_an_array_that_cannot_be_read_is_named_whatever_is_wrong_with_it(predictions, tmp_path, name, content):
     save_predictions(tmp_path / 'whole.npz', predictions)
     with zipfile.ZipFile(tmp_path / 'whole.npz') as whole, zipfile.ZipFile(tmp_path / 'broken.npz', 'w') as broken:
@@ -169,8 +194,11 @@ def test_the_documented_example_writes_such_a_file(predictions, repository, tmp_
     names = {}
     exec((repository / 'docs/predictions.md').read_text().split('```python\n')[1].split('```')[0], names)
     detections = zip(predictions.boxes, predictions.scores, predictions.embeddings, strict=True)
-    names['write'](tmp_path / 'predictions.npz', dict(zip(predictions.images, detections, strict=True)), list(zip(
-        predictions.query_images, predictions.query_boxes, predictions.query_embeddings, strict=True)))
+    names['write'](
+        tmp_path / 'predictions.npz',
+        dict(zip(predictions.images, detections, strict=True)),
+        list(zip(predictions.query_images, predictions.query_boxes, predictions.query_embeddings, strict=True)),
+    )
     assert_equal(load_predictions(tmp_path / 'predictions.npz'), without(predictions, *LISTS[3:]))
 
 
@@ -178,10 +206,14 @@ def test_the_documented_example_writes_such_a_file(predictions, repository, tmp_
 def test_images_come_in_the_protocols_order_and_others_are_left_out(predictions, scene, absent):
     predictions = without(predictions, *absent)
     of_images = [name for name in LISTS[:-1] if name not in absent]
-    shuffled = dataclasses.replace(predictions, images=('c', 'nobody', 'a', 'b'), **{
-        name: [getattr(predictions, name)[index] for index in (2, 3, 0, 1)] for name in of_images})
-    expected = dataclasses.replace(predictions, images=('a', 'b', 'c'), **{
-        name: getattr(predictions, name)[:3] for name in of_images})
+    shuffled = dataclasses.replace(
+        predictions,
+        images=('c', 'nobody', 'a', 'b'),
+        **{name: [getattr(predictions, name)[index] for index in (2, 3, 0, 1)] for name in of_images},
+    )
+    expected = dataclasses.replace(
+        predictions, images=('a', 'b', 'c'), **{name: getattr(predictions, name)[:3] for name in of_images}
+    )
     assert_equal(shuffled.for_protocol(scene['protocol']), expected)
 
 
@@ -191,12 +223,17 @@ def test_a_missing_image_is_named(predictions, scene):
         renamed.for_protocol(scene['protocol'])
 
 
-@pytest.mark.parametrize(('changes', 'message'), [
-    ({'query_embeddings': np.zeros((3, 3), np.float32)}, 'the 2 queries of the protocol, got 3'),
-    ({'query_images': ('a', 'b')}, r"query 1 \(image 'a'\) was predicted from image 'b'"),
-    ({'query_boxes': np.array([[100, 0, 140, 80], [0, 0, 40, 80.]])},
-     r"query 0 \(image 'a'\) has the box \[0.0, 0.0, 40.0, 80.0\], but was predicted from \[100.0, 0.0, 140.0, 80.0\]"),
-])
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'query_embeddings': np.zeros((3, 3), np.float32)}, 'the 2 queries of the protocol, got 3'),
+        ({'query_images': ('a', 'b')}, r"query 1 \(image 'a'\) was predicted from image 'b'"),
+        (
+            {'query_boxes': np.array([[100, 0, 140, 80], [0, 0, 40, 80.0]])},
+            r"query 0 \(image 'a'\) has the box \[0.0, 0.0, 40.0, 80.0\], but was predicted from \[100.0, 0.0, 140.0, 80.0\]",
+        ),
+    ],
+)
 def test_other_queries_are_noticed(predictions, scene, changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(predictions, **changes).for_protocol(scene['protocol'])

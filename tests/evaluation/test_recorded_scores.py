@@ -1,4 +1,5 @@
 """Scores equal those that the field's own evaluation gives on the real PRW and CUHK-SYSU test protocols."""
+
 import json
 
 import numpy as np
@@ -12,7 +13,8 @@ def prw(search_cases, golden):
     case = search_cases.prw_case(0)
     images, queries = case['images'], case['queries'][:300]
     protocol = SearchProtocol.from_identities(
-        *fields(images, 'img_name', 'cam_id', 'boxes', 'person_ids'), *fields(queries, 'img_name', 'box', 'person_id'))
+        *fields(images, 'img_name', 'cam_id', 'boxes', 'person_ids'), *fields(queries, 'img_name', 'box', 'person_id')
+    )
     return case, protocol, queries, json.loads((golden / 'expected' / 'prw_seed0_q300.json').read_text())
 
 
@@ -21,7 +23,8 @@ def cuhk(search_cases, golden):
     case = search_cases.cuhk_case(0)
     images, queries = case['images'], case['queries']
     protocol = SearchProtocol.from_galleries(
-        *fields(images, 'img_name', 'cam_id'), *fields(queries, 'img_name', 'box', 'person_id', 'gallery'))
+        *fields(images, 'img_name', 'cam_id'), *fields(queries, 'img_name', 'box', 'person_id', 'gallery')
+    )
     return case, protocol, queries, json.loads((golden / 'expected' / 'cuhk_seed0.json').read_text())
 
 
@@ -33,9 +36,16 @@ def detections(case):
     return [d[:, :4] for d in case['detections']], [d[:, 4] for d in case['detections']]
 
 
-@pytest.mark.parametrize(('data', 'setting', 'options'), [
-    ('prw', 'default', {}), ('prw', 'cross_camera', {'cameras': 'other'}), ('prw', 'cbgm', {'cbgm': CBGM(30, 4)}),
-    ('cuhk', 'default', {}), ('cuhk', 'cbgm', {'cbgm': CBGM(10, 3)})])
+@pytest.mark.parametrize(
+    ('data', 'setting', 'options'),
+    [
+        ('prw', 'default', {}),
+        ('prw', 'cross_camera', {'cameras': 'other'}),
+        ('prw', 'cbgm', {'cbgm': CBGM(30, 4)}),
+        ('cuhk', 'default', {}),
+        ('cuhk', 'cbgm', {'cbgm': CBGM(10, 3)}),
+    ],
+)
 def test_search_scores_are_the_recorded_ones(request, data, setting, options):
     case, protocol, queries, expected = request.getfixturevalue(data)
     query_embeddings = np.stack([query['embedding'] for query in queries])
@@ -45,8 +55,9 @@ def test_search_scores_are_the_recorded_ones(request, data, setting, options):
 
 
 @pytest.mark.parametrize('data', ['prw', 'cuhk'])
-@pytest.mark.parametrize(('setting', 'score_thr', 'only_labelled'),
-                         [('all', 0.5, False), ('all_low', 0.01, False), ('labeled', 0.5, True)])
+@pytest.mark.parametrize(
+    ('setting', 'score_thr', 'only_labelled'), [('all', 0.5, False), ('all_low', 0.01, False), ('labeled', 0.5, True)]
+)
 def test_detection_scores_are_the_recorded_ones(request, data, setting, score_thr, only_labelled):
     case, _, _, expected = request.getfixturevalue(data)
     persons = [image['boxes'] for image in case['images']]

@@ -7,15 +7,27 @@ BOX = np.array([0, 0, 40, 80], np.float32)
 
 
 def from_galleries(**changes):
-    arguments = {'images': ['a', 'b', 'c'], 'cameras': None, 'query_images': ['a'], 'query_boxes': BOX[None],
-                 'query_person_ids': [7], 'galleries': [[('c', BOX), ('b', None)]]}
+    arguments = {
+        'images': ['a', 'b', 'c'],
+        'cameras': None,
+        'query_images': ['a'],
+        'query_boxes': BOX[None],
+        'query_person_ids': [7],
+        'galleries': [[('c', BOX), ('b', None)]],
+    }
     return SearchProtocol.from_galleries(**{**arguments, **changes})
 
 
 def from_identities(**changes):
-    arguments = {'images': ['a', 'b', 'c'], 'cameras': [0, 0, 1], 'boxes': [BOX[None], [BOX + 1, BOX + 2], [BOX]],
-                 'person_ids': [[7], [7, 7], [7]], 'query_images': ['a'], 'query_boxes': BOX[None],
-                 'query_person_ids': [7]}
+    arguments = {
+        'images': ['a', 'b', 'c'],
+        'cameras': [0, 0, 1],
+        'boxes': [BOX[None], [BOX + 1, BOX + 2], [BOX]],
+        'person_ids': [[7], [7, 7], [7]],
+        'query_images': ['a'],
+        'query_boxes': BOX[None],
+        'query_person_ids': [7],
+    }
     return SearchProtocol.from_identities(**{**arguments, **changes})
 
 
@@ -63,9 +75,16 @@ def test_cameras_that_nothing_was_taken_by_are_named_with_those_that_are_known(c
 
 def by_hand(**changes):
     """Queries 0 and 1 in images a and b, query 2 in a; the targets are given out of order."""
-    arguments = {'images': ('a', 'b', 'c', 'd'), 'cameras': [0, 0, 0, 1], 'query_images': [0, 1, 0],
-                 'query_boxes': [BOX, BOX + 1, BOX + 2], 'query_person_ids': [7, 8, 9], 'target_queries': [1, 0, 1],
-                 'target_images': [2, 1, 0], 'target_boxes': [BOX + 12, BOX + 1, BOX + 10]}
+    arguments = {
+        'images': ('a', 'b', 'c', 'd'),
+        'cameras': [0, 0, 0, 1],
+        'query_images': [0, 1, 0],
+        'query_boxes': [BOX, BOX + 1, BOX + 2],
+        'query_person_ids': [7, 8, 9],
+        'target_queries': [1, 0, 1],
+        'target_images': [2, 1, 0],
+        'target_boxes': [BOX + 12, BOX + 1, BOX + 10],
+    }
     return SearchProtocol(**{**arguments, **changes})
 
 
@@ -94,9 +113,15 @@ def test_a_subset_has_the_galleries_and_targets_of_its_queries(galleries):
     assert [part.gallery(query).tolist() for query in range(2)] == [whole.gallery(query).tolist() for query in (2, 1)]
 
 
-@pytest.mark.parametrize(('queries', 'message'), [
-    ([3], 'subset: expected queries from 0 to 2, got 3'), ([0, -1], 'got -1'), ([], 'at least one query'),
-    ([True, False, True], 'queries: expected whole numbers, got bool')])
+@pytest.mark.parametrize(
+    ('queries', 'message'),
+    [
+        ([3], 'subset: expected queries from 0 to 2, got 3'),
+        ([0, -1], 'got -1'),
+        ([], 'at least one query'),
+        ([True, False, True], 'queries: expected whole numbers, got bool'),
+    ],
+)
 def test_a_subset_of_other_queries_is_refused(queries, message):
     with pytest.raises(ValueError, match=message):
         by_hand().subset(queries)
@@ -107,37 +132,54 @@ def test_an_image_without_persons_is_part_of_the_pool():
     assert protocol.gallery(0).tolist() == [1, 2] and protocol.target_images.tolist() == [2]
 
 
-@pytest.mark.parametrize(('make', 'changes', 'message'), [
-    (from_galleries, {'query_images': ['x']}, "query 0: its image 'x' is not in the pool"),
-    (from_galleries, {'galleries': [[('x', None)]]}, r"query 0 \(image 'a'\): its gallery lists 'x', which is not"),
-    (from_galleries, {'galleries': []}, 'galleries: expected one for each of the 1 queries, got 0'),
-    (from_galleries, {'images': ['a', 'b', 'c', 'b']}, "image 'b' is listed twice"),
-    (from_galleries, {'cameras': [0]}, r'cameras: expected shape \(3,\), got \(1,\)'),
-    (from_galleries, {'query_boxes': BOX}, r'query_boxes: expected shape \(1, 4\), got \(4,\)'),
-    (from_galleries, {'query_boxes': BOX[None] * np.nan}, 'query_boxes: row 0 is not finite'),
-    (from_galleries, {'query_person_ids': [0.5]}, 'query_person_ids: expected whole numbers'),
-    (from_galleries, {'query_images': [], 'query_boxes': [], 'query_person_ids': [], 'galleries': []},
-     'at least one query'),
-    (from_identities, {'query_images': ['x']}, "query 0: its image 'x' is not in the pool"),
-    (from_identities, {'query_person_ids': [-1]}, r"query 0 \(image 'a'\) has no identity"),
-    (from_identities, {'boxes': [[BOX]]}, 'boxes: expected one array for each of the 3 images, got 1'),
-    (from_identities, {'person_ids': [[7], [7], [7]]}, r"person_ids of image 'b': expected shape \(2,\), got \(1,\)"),
-])
+@pytest.mark.parametrize(
+    ('make', 'changes', 'message'),
+    [
+        (from_galleries, {'query_images': ['x']}, "query 0: its image 'x' is not in the pool"),
+        (from_galleries, {'galleries': [[('x', None)]]}, r"query 0 \(image 'a'\): its gallery lists 'x', which is not"),
+        (from_galleries, {'galleries': []}, 'galleries: expected one for each of the 1 queries, got 0'),
+        (from_galleries, {'images': ['a', 'b', 'c', 'b']}, "image 'b' is listed twice"),
+        (from_galleries, {'cameras': [0]}, r'cameras: expected shape \(3,\), got \(1,\)'),
+        (from_galleries, {'query_boxes': BOX}, r'query_boxes: expected shape \(1, 4\), got \(4,\)'),
+        (from_galleries, {'query_boxes': BOX[None] * np.nan}, 'query_boxes: row 0 is not finite'),
+        (from_galleries, {'query_person_ids': [0.5]}, 'query_person_ids: expected whole numbers'),
+        (
+            from_galleries,
+            {'query_images': [], 'query_boxes': [], 'query_person_ids': [], 'galleries': []},
+            'at least one query',
+        ),
+        (from_identities, {'query_images': ['x']}, "query 0: its image 'x' is not in the pool"),
+        (from_identities, {'query_person_ids': [-1]}, r"query 0 \(image 'a'\) has no identity"),
+        (from_identities, {'boxes': [[BOX]]}, 'boxes: expected one array for each of the 3 images, got 1'),
+        (from_identities, {'person_ids': [[7], [7], [7]]}, r"person_ids of image 'b': expected shape \(2,\), got \(1,\)"),
+    ],
+)
 def test_what_does_not_fit_is_named(make, changes, message):
     with pytest.raises(ValueError, match=message):
         make(**changes)
 
 
-@pytest.mark.parametrize(('changes', 'message'), [
-    ({'target_queries': [1]}, 'target 0 answers query 1, but there are 1 queries'),
-    ({'target_images': [3]}, 'target_images: query 0 names 3, but there are 3 images'),
-    ({'target_images': [0]}, r"query 0 \(image 'a'\) has a target in its own image"),
-    ({'galleries': ([2],)}, r"query 0 \(image 'a'\) has a target in 'b', which its gallery does not list"),
-    ({'galleries': ([1, -1],)}, 'galleries: query 0 names -1, but there are 3 images'),
-    ({'query_images': [5]}, 'query_images: query 0 names 5, but there are 3 images'),
-])
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'target_queries': [1]}, 'target 0 answers query 1, but there are 1 queries'),
+        ({'target_images': [3]}, 'target_images: query 0 names 3, but there are 3 images'),
+        ({'target_images': [0]}, r"query 0 \(image 'a'\) has a target in its own image"),
+        ({'galleries': ([2],)}, r"query 0 \(image 'a'\) has a target in 'b', which its gallery does not list"),
+        ({'galleries': ([1, -1],)}, 'galleries: query 0 names -1, but there are 3 images'),
+        ({'query_images': [5]}, 'query_images: query 0 names 5, but there are 3 images'),
+    ],
+)
 def test_a_protocol_made_by_hand_is_checked(changes, message):
-    arguments = {'images': ('a', 'b', 'c'), 'cameras': [0, 0, 0], 'query_images': [0], 'query_boxes': [BOX],
-                 'query_person_ids': [7], 'target_queries': [0], 'target_images': [1], 'target_boxes': [BOX]}
+    arguments = {
+        'images': ('a', 'b', 'c'),
+        'cameras': [0, 0, 0],
+        'query_images': [0],
+        'query_boxes': [BOX],
+        'query_person_ids': [7],
+        'target_queries': [0],
+        'target_images': [1],
+        'target_boxes': [BOX],
+    }
     with pytest.raises(ValueError, match=message):
         SearchProtocol(**{**arguments, **changes})

@@ -21,8 +21,15 @@ from mmps.evaluation import (
 )
 
 # Few boxes, whole-number embeddings and few scores: overlaps, touching boxes, equal similarities and misses are common.
-BOXES = [(0, 0, 40, 80), (4, 0, 44, 80), (20, 0, 60, 80), (40, 0, 80, 80),
-         (100, 0, 108, 12), (104, 0, 112, 12), (300, 300, 340, 380)]
+BOXES = [
+    (0, 0, 40, 80),
+    (4, 0, 44, 80),
+    (20, 0, 60, 80),
+    (40, 0, 80, 80),
+    (100, 0, 108, 12),
+    (104, 0, 112, 12),
+    (300, 300, 340, 380),
+]
 BOX = st.sampled_from(BOXES)
 VECTOR = st.tuples(st.integers(-1, 1), st.integers(-1, 1))
 DETECTION = st.tuples(BOX, st.sampled_from([0.4, 0.5, 0.9]), VECTOR)
@@ -39,8 +46,7 @@ def brute_force(detections, vector, gallery):
     listed = [(image, box) for image, box in gallery if box is not None]
     targets = dict(reversed(listed))  # the first box in an image is the one that stays
     images = dict.fromkeys(image for image, _ in gallery)
-    ranked = [(np.dot(vector, v), image, box) for image in images
-              for box, score, v in detections[image] if score >= 0.5]
+    ranked = [(np.dot(vector, v), image, box) for image in images for box, score, v in detections[image] if score >= 0.5]
     hits = []
     for rank, (_, image, box) in enumerate(sorted(ranked, key=lambda entry: -entry[0]), 1):
         target = targets.get(image)
@@ -53,8 +59,10 @@ def brute_force(detections, vector, gallery):
 
 
 def columns(detections):
-    return [[np.array([d[i] for d in image], np.float32).reshape(len(image), *shape) for image in detections]
-            for i, shape in enumerate(((4,), (), (2,)))]
+    return [
+        [np.array([d[i] for d in image], np.float32).reshape(len(image), *shape) for image in detections]
+        for i, shape in enumerate(((4,), (), (2,)))
+    ]
 
 
 def assert_same(protocol, detections, vectors, galleries, cameras='all'):
@@ -71,13 +79,19 @@ def assert_same(protocol, detections, vectors, galleries, cameras='all'):
 def test_listed_galleries_score_as_a_plain_loop_scores_them(data):
     detections = data.draw(st.lists(st.lists(DETECTION, max_size=4), min_size=1, max_size=4))
     entry = st.tuples(st.integers(0, len(detections) - 1), st.none() | BOX)
-    queries = data.draw(st.lists(st.tuples(st.integers(0, len(detections) - 1), VECTOR, st.lists(entry, max_size=5)),
-                                 min_size=1, max_size=3))
+    queries = data.draw(
+        st.lists(st.tuples(st.integers(0, len(detections) - 1), VECTOR, st.lists(entry, max_size=5)), min_size=1, max_size=3)
+    )
     images, vectors, galleries = map(list, zip(*queries, strict=True))
     names = [f'{index}.jpg' for index in range(len(detections))]
     protocol = SearchProtocol.from_galleries(
-        names, None, [names[i] for i in images], np.zeros((len(queries), 4)), [-1] * len(queries),
-        [[(names[i], box) for i, box in gallery] for gallery in galleries])
+        names,
+        None,
+        [names[i] for i in images],
+        np.zeros((len(queries), 4)),
+        [-1] * len(queries),
+        [[(names[i], box) for i, box in gallery] for gallery in galleries],
+    )
     assert_same(protocol, detections, vectors, galleries)
 
 
@@ -94,14 +108,22 @@ def test_identities_score_as_a_plain_loop_scores_them(data, searched):
     queries = data.draw(st.lists(query, min_size=1, max_size=3))
     names = [f'{index}.jpg' for index in range(count)]
     protocol = SearchProtocol.from_identities(
-        names, cameras, [[box for box, _ in image] for image in persons],
-        [[identity for _, identity in image] for image in persons], [names[image] for image, _, _ in queries],
-        np.zeros((len(queries), 4)), [identity for _, _, identity in queries])
-    galleries = [[(image, next((box for box, owner in persons[image] if owner == identity), None))
-                  for image in range(count)
-                  if image != own and {'all': True, 'other': cameras[image] != cameras[own]}.get(
-                      searched, cameras[image] == searched)]
-                 for own, _, identity in queries]
+        names,
+        cameras,
+        [[box for box, _ in image] for image in persons],
+        [[identity for _, identity in image] for image in persons],
+        [names[image] for image, _, _ in queries],
+        np.zeros((len(queries), 4)),
+        [identity for _, _, identity in queries],
+    )
+    galleries = [
+        [
+            (image, next((box for box, owner in persons[image] if owner == identity), None))
+            for image in range(count)
+            if image != own and {'all': True, 'other': cameras[image] != cameras[own]}.get(searched, cameras[image] == searched)
+        ]
+        for own, _, identity in queries
+    ]
     assert_same(protocol, detections, [vector for _, vector, _ in queries], galleries, searched)
 
 
@@ -112,7 +134,7 @@ def test_stable_ranks_are_those_of_a_stable_sort(values, data):
     order = sorted(range(len(values)), key=lambda i: -values[i])
     expected = [order.index(position) + 1 for position in positions]
     values = np.array(values)
-    ranks = stable_ranks(values.copy(), values[positions], lambda i: values[:positions[i]])
+    ranks = stable_ranks(values.copy(), values[positions], lambda i: values[: positions[i]])
     assert ranks.tolist() == expected
 
 
@@ -146,9 +168,16 @@ def test_several_searches_score_as_each_alone_in_whatever_order_they_name_the_qu
     swapped, one = everything.subset([1, 0]), everything.subset([1])
     pool = Candidates.from_lists(everything, scene['boxes'], scene['scores'], scene['embeddings'], 3)
     scene['query_embeddings'][1] = [0.6, 0, 0.8]
-    results = score_searches({'all': Search(everything), 'swapped': Search(swapped, np.array([1, 0])),
-                              'one': Search(one, np.array([1])), 'other': Search(everything, cameras='other')},
-                             pool, scene['query_embeddings'])
+    results = score_searches(
+        {
+            'all': Search(everything),
+            'swapped': Search(swapped, np.array([1, 0])),
+            'one': Search(one, np.array([1])),
+            'other': Search(everything, cameras='other'),
+        },
+        pool,
+        scene['query_embeddings'],
+    )
     np.testing.assert_array_equal(results['all'].ap, search(scene).ap)
     np.testing.assert_array_equal(results['other'].ap, search(scene, cameras='other').ap)
     assert results['swapped'].ap.tolist() == results['all'].ap[::-1].tolist()
@@ -159,11 +188,15 @@ def test_torch_computes_the_same_similarities(scene):
     rng = np.random.default_rng(0)
     embeddings = [rng.normal(size=array.shape).astype(np.float32) for array in scene['embeddings']]
     pool = Candidates.from_lists(scene['protocol'], scene['boxes'], scene['scores'], embeddings, 3)
-    blocks = [next(iter(similarity.SimilarityBlocks(pool, scene['query_embeddings'], np.arange(2), product)))[1]
-              for product in (NumPyProduct(), TorchProduct('cpu'))]
+    blocks = [
+        next(iter(similarity.SimilarityBlocks(pool, scene['query_embeddings'], np.arange(2), product)))[1]
+        for product in (NumPyProduct(), TorchProduct('cpu'))
+    ]
     np.testing.assert_allclose(*blocks, rtol=1e-6)
-    results = [score_searches({'': Search(scene['protocol'])}, pool, scene['query_embeddings'], product=product)['']
-               for product in (NumPyProduct(), TorchProduct('cpu'))]
+    results = [
+        score_searches({'': Search(scene['protocol'])}, pool, scene['query_embeddings'], product=product)['']
+        for product in (NumPyProduct(), TorchProduct('cpu'))
+    ]
     np.testing.assert_array_equal(results[0].target_ranks, results[1].target_ranks)
 
 
@@ -175,8 +208,9 @@ def test_a_device_that_is_not_there_is_named(device):
 
 def test_histograms_count_every_searched_detection_once(scene):
     pool = Candidates.from_lists(scene['protocol'], scene['boxes'], scene['scores'], scene['embeddings'], 3)
-    edges, matches, others = similarity_histograms(Search(scene['protocol']), search(scene), pool, scene['query_embeddings'],
-                                                   bins=4)
+    edges, matches, others = similarity_histograms(
+        Search(scene['protocol']), search(scene), pool, scene['query_embeddings'], bins=4
+    )
     # Of three detections in other images a query finds one (similarity 1); the others have similarity 0.
     assert edges.tolist() == [-1, -0.5, 0, 0.5, 1]
     assert matches.tolist() == [0, 0, 0, 2] and others.tolist() == [0, 0, 4, 0]
@@ -213,17 +247,22 @@ def test_top_detections_are_the_most_similar_and_say_which_are_right(scene):
     assert second.positions.tolist() == [0, 0]
 
 
-@pytest.mark.parametrize(('name', 'value', 'message'), [
-    ('query_embeddings', np.zeros((3, 3)), r'query_embeddings: expected shape \(2, D\), got \(3, 3\)'),
-    ('query_embeddings', np.full((2, 3), np.nan), r"query 0 \(image 'a'\): its embedding is not finite"),
-    ('query_embeddings', np.full((2, 3), 1e20), r"query 0 \(image 'a'\): its embedding is not finite, or too large"),
-    ('scores', [np.ones(2)], 'scores: expected one array for each of the 3 images, got 1'),
-    ('scores', [np.ones(2), np.ones(2), np.ones(2)], r"boxes of image 'b': expected shape \(2, 4\), got \(1, 4\)"),
-    ('embeddings', [np.ones((2, 3)), np.ones((1, 5)), np.ones((2, 3))],
-     r"embeddings of image 'b': expected shape \(1, 3\), got \(1, 5\)"),
-    ('embeddings', [np.ones((2, 3)), np.full((1, 3), np.inf), np.ones((2, 3))],
-     "image 'b': its embeddings are not finite"),
-])
+@pytest.mark.parametrize(
+    ('name', 'value', 'message'),
+    [
+        ('query_embeddings', np.zeros((3, 3)), r'query_embeddings: expected shape \(2, D\), got \(3, 3\)'),
+        ('query_embeddings', np.full((2, 3), np.nan), r"query 0 \(image 'a'\): its embedding is not finite"),
+        ('query_embeddings', np.full((2, 3), 1e20), r"query 0 \(image 'a'\): its embedding is not finite, or too large"),
+        ('scores', [np.ones(2)], 'scores: expected one array for each of the 3 images, got 1'),
+        ('scores', [np.ones(2), np.ones(2), np.ones(2)], r"boxes of image 'b': expected shape \(2, 4\), got \(1, 4\)"),
+        (
+            'embeddings',
+            [np.ones((2, 3)), np.ones((1, 5)), np.ones((2, 3))],
+            r"embeddings of image 'b': expected shape \(1, 3\), got \(1, 5\)",
+        ),
+        ('embeddings', [np.ones((2, 3)), np.full((1, 3), np.inf), np.ones((2, 3))], "image 'b': its embeddings are not finite"),
+    ],
+)
 def test_arrays_that_do_not_fit_are_named(scene, name, value, message):
     with pytest.raises(ValueError, match=message):
         search(scene, **{name: value})

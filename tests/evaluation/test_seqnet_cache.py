@@ -38,6 +38,7 @@ def torch_before_1_6(value, path):
 def plain_pickle(protocol):
     def write(value, path):
         path.write_bytes(pickle.dumps(value, protocol))
+
     return write
 
 
@@ -46,8 +47,12 @@ def numpy_1(value, path):
     path.write_bytes(pickle.dumps(value, 2).replace(b'numpy._core.multiarray', b'numpy.core.multiarray'))
 
 
-CONTAINERS = {'zip': torch_zip, 'before 1.6': torch_before_1_6, 'numpy 1': numpy_1,
-              **{f'protocol {number}': plain_pickle(number) for number in range(pickle.HIGHEST_PROTOCOL + 1)}}
+CONTAINERS = {
+    'zip': torch_zip,
+    'before 1.6': torch_before_1_6,
+    'numpy 1': numpy_1,
+    **{f'protocol {number}': plain_pickle(number) for number in range(pickle.HIGHEST_PROTOCOL + 1)},
+}
 
 
 @pytest.fixture(params=CONTAINERS.values(), ids=CONTAINERS)
@@ -142,8 +147,11 @@ class Malicious:
 @pytest.mark.parametrize('function', ['system', 'eval', 'frombuffer'])
 def test_nothing_in_the_file_is_run(cache, scene, container, path, tmp_path, function):
     trace = tmp_path / 'trace'
-    call = {'system': Malicious(os.system, f'touch {trace}'), 'eval': Malicious(eval, f'open({str(trace)!r}, "w")'),
-            'frombuffer': Malicious(np.frombuffer, b'1234')}[function]
+    call = {
+        'system': Malicious(os.system, f'touch {trace}'),
+        'eval': Malicious(eval, f'open({str(trace)!r}, "w")'),
+        'frombuffer': Malicious(np.frombuffer, b'1234'),
+    }[function]
     container({**cache, 'extra': call}, path)
     with pytest.raises(ValueError, match=rf'eval_cache\.pth .*it names [\w.]+\.{function}, .*nothing was run') as caught:
         load_seqnet_cache(path, scene['protocol'])
@@ -151,11 +159,14 @@ def test_nothing_in_the_file_is_run(cache, scene, container, path, tmp_path, fun
     assert not trace.exists()
 
 
-@pytest.mark.parametrize(('value', 'message'), [
-    (np.array([None, {}]), "array of type 'O8'"),
-    (np.zeros(3, dtype=[('x', 'f4')]), 'array of type'),
-    (np.array(['text']), 'array of type'),
-])
+@pytest.mark.parametrize(
+    ('value', 'message'),
+    [
+        (np.array([None, {}]), "array of type 'O8'"),
+        (np.zeros(3, dtype=[('x', 'f4')]), 'array of type'),
+        (np.array(['text']), 'array of type'),
+    ],
+)
 def test_arrays_of_anything_but_numbers_are_refused(scene, container, path, value, message):
     container({'gallery_dets': value}, path)
     with pytest.raises(ValueError, match=message):
@@ -174,7 +185,7 @@ def test_a_tensor_beyond_its_storage_is_refused(path):
 
 
 def nested(levels):
-    inner = [0.] * 5
+    inner = [0.0] * 5
     for _ in range(levels):
         inner = [inner] * 12
     return inner
@@ -196,8 +207,10 @@ def test_a_few_bytes_that_unfold_without_end_are_refused_at_once(scene, path, va
 
 def test_a_checkpoint_given_by_mistake_is_told_by_what_it_holds(scene, path):
     layers = torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(9)))
-    for content, found in (({'model': layers.state_dict(), 'epoch': 3}, 'model, epoch$'),
-                           (layers.state_dict(), r'0\.weight, 0\.bias, 1\.weight, 1\.bias, 2\.weight and others$')):
+    for content, found in (
+        ({'model': layers.state_dict(), 'epoch': 3}, 'model, epoch$'),
+        (layers.state_dict(), r'0\.weight, 0\.bias, 1\.weight, 1\.bias, 2\.weight and others$'),
+    ):
         torch.save(content, path)
         with pytest.raises(ValueError, match=f'query_box_feats is missing: expected the dict .*, got one with {found}'):
             load_seqnet_cache(path, scene['protocol'])
@@ -210,8 +223,10 @@ def zip_of(name):
     return content.getvalue()
 
 
-@pytest.mark.parametrize('content', [
-    b'', b'not a pickle', b'PK\x03\x04', zip_of('boxes.npy'), zip_of('a/data.pkl'), b'\x80\x04]', pickle.dumps('x' * 99)[:50]])
+@pytest.mark.parametrize(
+    'content',
+    [b'', b'not a pickle', b'PK\x03\x04', zip_of('boxes.npy'), zip_of('a/data.pkl'), b'\x80\x04]', pickle.dumps('x' * 99)[:50]],
+)
 def test_another_file_is_refused(scene, path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r'eval_cache\.pth cannot be read as a pickle of arrays'):
@@ -219,35 +234,55 @@ def test_another_file_is_refused(scene, path, content):
 
 
 def changed(cache, name, index, value):
-    return {**cache, name: [*cache[name][:index], value, *cache[name][index + 1:]]}
+    return {**cache, name: [*cache[name][:index], value, *cache[name][index + 1 :]]}
 
 
-@pytest.mark.parametrize(('change', 'message'), [
-    (lambda cache: list(cache.values()), 'expected the dict that SeqNet saves, got list'),
-    (lambda cache: {'gallery_dets': cache['gallery_dets']}, 'query_box_feats is missing: .* one with gallery_dets'),
-    (lambda cache: {**cache, 'gallery_dets': cache['gallery_dets'][:2]},
-     'gallery_dets: expected one entry for each of the 3 images of the protocol, got 2'),
-    (lambda cache: {**cache, 'query_box_feats': cache['query_box_feats'] * 2},
-     'query_box_feats: expected one entry for each of the 2 queries of the protocol, got 4'),
-    (lambda cache: {**cache, 'gallery_feats': 7}, 'gallery_feats: expected a list, got int'),
-    (lambda cache: {**cache, 'gallery_feats': np.array(5)}, 'gallery_feats: expected a list, got ndarray'),
-    (lambda cache: changed(cache, 'gallery_dets', 0, [[10 ** 400] * 5]), r'gallery_dets\[0\]: expected an array of numbers'),
-    (lambda cache: changed(cache, 'gallery_dets', 1, np.zeros((1, 4))),
-     r'gallery_dets\[1\]: expected shape \(n, 5\), got \(1, 4\)'),
-    (lambda cache: changed(cache, 'gallery_dets', 1, 'text'), r'gallery_dets\[1\]: expected an array of numbers, got str'),
-    (lambda cache: changed(cache, 'gallery_dets', 2, NOBODY[0]), r'gallery_feats\[2\]: expected shape \(0, 3\), got \(2, 3\)'),
-    (lambda cache: changed(cache, 'gallery_feats', 0, np.zeros((2, 4))),
-     r'gallery_feats\[0\]: expected shape \(2, 3\), got \(2, 4\)'),
-    (lambda cache: changed(cache, 'gallery_feats', 0, np.full((2, 3), np.nan)), r'gallery_feats\[0\] is not finite'),
-    (lambda cache: changed(cache, 'query_box_feats', 1, np.zeros((2, 3))),
-     r'query_box_feats\[1\]: expected shape \(1, 3\), got \(2, 3\)'),
-    (lambda cache: changed(cache, 'query_box_feats', 0, []), r'query_box_feats\[0\]: expected shape \(1, D\), got \(0,\)'),
-    (lambda cache: changed(changed(cache, 'query_dets', 1, []), 'query_feats', 1, []),
-     r"query_dets\[1\]: expected the query's own box in the first row, got no row"),
-    (lambda cache: {name: cache[name] for name in cache if name != 'query_feats'}, 'query_feats is missing'),
-    (lambda cache: {**cache, 'query_dets': cache['query_dets'][::-1]},
-     r"query 0 \(image 'a'\) has the box \[0.0, 0.0, 40.0, 80.0\], but was predicted from \[100.0, 0.0, 140.0, 80.0\]"),
-])
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda cache: list(cache.values()), 'expected the dict that SeqNet saves, got list'),
+        (lambda cache: {'gallery_dets': cache['gallery_dets']}, 'query_box_feats is missing: .* one with gallery_dets'),
+        (
+            lambda cache: {**cache, 'gallery_dets': cache['gallery_dets'][:2]},
+            'gallery_dets: expected one entry for each of the 3 images of the protocol, got 2',
+        ),
+        (
+            lambda cache: {**cache, 'query_box_feats': cache['query_box_feats'] * 2},
+            'query_box_feats: expected one entry for each of the 2 queries of the protocol, got 4',
+        ),
+        (lambda cache: {**cache, 'gallery_feats': 7}, 'gallery_feats: expected a list, got int'),
+        (lambda cache: {**cache, 'gallery_feats': np.array(5)}, 'gallery_feats: expected a list, got ndarray'),
+        (lambda cache: changed(cache, 'gallery_dets', 0, [[10**400] * 5]), r'gallery_dets\[0\]: expected an array of numbers'),
+        (
+            lambda cache: changed(cache, 'gallery_dets', 1, np.zeros((1, 4))),
+            r'gallery_dets\[1\]: expected shape \(n, 5\), got \(1, 4\)',
+        ),
+        (lambda cache: changed(cache, 'gallery_dets', 1, 'text'), r'gallery_dets\[1\]: expected an array of numbers, got str'),
+        (
+            lambda cache: changed(cache, 'gallery_dets', 2, NOBODY[0]),
+            r'gallery_feats\[2\]: expected shape \(0, 3\), got \(2, 3\)',
+        ),
+        (
+            lambda cache: changed(cache, 'gallery_feats', 0, np.zeros((2, 4))),
+            r'gallery_feats\[0\]: expected shape \(2, 3\), got \(2, 4\)',
+        ),
+        (lambda cache: changed(cache, 'gallery_feats', 0, np.full((2, 3), np.nan)), r'gallery_feats\[0\] is not finite'),
+        (
+            lambda cache: changed(cache, 'query_box_feats', 1, np.zeros((2, 3))),
+            r'query_box_feats\[1\]: expected shape \(1, 3\), got \(2, 3\)',
+        ),
+        (lambda cache: changed(cache, 'query_box_feats', 0, []), r'query_box_feats\[0\]: expected shape \(1, D\), got \(0,\)'),
+        (
+            lambda cache: changed(changed(cache, 'query_dets', 1, []), 'query_feats', 1, []),
+            r"query_dets\[1\]: expected the query's own box in the first row, got no row",
+        ),
+        (lambda cache: {name: cache[name] for name in cache if name != 'query_feats'}, 'query_feats is missing'),
+        (
+            lambda cache: {**cache, 'query_dets': cache['query_dets'][::-1]},
+            r"query 0 \(image 'a'\) has the box \[0.0, 0.0, 40.0, 80.0\], but was predicted from \[100.0, 0.0, 140.0, 80.0\]",
+        ),
+    ],
+)
 def test_a_cache_that_does_not_fit_names_file_and_entry(cache, scene, path, change, message):
     torch_zip(change(cache), path)
     with pytest.raises(ValueError, match=rf'eval_cache\.pth: {message}'):

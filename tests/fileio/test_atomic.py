@@ -14,6 +14,7 @@ def test_a_file_that_cannot_be_written_is_named_and_is_as_it_was(failing, tmp_pa
 
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, 'No space left on device')
+
     if failing == 'write':
         monkeypatch.setattr(atomic, 'open', fail, raising=False)
     else:

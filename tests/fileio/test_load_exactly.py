@@ -1,4 +1,5 @@
 """A checkpoint that does not fit is refused, in one line that says where."""
+
 import pytest
 import torch
 from torch import nn
@@ -45,11 +46,15 @@ def test_a_missing_file_is_named(tmp_path, model):
         load_exactly(model, str(tmp_path / 'nothing.pth'), 'teacher_ckpt')
 
 
-@pytest.mark.parametrize('change', [
-    lambda state: state.pop('rpn_head.rpn_conv.weight'),
-    lambda state: state.update({'rpn_head.rpn_conv.weight': torch.zeros(1)}),
-    lambda state: state.update({'rpn_head.extra': torch.zeros(1)}),
-], ids=['missing', 'of another shape', 'too many'])
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda state: state.pop('rpn_head.rpn_conv.weight'),
+        lambda state: state.update({'rpn_head.rpn_conv.weight': torch.zeros(1)}),
+        lambda state: state.update({'rpn_head.extra': torch.zeros(1)}),
+    ],
+    ids=['missing', 'of another shape', 'too many'],
+)
 def test_a_tensor_that_differs_is_named_in_one_line(tmp_path, model, change):
     state = dict(model.state_dict())
     change(state)

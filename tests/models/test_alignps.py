@@ -1,4 +1,5 @@
 """AlignPS as a whole: small, but every part of it real."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ def config(detector_config):
             cfg.model.bbox_head.dcn_on_last_conv = True
         cfg.merge_from_dict({f'model.{name}': value for name, value in (changes or {}).items()})
         return cfg.model
+
     return make
 
 
@@ -42,6 +44,7 @@ def build(config, mmps_scope):
             detector.bbox_head.conv_cls.bias.zero_()
             detector.bbox_head.conv_reg.bias.fill_(2)  # no degenerate boxes
         return detector
+
     return make
 
 
@@ -85,8 +88,11 @@ def test_training_gives_all_losses_and_reaches_every_weight(build, make_batch, k
     assert frozen == {f'bbox_head.scales.{level}.scale' for level in range(1, 5)}
 
 
-@pytest.mark.parametrize('person_ids', [[[-1, -1], [-1]], [[], []], [[], [2, -1]], [[4], [4]]],
-                         ids=['nobody labelled', 'nobody', 'one image empty', 'one identity'])
+@pytest.mark.parametrize(
+    'person_ids',
+    [[[-1, -1], [-1]], [[], []], [[], [2, -1]], [[4], [4]]],
+    ids=['nobody labelled', 'nobody', 'one image empty', 'one identity'],
+)
 def test_any_batch_trains(build, make_batch, person_ids):
     detector = build().train()
     before = memories(detector)
@@ -97,8 +103,9 @@ def test_any_batch_trains(build, make_batch, person_ids):
     assert (losses['loss_reid'] > 0) == any(each >= 0 for each in ids)
     assert losses['loss_triplet'] == 0  # nowhere are there two identities
     assert (losses['loss_bbox'] > 0) == bool(ids)
-    assert all(weight.grad is not None and weight.grad.isfinite().all()
-               for weight in detector.parameters() if weight.requires_grad)
+    assert all(
+        weight.grad is not None and weight.grad.isfinite().all() for weight in detector.parameters() if weight.requires_grad
+    )
     assert same(memories(detector), before) == (not ids)
 
 
@@ -119,6 +126,7 @@ def test_which_detections_a_roi_head_trains_on_can_be_said_apart(build, make_bat
     def counted(feats, proposals, samples):
         counts.extend(len(each) for each in proposals)
         return loss(feats, proposals, samples)
+
     monkeypatch.setattr(detector.roi_head, 'loss', counted)
     detector.loss(*make_batch([[0], [3]]))
     assert counts == [7, 7]
@@ -137,8 +145,9 @@ def test_the_memory_takes_in_who_was_seen(build, make_batch):
 def test_the_triplets_are_those_of_the_memory_before_the_batch(build, make_batch, monkeypatch):
     detector, seen = build().train(), []
     forward = detector.bbox_head.triplet_loss.forward
-    monkeypatch.setattr(detector.bbox_head.triplet_loss, 'forward',
-                        lambda *args: (seen.append(args[2].clone()), forward(*args))[1])
+    monkeypatch.setattr(
+        detector.bbox_head.triplet_loss, 'forward', lambda *args: (seen.append(args[2].clone()), forward(*args))[1]
+    )
     detector.loss(*make_batch([[0, 3], [5]]))
     assert len(seen) == 1 and not seen[0].any() and detector.memory.lut.any()
 
@@ -147,7 +156,8 @@ def test_ignored_boxes_are_no_persons(build, make_batch):
     inputs, samples = make_batch([[0], [3]])
     for sample in samples:
         sample.ignored_instances = InstanceData(
-            bboxes=torch.tensor([[60., 4, 88, 62]]), labels=torch.tensor([0]), person_ids=torch.tensor([-1]))
+            bboxes=torch.tensor([[60.0, 4, 88, 62]]), labels=torch.tensor([0]), person_ids=torch.tensor([-1])
+        )
     detector = build().train()
     detector.loss(inputs, samples)
     assert not detector.memory.queue.any()  # the ignored one would be in it: it carries the id -1
@@ -211,16 +221,25 @@ def test_a_few_steps_on_one_batch_lower_the_loss(build, make_batch):
 
 
 def test_points_go_to_the_persons_that_fcos_gives_them_to(mmps_scope):
-    head = FCOSHead(num_classes=1, in_channels=4, feat_channels=4, strides=[8], regress_ranges=((-1, 1e8), ), stacked_convs=1,
-                    center_sampling=True, norm_cfg=None)
+    head = FCOSHead(
+        num_classes=1,
+        in_channels=4,
+        feat_channels=4,
+        strides=[8],
+        regress_ranges=((-1, 1e8),),
+        stacked_convs=1,
+        center_sampling=True,
+        norm_cfg=None,
+    )
     generator = torch.Generator().manual_seed(0)
     points = head.prior_generator.single_level_grid_priors((16, 24), 0, device='cpu')
     boxes = []
     for count in (0, 1, 30):  # 30 in so small an image overlap
         corner, size = torch.rand(count, 2, generator=generator), torch.rand(count, 2, generator=generator)
         boxes.append(torch.cat([corner * 120, corner * 120 + size * 60], dim=1))
-    labels, targets = head.get_targets([points], [InstanceData(bboxes=each, labels=torch.zeros(len(each), dtype=torch.long))
-                                                  for each in boxes])
+    labels, targets = head.get_targets(
+        [points], [InstanceData(bboxes=each, labels=torch.zeros(len(each), dtype=torch.long)) for each in boxes]
+    )
     person = assign_points(points, pad_rows(boxes), 1.5 * 8)
     assert torch.equal(person.flatten() < 0, labels[0] == 1) and (person[2] >= 0).sum() > 50
     image, point = (person >= 0).nonzero(as_tuple=True)
@@ -230,8 +249,8 @@ def test_points_go_to_the_persons_that_fcos_gives_them_to(mmps_scope):
 
 
 def test_without_centre_sampling_a_person_has_all_points_in_its_box():
-    points = torch.tensor([[4., 4], [12, 4], [20, 4], [28, 4]])
-    boxes = torch.tensor([[[0., 0, 26, 8], [0, 0, 0, 0]]])
+    points = torch.tensor([[4.0, 4], [12, 4], [20, 4], [28, 4]])
+    boxes = torch.tensor([[[0.0, 0, 26, 8], [0, 0, 0, 0]]])
     assert assign_points(points, boxes, torch.inf).tolist() == [[0, 0, 0, -1]]
     assert assign_points(points, boxes, 2).tolist() == [[-1, 0, -1, -1]]
 
@@ -244,13 +263,13 @@ def test_a_centres_embedding_lies_between_the_points_around_it():
     stride, height, width = 8, 6, 9
     y, x = torch.meshgrid((torch.arange(height) + 0.5) * stride, (torch.arange(width) + 0.5) * stride, indexing='ij')
     positions = torch.stack([x, y, torch.full_like(x, 10)]).expand(2, -1, -1, -1)
-    boxes = [torch.tensor([[10., 12, 31, 29], [4, 4, 4.5, 4.5], [20, 20, 28, 28]]), torch.zeros(0, 4)]
+    boxes = [torch.tensor([[10.0, 12, 31, 29], [4, 4, 4.5, 4.5], [20, 20, 28, 28]]), torch.zeros(0, 4)]
     inside = sample_at_centres(positions, boxes, stride)
     assert inside.shape == (3, 3)
     read = 10 * inside[:, :2] / inside[:, 2:]
     torch.testing.assert_close(read, torch.tensor([[20.5, 20.5], [4.25, 4.25], [24, 24]]))
-    corner = sample_at_centres(positions[:1], [torch.tensor([[-20., -20, 10, 10]])], stride)
-    torch.testing.assert_close(10 * corner[:, :2] / corner[:, 2:], torch.tensor([[4., 4]]))
+    corner = sample_at_centres(positions[:1], [torch.tensor([[-20.0, -20, 10, 10]])], stride)
+    torch.testing.assert_close(10 * corner[:, :2] / corner[:, 2:], torch.tensor([[4.0, 4]]))
 
 
 @pytest.fixture(params=['centre', 'best_detection', 'dcn', 'roi'])
@@ -266,14 +285,14 @@ def test_one_pass_gives_detections_and_query_embeddings(detector, make_batch):
     detector.backbone.register_forward_hook(lambda *_: passes.append('backbone'))
     detector.bbox_head.register_forward_hook(lambda *_: passes.append('head'))
     inputs, samples = make_batch([[0, 3], [-1]])
-    results = detector.predict(inputs, with_queries(samples, [[4., 6, 24, 58], [34, 10, 50, 50]]))
+    results = detector.predict(inputs, with_queries(samples, [[4.0, 6, 24, 58], [34, 10, 50, 50]]))
     assert passes == ['backbone', 'head']
     for sample in results:
         found = sample.pred_instances
-        assert found.bboxes.shape == (6, 4) and found.scores.shape == found.labels.shape == (6, )
+        assert found.bboxes.shape == (6, 4) and found.scores.shape == found.labels.shape == (6,)
         torch.testing.assert_close(found.embeddings.norm(dim=1), torch.ones(6))
         assert not found.labels.any() and (found.scores.diff() <= 0).all()
-        assert (found.bboxes >= 0).all() and (found.bboxes <= torch.tensor([96., 64, 96, 64])).all()
+        assert (found.bboxes >= 0).all() and (found.bboxes <= torch.tensor([96.0, 64, 96, 64])).all()
     torch.testing.assert_close(results[0].query_instances.embeddings.norm(dim=1), torch.ones(2))
     assert 'query_instances' not in results[1]
 
@@ -281,7 +300,7 @@ def test_one_pass_gives_detections_and_query_embeddings(detector, make_batch):
 @torch.no_grad()
 def test_embeddings_in_a_prediction_are_those_that_embed_gives(detector, make_batch):
     inputs, samples = make_batch([[0], [3, -1]])
-    box = [[6., 8, 30, 60]]
+    box = [[6.0, 8, 30, 60]]
     sample = detector.predict(inputs, with_queries(samples, box, image=1))[1]
     feats = detector.extract_feat(inputs)
     query = detector.embed(feats, [torch.zeros(0, 4), torch.tensor(box)])[1]
@@ -305,9 +324,11 @@ def test_where_no_detection_overlaps_a_box_its_centre_is_read(build, make_batch)
     changes = {'bbox_head.embed_from': 'best_detection'}
     detector = build(changes=changes).eval()
     feats = detector.extract_feat(make_batch([[], []])[0])
-    apart, over = [70., 30, 80, 50], [2., 2, 12, 12]
-    detections = [InstanceData(bboxes=torch.tensor([[0., 0, 10, 10]]), embeddings=F.normalize(torch.ones(1, 16))),
-                  InstanceData(bboxes=torch.zeros(0, 4), embeddings=torch.zeros(0, 16))]
+    apart, over = [70.0, 30, 80, 50], [2.0, 2, 12, 12]
+    detections = [
+        InstanceData(bboxes=torch.tensor([[0.0, 0, 10, 10]]), embeddings=F.normalize(torch.ones(1, 16))),
+        InstanceData(bboxes=torch.zeros(0, 4), embeddings=torch.zeros(0, 16)),
+    ]
     boxes = [torch.tensor([apart, over]), torch.tensor([over])]
     found = detector.bbox_head.embed(feats, boxes, detections)
     detector.bbox_head.embed_from = 'centre'
@@ -320,7 +341,7 @@ def test_where_no_detection_overlaps_a_box_its_centre_is_read(build, make_batch)
 @pytest.mark.parametrize('counts', [(0, 0), (0, 2), (3, 0), (1, 2)])
 def test_embed_gives_one_tensor_an_image_also_where_there_are_no_boxes(detector, make_batch, counts):
     inputs, _ = make_batch([[], []])
-    boxes = [torch.tensor([[4., 6, 24, 58]]).repeat(count, 1).reshape(-1, 4) for count in counts]
+    boxes = [torch.tensor([[4.0, 6, 24, 58]]).repeat(count, 1).reshape(-1, 4) for count in counts]
     embeddings = detector.embed(detector.extract_feat(inputs), boxes)
     assert [each.shape for each in embeddings] == [(count, detector.memory.embed_dims) for count in counts]
 
@@ -354,7 +375,7 @@ def test_prediction_changes_nothing(detector, make_batch):
 def test_an_image_without_detections_still_has_its_queries(detector, make_batch):
     detector.bbox_head.test_cfg.score_thr = 1.0
     inputs, samples = make_batch([[0], [3]])
-    results = detector.predict(inputs, with_queries(samples, [[6., 8, 30, 60]]))
+    results = detector.predict(inputs, with_queries(samples, [[6.0, 8, 30, 60]]))
     for sample in results:
         assert sample.pred_instances.embeddings.shape == (0, detector.memory.embed_dims)
         assert sample.pred_instances.bboxes.shape == (0, 4)
@@ -364,12 +385,12 @@ def test_an_image_without_detections_still_has_its_queries(detector, make_batch)
 @torch.no_grad()
 def test_boxes_come_and_go_in_original_pixels(detector, make_batch):
     """An image that was enlarged 2 x in width and 4 x in height."""
-    scale = torch.tensor([2., 4, 2, 4])
+    scale = torch.tensor([2.0, 4, 2, 4])
     inputs, samples = make_batch([[0]], scale=(2.0, 4.0))
     samples[0].gt_instances.bboxes /= scale
-    original = detector.predict(inputs, with_queries(samples, [[3., 2, 15, 15]]))[0]
+    original = detector.predict(inputs, with_queries(samples, [[3.0, 2, 15, 15]]))[0]
     inputs, samples = make_batch([[0]])
-    network = detector.predict(inputs, with_queries(samples, [[6., 8, 30, 60]]))[0]
+    network = detector.predict(inputs, with_queries(samples, [[6.0, 8, 30, 60]]))[0]
     torch.testing.assert_close(original.pred_instances.bboxes * scale, network.pred_instances.bboxes)
     for name in ('pred_instances', 'query_instances', 'gt_instances'):
         torch.testing.assert_close(original.get(name).embeddings, network.get(name).embeddings)
@@ -395,8 +416,13 @@ def test_the_threshold_is_on_the_probability_alone(build, make_batch):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('limits, count', [(dict(nms_pre=3, nms=dict(type='nms', iou_threshold=1.0)), 3),
-                                           (dict(nms_pre=-1, max_per_img=-1, nms=dict(type='nms', iou_threshold=1.0)), 96)])
+@pytest.mark.parametrize(
+    'limits, count',
+    [
+        (dict(nms_pre=3, nms=dict(type='nms', iou_threshold=1.0)), 3),
+        (dict(nms_pre=-1, max_per_img=-1, nms=dict(type='nms', iou_threshold=1.0)), 96),
+    ],
+)
 def test_limits_are_kept_and_can_be_lifted(build, make_batch, limits, count):
     detector = build(changes={f'test_cfg.{name}': value for name, value in limits.items()}).eval()
     detector.bbox_head.conv_cls.bias.fill_(4)
@@ -429,7 +455,7 @@ def test_a_roi_head_embeds_what_the_dense_head_detects(build, make_batch):
     expected = alone.predict(inputs, samples)[1].pred_instances
     assert torch.equal(found.bboxes, expected.bboxes) and torch.equal(found.scores, expected.scores)
     levels = detector.backbone(inputs)
-    embeddings = detector.roi_head.embed((levels[2], ), [found.bboxes[:0], found.bboxes])[1]
+    embeddings = detector.roi_head.embed((levels[2],), [found.bboxes[:0], found.bboxes])[1]
     torch.testing.assert_close(found.embeddings, embeddings)
     assert detector.memory is detector.roi_head.reid_loss.memory
 
@@ -486,15 +512,18 @@ def test_only_the_finest_level_is_computed_in_a_test(build, make_batch):
     assert [feat.shape[2:] for feat in detector.eval().extract_feat(inputs)] == [(8, 12)]
 
 
-@pytest.mark.parametrize('kind, changes, message', [
-    ('plain', {'neck.num_outs': 4}, r'bbox_head has 5 strides .*the neck gives 4 levels'),
-    ('plain', {'neck.out_channels': 32}, r'in_channels of bbox_head is 16, the neck gives 32 channels'),
-    ('plain', {'bbox_head.reid_loss.embed_dims': 32}, r'in_channels is 16, embed_dims of reid_loss 32'),
-    ('plain', {'bbox_head.embed_from': 'middle'}, r"embed_from is 'middle': expected 'centre' or 'best_detection'"),
-    ('plain', {'neck.num_outs': 2}, r'num_outs is 2, .*3 levels'),
-    ('plain', {'backbone.out_indices': (1, 2, 3)}, r'in_channels of the neck names 4 levels .*the backbone gives 3 '),
-    ('roi', {'roi_level': 4}, r'roi_level is 4, the backbone has the 4 levels'),
-])
+@pytest.mark.parametrize(
+    'kind, changes, message',
+    [
+        ('plain', {'neck.num_outs': 4}, r'bbox_head has 5 strides .*the neck gives 4 levels'),
+        ('plain', {'neck.out_channels': 32}, r'in_channels of bbox_head is 16, the neck gives 32 channels'),
+        ('plain', {'bbox_head.reid_loss.embed_dims': 32}, r'in_channels is 16, embed_dims of reid_loss 32'),
+        ('plain', {'bbox_head.embed_from': 'middle'}, r"embed_from is 'middle': expected 'centre' or 'best_detection'"),
+        ('plain', {'neck.num_outs': 2}, r'num_outs is 2, .*3 levels'),
+        ('plain', {'backbone.out_indices': (1, 2, 3)}, r'in_channels of the neck names 4 levels .*the backbone gives 3 '),
+        ('roi', {'roi_level': 4}, r'roi_level is 4, the backbone has the 4 levels'),
+    ],
+)
 def test_a_config_that_does_not_fit_is_refused_in_one_line(config, mmps_scope, kind, changes, message):
     with pytest.raises(ValueError, match=message) as error:
         MODELS.build(config(kind, changes))
@@ -520,7 +549,7 @@ def test_embeddings_are_standardised_over_persons_if_asked(build, make_batch, em
     norm.register_forward_pre_hook(lambda _, values: seen.append(values[0]))
     inputs, samples = make_batch([[0], [3]])
     with torch.no_grad():
-        results = detector.eval().predict(inputs, with_queries(samples, [[6., 8, 30, 60]]))
+        results = detector.eval().predict(inputs, with_queries(samples, [[6.0, 8, 30, 60]]))
     found = results[0].pred_instances
     expected = F.normalize(norm(seen[0]))
     torch.testing.assert_close(found.embeddings, expected)

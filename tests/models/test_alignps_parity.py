@@ -1,4 +1,5 @@
 """AlignPS's neck and head against the published implementation, under the same name-seeded weights."""
+
 import json
 
 import numpy as np
@@ -14,10 +15,17 @@ from torch import nn
 from mmps.models.released_weights import ALIGNPS, convert, fit
 from mmps.registry import MODELS
 
-PERSONS = [([[20., 16, 60, 110], [90, 30, 130, 120], [140, 10, 170, 90]], [3, -1, 7]),
-           ([[30., 20, 70, 118], [120, 25, 150, 100]], [3, 12])]
-LOSSES = {'loss_cls': 'loss_cls', 'loss_bbox': 'loss_bbox', 'loss_centerness': 'loss_centerness', 'loss_reid': 'loss_oim',
-          'loss_triplet': 'loss_tri'}
+PERSONS = [
+    ([[20.0, 16, 60, 110], [90, 30, 130, 120], [140, 10, 170, 90]], [3, -1, 7]),
+    ([[30.0, 20, 70, 118], [120, 25, 150, 100]], [3, 12]),
+]
+LOSSES = {
+    'loss_cls': 'loss_cls',
+    'loss_bbox': 'loss_bbox',
+    'loss_centerness': 'loss_centerness',
+    'loss_reid': 'loss_oim',
+    'loss_triplet': 'loss_tri',
+}
 
 
 @pytest.fixture(scope='module')
@@ -35,14 +43,18 @@ def network(golden, named_weights, recorded, repository):
         network = nn.ModuleDict(dict(neck=MODELS.build(cfg.neck), bbox_head=MODELS.build(cfg.bbox_head)))
     weights = named_weights.fill(json.loads((golden / 'expected/alignps_seed0_shapes.json').read_text()))
     weights['bbox_head.conv_reg.bias'] = np.array([2, 4, 2, 4], dtype=np.float32)
-    weights |= {'bbox_head.labeled_matching_layer.lookup_table': recorded['lut_before'],
-                'bbox_head.unlabeled_matching_layer.queue': recorded['queue_before'],
-                'bbox_head.unlabeled_matching_layer.tail': np.array(0)}
+    weights |= {
+        'bbox_head.labeled_matching_layer.lookup_table': recorded['lut_before'],
+        'bbox_head.unlabeled_matching_layer.queue': recorded['queue_before'],
+        'bbox_head.unlabeled_matching_layer.tail': np.array(0),
+    }
     weights = {name: torch.from_numpy(np.asarray(value)) for name, value in weights.items()}
     network.load_state_dict(fit(convert(weights, ALIGNPS), network))
     rng = np.random.default_rng(2)
-    levels = [torch.from_numpy(rng.standard_normal((2, c, 128 // s, 192 // s)).astype(np.float32))
-              for c, s in [(256, 4), (512, 8), (1024, 16), (2048, 32)]]
+    levels = [
+        torch.from_numpy(rng.standard_normal((2, c, 128 // s, 192 // s)).astype(np.float32))
+        for c, s in [(256, 4), (512, 8), (1024, 16), (2048, 32)]
+    ]
     return network, levels
 
 
@@ -51,7 +63,8 @@ def samples():
     for boxes, ids in PERSONS:
         sample = DetDataSample(metainfo=dict(img_shape=(128, 192), scale_factor=(1.0, 1.0)))
         sample.gt_instances = InstanceData(
-            bboxes=torch.tensor(boxes), labels=torch.zeros(len(ids), dtype=torch.long), person_ids=torch.tensor(ids))
+            bboxes=torch.tensor(boxes), labels=torch.zeros(len(ids), dtype=torch.long), person_ids=torch.tensor(ids)
+        )
         batch.append(sample)
     return batch
 
@@ -94,6 +107,9 @@ def test_detections_equal_the_published_ones(network, recorded):
         boxes = recorded[f'det{index}_boxes']
         compare(f'det{index} boxes', result.bboxes, boxes[:, :4], tolerance=1e-2)
         compare(f'det{index} scores', result.scores, boxes[:, 4])
-        compare(f'det{index} embeddings', result.embeddings,
-                F.normalize(torch.from_numpy(recorded[f'det{index}_embeddings'])).numpy())
+        compare(
+            f'det{index} embeddings',
+            result.embeddings,
+            F.normalize(torch.from_numpy(recorded[f'det{index}_embeddings'])).numpy(),
+        )
         assert not result.labels.any()

@@ -1,4 +1,5 @@
 """What every detector says of given boxes (``assess``) and of everywhere (``look``): a distiller asks both models for it."""
+
 import pytest
 import torch
 from mmengine.structures import InstanceData
@@ -6,7 +7,7 @@ from mmengine.structures import InstanceData
 KINDS = ['fpn', 'c4', 'nae', 'seqnet', 'alignps', 'alignps-roi']
 EACH = pytest.mark.parametrize('kind', KINDS)
 ALIGNPS = pytest.mark.parametrize('kind', ['alignps', 'alignps-roi'])
-BOXES = [torch.tensor([[4., 6, 24, 58], [34, 10, 50, 50]]), torch.zeros(0, 4), torch.tensor([[60., 4, 88, 62]])]
+BOXES = [torch.tensor([[4.0, 6, 24, 58], [34, 10, 50, 50]]), torch.zeros(0, 4), torch.tensor([[60.0, 4, 88, 62]])]
 
 
 @pytest.fixture
@@ -16,6 +17,7 @@ def detector_and_feats(build_detector, make_batch):
         detector = build_detector(kind).train(training)
         images, samples = make_batch([[0, 3], [], [5]])
         return detector, detector.extract_feat(images), samples
+
     return make
 
 
@@ -24,13 +26,13 @@ def detector_and_feats(build_detector, make_batch):
 def test_every_box_has_a_logit_and_a_box_that_reach_the_backbone(detector_and_feats, kind, training):
     detector, feats, _ = detector_and_feats(kind, training)
     logits, boxes = detector.assess(feats, BOXES)
-    assert logits.shape == (3, ) and boxes.shape == (3, 4)
+    assert logits.shape == (3,) and boxes.shape == (3, 4)
     if kind.startswith('alignps'):  # where it sees nobody, its distances are 0, without a gradient
         torch.nn.init.constant_(detector.bbox_head.conv_reg.bias, 1)
         logits, boxes = detector.assess(feats, BOXES)
     for values in (logits, boxes):
-        total = (values.movedim(0, -1) * torch.tensor([1., 2, 4])).sum()  # unequal: a batch norm fixes their plain sum
-        gradient, = torch.autograd.grad(total, detector.backbone.conv1.weight, retain_graph=True)
+        total = (values.movedim(0, -1) * torch.tensor([1.0, 2, 4])).sum()  # unequal: a batch norm fixes their plain sum
+        (gradient,) = torch.autograd.grad(total, detector.backbone.conv1.weight, retain_graph=True)
         assert gradient.isfinite().all() and gradient.any()
 
 
@@ -38,7 +40,7 @@ def test_every_box_has_a_logit_and_a_box_that_reach_the_backbone(detector_and_fe
 def test_no_boxes_have_none_and_a_gradient_of_nothing(detector_and_feats, kind):
     detector, feats, _ = detector_and_feats(kind)
     logits, boxes = detector.assess(feats, [torch.zeros(0, 4)] * 3)
-    assert logits.shape == (0, ) and boxes.shape == (0, 4)
+    assert logits.shape == (0,) and boxes.shape == (0, 4)
     (logits.sum() + boxes.sum()).backward()
 
 
@@ -68,8 +70,9 @@ def test_the_dense_head_looks_at_every_level(detector_and_feats, kind):
 def test_a_roi_heads_answer_is_what_it_detects_with(detector_and_feats, kind):
     detector, feats, samples = detector_and_feats(kind)
     head = getattr(detector.roi_head, 'first', detector.roi_head)
-    found = head.predict_bbox(feats, [sample.metainfo for sample in samples], [InstanceData(bboxes=each) for each in BOXES],
-                              rcnn_test_cfg=None)
+    found = head.predict_bbox(
+        feats, [sample.metainfo for sample in samples], [InstanceData(bboxes=each) for each in BOXES], rcnn_test_cfg=None
+    )
     logits, boxes = detector.assess(feats, BOXES)
     torch.testing.assert_close(logits.sigmoid(), torch.cat([each.scores[:, 0] for each in found]))
     torch.testing.assert_close(in_image(boxes), torch.cat([each.bboxes for each in found]))
@@ -82,8 +85,9 @@ def test_a_norm_aware_heads_answer_is_what_it_detects_with(detector_and_feats):
     logits, boxes = detector.assess(feats, BOXES)
     expected = torch.cat([in_image(boxes), logits.sigmoid()[:, None]], 1).split([2, 0, 1])
     for ours, result in zip(expected, found, strict=True):
-        torch.testing.assert_close(ours[ours[:, 4].argsort(descending=True)],
-                                   torch.cat([result.bboxes, result.scores[:, None]], 1))
+        torch.testing.assert_close(
+            ours[ours[:, 4].argsort(descending=True)], torch.cat([result.bboxes, result.scores[:, None]], 1)
+        )
 
 
 @pytest.mark.parametrize('training', [False, True])
@@ -91,21 +95,24 @@ def test_a_norm_aware_heads_answer_is_what_it_detects_with(detector_and_feats):
 def test_alignps_answers_from_the_maps_at_a_boxs_centre(detector_and_feats, kind, training, monkeypatch):
     """Distances that tell everywhere where the same edges are, and logits that are the place itself."""
     detector, feats, _ = detector_and_feats(kind, training)
-    stride, edges = 8, torch.tensor([-10., 2, 100, 63])
-    y, x = torch.meshgrid(torch.arange(8) * stride + 4., torch.arange(12) * stride + 4., indexing='ij')
+    stride, edges = 8, torch.tensor([-10.0, 2, 100, 63])
+    y, x = torch.meshgrid(torch.arange(8) * stride + 4.0, torch.arange(12) * stride + 4.0, indexing='ij')
     distances = torch.stack([x - edges[0], y - edges[1], edges[2] - x, edges[3] - y]).expand(3, -1, -1, -1)
-    monkeypatch.setattr(detector.bbox_head, 'forward', lambda feats: (
-        [(x + 1000 * y).expand(3, 1, -1, -1)], [distances / stride if training else distances], None, None))
+    monkeypatch.setattr(
+        detector.bbox_head,
+        'forward',
+        lambda feats: ([(x + 1000 * y).expand(3, 1, -1, -1)], [distances / stride if training else distances], None, None),
+    )
     logits, boxes = detector.assess(feats, BOXES)
     torch.testing.assert_close(boxes, edges.expand(3, -1))
-    torch.testing.assert_close(logits, torch.tensor([14 + 32000., 42 + 30000, 74 + 33000]))
+    torch.testing.assert_close(logits, torch.tensor([14 + 32000.0, 42 + 30000, 74 + 33000]))
 
 
 @ALIGNPS
 def test_a_box_around_a_point_has_the_points_own_answer(detector_and_feats, kind):
     detector, feats, _ = detector_and_feats(kind)
-    point = torch.tensor([5 * 8 + 4., 3 * 8 + 4.])
-    around = torch.cat([point - torch.tensor([7., 11]), point + torch.tensor([7., 11])])[None]
+    point = torch.tensor([5 * 8 + 4.0, 3 * 8 + 4.0])
+    around = torch.cat([point - torch.tensor([7.0, 11]), point + torch.tensor([7.0, 11])])[None]
     logits, boxes = detector.assess(feats, [around[:0], around, around[:0]])
     (scores, *_), (distances, *_), *_ = detector.look(feats)
     left, top, right, bottom = distances[1, :, 3, 5]

@@ -1,4 +1,5 @@
 """A re-id network on crops: it sees what the boxes say, trains on any batch, is tested as detectors are, and teaches them."""
+
 import mmdet.models.reid.linear_reid_head as linear_reid_head
 import pytest
 import torch
@@ -17,9 +18,18 @@ NORM = dict(type='BN1d')
 @pytest.fixture
 def small_config(repository):
     cfg = Config.fromfile(repository / 'configs/_base_/models/reid_r18-w32.py')
-    cfg.merge_from_dict({'model.crop_size': (32, 16), 'model.reid.backbone.base_channels': 8, 'model.reid.in_channels': 64,
-                         'model.reid.fc_channels': (24, ), 'model.reid.out_channels': 16, 'model.reid_loss.embed_dims': 16,
-                         'model.reid_loss.queue_size': 10, 'model.reid_loss.num_persons': 6})
+    cfg.merge_from_dict(
+        {
+            'model.crop_size': (32, 16),
+            'model.reid.backbone.base_channels': 8,
+            'model.reid.in_channels': 64,
+            'model.reid.fc_channels': (24,),
+            'model.reid.out_channels': 16,
+            'model.reid_loss.embed_dims': 16,
+            'model.reid_loss.queue_size': 10,
+            'model.reid_loss.num_persons': 6,
+        }
+    )
     return cfg.model
 
 
@@ -38,7 +48,7 @@ def cut(network, image, box):
     hook = network.reid.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     network.embed(network.extract_feat(image[None]), [torch.tensor([box], dtype=torch.float32)])
     hook.remove()
-    crop, = seen[0]
+    (crop,) = seen[0]
     return crop
 
 
@@ -46,7 +56,7 @@ def cut(network, image, box):
 def test_a_crop_is_the_box_cut_out_and_averaged_down(network, factor):
     image = torch.randn(3, 120, 90)
     crop = cut(network, image, [5, 7, 5 + 16 * factor, 7 + 32 * factor])
-    wanted = F.avg_pool2d(image[:, 7:7 + 32 * factor, 5:5 + 16 * factor], factor)
+    wanted = F.avg_pool2d(image[:, 7 : 7 + 32 * factor, 5 : 5 + 16 * factor], factor)
     torch.testing.assert_close(crop, wanted, atol=1e-5, rtol=0)
 
 
@@ -68,12 +78,15 @@ def test_embeddings_are_of_unit_length_and_do_not_depend_on_company(network, mak
     embeddings = network.embed(network.extract_feat(images), boxes)
     assert [each.shape for each in embeddings] == [(3, 16), (0, 16), (1, 16)]
     torch.testing.assert_close(torch.cat(embeddings).norm(dim=1), torch.ones(4))
-    alone, = network.embed(network.extract_feat(images[:1]), [boxes[0][1:2]])
+    (alone,) = network.embed(network.extract_feat(images[:1]), [boxes[0][1:2]])
     torch.testing.assert_close(alone[0], embeddings[0][1])
 
 
-@pytest.mark.parametrize('persons', [[[], []], [[3], []], [[-1], []], [[-1, -1], [-1]], [[2, 1, -1], [2]]],
-                         ids=['nobody', 'one', 'one unlabelled', 'unlabelled', 'several'])
+@pytest.mark.parametrize(
+    'persons',
+    [[[], []], [[3], []], [[-1], []], [[-1, -1], [-1]], [[2, 1, -1], [2]]],
+    ids=['nobody', 'one', 'one unlabelled', 'unlabelled', 'several'],
+)
 def test_any_batch_of_persons_trains_every_weight(network, make_batch, persons):
     network.train()
     before = {name: value.clone() for name, value in network.named_buffers() if 'running' in name}
@@ -133,8 +146,17 @@ def test_without_annotations_it_detects_nobody(network, make_batch, annotations)
 
 def test_a_checkpoint_of_mmdetections_reid_model_loads(small_config, mmps_scope, tmp_path, monkeypatch):
     monkeypatch.setattr(linear_reid_head, 'mmpretrain', object())  # the head does not use it without a loss
-    head = LinearReIDHead(1, 64, 24, 16, norm_cfg=NORM, act_cfg=dict(type='ReLU'), num_classes=5,
-                          loss_cls=dict(type='CrossEntropyLoss'), loss_triplet=dict(type='TripletLoss'))
+    head = LinearReIDHead(
+        1,
+        64,
+        24,
+        16,
+        norm_cfg=NORM,
+        act_cfg=dict(type='ReLU'),
+        num_classes=5,
+        loss_cls=dict(type='CrossEntropyLoss'),
+        loss_triplet=dict(type='TripletLoss'),
+    )
     # BaseReID is MMPretrain's ImageClassifier, which has its parts under these names.
     theirs = nn.ModuleDict(dict(backbone=MODELS.build(small_config.reid.backbone), head=head)).eval()
     for norm in theirs.modules():
@@ -154,13 +176,13 @@ def test_a_checkpoint_of_mmdetections_reid_model_loads(small_config, mmps_scope,
 def test_any_module_can_be_the_network(small_config, mmps_scope, make_batch):
     @MODELS.register_module(force=True)
     class MeanColour(nn.Module):
-
         def forward(self, crops):
             return crops.mean((2, 3))
+
     small_config.reid_loss.embed_dims = 3
     images, samples = make_batch([[0, 1]])
     network = MODELS.build({**small_config, 'reid': dict(type='MeanColour')})
-    embeddings, = network.eval().embed((images,), [samples[0].gt_instances.bboxes])
+    (embeddings,) = network.eval().embed((images,), [samples[0].gt_instances.bboxes])
     assert embeddings.shape == (2, 3)
 
 
@@ -183,16 +205,28 @@ def test_it_teaches_a_detector(small_config, detector_config, mmps_scope, make_b
     def both(recorder):
         return dict(student=dict(from_student=True, recorder=recorder), teacher=dict(from_student=False, recorder=recorder))
 
-    small_config.data_preprocessor.mean = [100., 100., 100.]
-    model = MODELS.build(dict(
-        type='PersonSearchDistill', architecture=detector_config('fpn'), teacher=small_config, box_jitter=0.1,
-        distiller=dict(
-            type='mmrazor.ConfigurableDistiller', student_recorders=recorders, teacher_recorders=recorders,
-            distill_losses=dict(loss_relation=dict(type='RelationLoss', loss_weight=10.0),
-                                loss_response=dict(type='ResponseLoss', loss_weight=100.0)),
-            loss_forward_mappings=dict(
-                loss_relation=both('embeddings'),
-                loss_response=both('embeddings') | {f'{role}_lut': each for role, each in both('lut').items()}))))
+    small_config.data_preprocessor.mean = [100.0, 100.0, 100.0]
+    model = MODELS.build(
+        dict(
+            type='PersonSearchDistill',
+            architecture=detector_config('fpn'),
+            teacher=small_config,
+            box_jitter=0.1,
+            distiller=dict(
+                type='mmrazor.ConfigurableDistiller',
+                student_recorders=recorders,
+                teacher_recorders=recorders,
+                distill_losses=dict(
+                    loss_relation=dict(type='RelationLoss', loss_weight=10.0),
+                    loss_response=dict(type='ResponseLoss', loss_weight=100.0),
+                ),
+                loss_forward_mappings=dict(
+                    loss_relation=both('embeddings'),
+                    loss_response=both('embeddings') | {f'{role}_lut': each for role, each in both('lut').items()},
+                ),
+            ),
+        )
+    )
     model.init_weights()
     model.train()
     for each in (model.student, model.teacher):
@@ -202,7 +236,7 @@ def test_it_teaches_a_detector(small_config, detector_config, mmps_scope, make_b
         losses = model.loss(*make_batch(persons))
         for name in ('distill.loss_relation', 'distill.loss_response'):
             assert losses[name].isfinite() and losses[name].requires_grad
-            gradient, = torch.autograd.grad(losses[name], model.student.backbone.conv1.weight, retain_graph=True)
+            (gradient,) = torch.autograd.grad(losses[name], model.student.backbone.conv1.weight, retain_graph=True)
             assert gradient.isfinite().all()
             assert gradient.any() == (len(persons[0]) == 2 or (len(persons[0]) == 1 and 'response' in name)), (persons, name)
     assert all(torch.equal(value, before[name]) for name, value in model.teacher.state_dict().items())

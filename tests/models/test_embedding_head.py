@@ -5,8 +5,9 @@ from mmps.models import EmbeddingHead
 
 
 @pytest.mark.parametrize('count', [0, 1, 5])
-@pytest.mark.parametrize('kwargs', [dict(), dict(roi_feat_size=(3, 2)), dict(fc_dims=(12, 10)),
-                                    dict(roi_feat_size=(3, 2), fc_dims=(12,))])
+@pytest.mark.parametrize(
+    'kwargs', [dict(), dict(roi_feat_size=(3, 2)), dict(fc_dims=(12, 10)), dict(roi_feat_size=(3, 2), fc_dims=(12,))]
+)
 def test_every_roi_gets_an_embedding_of_unit_length(count, kwargs):
     embeddings = EmbeddingHead(4, 8, **kwargs)(torch.randn(count, 4, 3, 2))
     assert embeddings.shape == (count, 8) and embeddings.dtype == torch.float32

@@ -1,4 +1,5 @@
 """What the identity memory holds after a batch."""
+
 import copy
 
 import pytest
@@ -36,8 +37,10 @@ def memory_with(num_persons=5, queue_size=7, dims=8, momentum=0.5, **options):
 
 
 @pytest.mark.parametrize('momentum', [0.0, 0.5, 0.9])
-@pytest.mark.parametrize('count, num_persons, unlabelled', [
-    (200, 3, 0.0), (200, 3, 0.3), (200, 150, 0.1), (64, 1, 0.0), (50, 5, 1.0), (1, 5, 0.0), (1, 5, 1.0), (40, 5, 0.9)])
+@pytest.mark.parametrize(
+    'count, num_persons, unlabelled',
+    [(200, 3, 0.0), (200, 3, 0.3), (200, 150, 0.1), (64, 1, 0.0), (50, 5, 1.0), (1, 5, 0.0), (1, 5, 1.0), (40, 5, 0.9)],
+)
 def test_batch_update_equals_one_step_a_person_in_order(count, num_persons, unlabelled, momentum):
     memory = memory_with(num_persons, momentum=momentum)
     expected = memory.lut.double(), memory.queue.double(), 0
@@ -156,8 +159,9 @@ def test_a_memory_of_another_size_refuses_a_checkpoint():
 def test_embeddings_of_another_size_are_refused_in_one_line(strict, num_persons, name, what):
     state = memory_with(5, dims=6).state_dict()
     memory = IdentityMemory(num_persons, 7, 8)
-    with pytest.raises(ValueError, match=f'the {what} of the checkpoint holds embeddings of 6 values, the model makes 8: set '
-                                         'embed_dims') as error:
+    with pytest.raises(
+        ValueError, match=f'the {what} of the checkpoint holds embeddings of 6 values, the model makes 8: set embed_dims'
+    ) as error:
         memory.load_state_dict({name: state[name]}, strict=strict)
     assert '\n' not in str(error.value)
     assert memory.num_persons == num_persons
@@ -226,8 +230,9 @@ def test_a_fixed_memory_still_hears_of_the_other_ranks(monkeypatch):
     memory = memory_with()
     memory.fix(memory.lut.clone())
     others = F.normalize(torch.randn(2, 8)), torch.tensor([3, -1])
-    monkeypatch.setattr('mmps.models.memory.gather_rows',
-                        lambda *own: [torch.cat(each) for each in zip(own, others, strict=True)])
+    monkeypatch.setattr(
+        'mmps.models.memory.gather_rows', lambda *own: [torch.cat(each) for each in zip(own, others, strict=True)]
+    )
     memory.update(*persons(0, 5))
     assert memory.queue_position == 1 and torch.equal(memory.queue[0], others[0][1])
 

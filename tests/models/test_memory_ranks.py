@@ -1,4 +1,5 @@
 """Several processes hold the memory that one process with the whole batch holds."""
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -39,8 +40,7 @@ def run_rank(rank, store, results):
     found = {}
     for case, steps in CASES.items():
         loss = OIMLoss(num_persons=5, queue_size=7, embed_dims=8)
-        found[case] = [train(case, step, loss, embeddings_of(case, step)[rank], ids[rank])
-                       for step, ids in enumerate(steps)]
+        found[case] = [train(case, step, loss, embeddings_of(case, step)[rank], ids[rank]) for step, ids in enumerate(steps)]
     torch.save(found, results / f'{rank}.pt')
     dist.destroy_process_group()
 

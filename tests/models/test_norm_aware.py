@@ -1,4 +1,5 @@
 """What sets NAE and SeqNet apart: the norm is the score, boxes go through two heads, similarity is weighted by confidence."""
+
 import pytest
 import torch
 from mmdet.structures.bbox import bbox2roi
@@ -62,7 +63,7 @@ def test_a_detection_is_embedded_at_the_box_before_its_regression_and_weighted(b
     head.test_cfg.score_thr, head.test_cfg.max_per_img = 0.0, 50
     inputs, samples = make_batch([[0], [3]])
     feats = detector.extract_feat(inputs)
-    boxes = [torch.tensor([[4., 6, 24, 58], [34, 10, 50, 50]]), torch.tensor([[60., 4, 88, 62]])]
+    boxes = [torch.tensor([[4.0, 6, 24, 58], [34, 10, 50, 50]]), torch.tensor([[60.0, 4, 88, 62]])]
     scores = [torch.tensor([0.9, 0.7]), torch.tensor([0.6])]
     embeddings = detector.embed(feats, boxes)
     for found, of_image, embedding in zip(head.refine(feats, boxes, scores, samples), scores, embeddings, strict=True):
@@ -79,9 +80,9 @@ def test_naes_score_is_that_of_the_norm(build_detector, make_batch):
     detector.roi_head.test_cfg.nms.iou_threshold = 1.0
     inputs, samples = make_batch([[0]])
     feats = detector.extract_feat(inputs)
-    boxes = [torch.tensor([[4., 6, 24, 58], [34, 10, 50, 50]])]
+    boxes = [torch.tensor([[4.0, 6, 24, 58], [34, 10, 50, 50]])]
     logits = detector.roi_head.describe(feats, bbox2roi(boxes)).logits
-    found, = detector.roi_head.predict(feats, [InstanceData(bboxes=boxes[0])], samples)
+    (found,) = detector.roi_head.predict(feats, [InstanceData(bboxes=boxes[0])], samples)
     torch.testing.assert_close(found.scores, logits.sigmoid().sort(descending=True).values)
 
 
@@ -91,8 +92,9 @@ def test_seqnets_second_head_trains_on_the_first_ones_boxes(build_detector, make
     seen = []
     second = detector.roi_head.second
     loss = second.loss
-    monkeypatch.setattr(second, 'loss', lambda x, boxes, samples: seen.extend(
-        each.bboxes.clone() for each in boxes) or loss(x, boxes, samples))
+    monkeypatch.setattr(
+        second, 'loss', lambda x, boxes, samples: seen.extend(each.bboxes.clone() for each in boxes) or loss(x, boxes, samples)
+    )
     inputs, samples = make_batch([[0, 3], [-1]])
     detector.loss(inputs, samples)
     assert len(seen) == 2 and not any(boxes.requires_grad for boxes in seen)
@@ -105,6 +107,6 @@ def test_seqnet_keeps_the_first_heads_scores(build_detector, make_batch, monkeyp
     detector = build_detector('seqnet').eval()
     inputs, samples = make_batch([[0]])
     feats = detector.extract_feat(inputs)
-    first = InstanceData(bboxes=torch.tensor([[4., 6, 24, 58], [60, 4, 88, 62]]), scores=torch.tensor([0.8, 0.3]))
+    first = InstanceData(bboxes=torch.tensor([[4.0, 6, 24, 58], [60, 4, 88, 62]]), scores=torch.tensor([0.8, 0.3]))
     monkeypatch.setattr(detector.roi_head.first, 'predict', lambda *args: [first])
     assert detector.roi_head.predict(feats, [], samples)[0].scores.tolist() == pytest.approx([0.8, 0.3])

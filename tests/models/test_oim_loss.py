@@ -1,4 +1,5 @@
 """OIM against the field's own implementation, and what it must not do."""
+
 import numpy as np
 import pytest
 import torch
@@ -36,11 +37,17 @@ def test_six_steps_equal_the_recorded_ones(golden):
         embeddings = torch.from_numpy(recorded[f'x{step}']).requires_grad_()
         value = loss(embeddings, torch.from_numpy(recorded[f'ids{step}']).long())
         value.backward()
-        found = {'loss': value.detach(), 'grad': embeddings.grad, 'lut': loss.memory.lut, 'queue': loss.memory.queue,
-                 'header': loss.memory.queue_position}
+        found = {
+            'loss': value.detach(),
+            'grad': embeddings.grad,
+            'lut': loss.memory.lut,
+            'queue': loss.memory.queue,
+            'header': loss.memory.queue_position,
+        }
         for name, tensor in found.items():
-            np.testing.assert_allclose(tensor.numpy(), recorded[f'{name}{step}'], atol=1e-5, rtol=1e-5,
-                                       err_msg=f'{name} of step {step}')
+            np.testing.assert_allclose(
+                tensor.numpy(), recorded[f'{name}{step}'], atol=1e-5, rtol=1e-5, err_msg=f'{name} of step {step}'
+            )
 
 
 def test_loss_is_the_mean_cross_entropy_of_labelled_persons():
@@ -77,11 +84,11 @@ def test_evaluation_does_not_update_the_memory():
 def test_gradients_are_those_of_the_loss_before_the_update():
     training, still = oim(), oim().eval()
     embeddings, ids = persons([0, -1, 5, 5])
-    expected, = torch.autograd.grad(still(embeddings, ids), embeddings)
+    (expected,) = torch.autograd.grad(still(embeddings, ids), embeddings)
     value = training(embeddings, ids)
     assert not same(state(training), state(still))
     training(*persons([1, 1, -1], seed=2))  # a later update must not disturb it either
-    found, = torch.autograd.grad(value, embeddings)
+    (found,) = torch.autograd.grad(value, embeddings)
     torch.testing.assert_close(found, expected)
 
 

@@ -1,4 +1,5 @@
 """Mixed precision and channels-last: every detector trains and predicts with them as without."""
+
 import pytest
 import torch
 from mmcv.ops import RoIAlign
@@ -11,8 +12,11 @@ KINDS = pytest.mark.parametrize('kind', ALL)
 
 
 def total(losses):
-    return {name: sum(part.sum() for part in (value if isinstance(value, list | tuple) else [value]))
-            for name, value in losses.items() if 'loss' in name}
+    return {
+        name: sum(part.sum() for part in (value if isinstance(value, list | tuple) else [value]))
+        for name, value in losses.items()
+        if 'loss' in name
+    }
 
 
 def train_step(detector, batch):
@@ -42,6 +46,7 @@ def trainable(build_detector, detector_config):
         lut = detector.memory.lut
         lut.copy_(torch.nn.functional.normalize(torch.randn(lut.shape, generator=generator)))
         return detector
+
     return make
 
 

@@ -1,4 +1,5 @@
 """ImageNet weights from packages: every tensor fits, or one line says why not."""
+
 import pickle
 import re
 from pathlib import Path
@@ -78,8 +79,10 @@ def refused(match, name='mobilenet_v2'):
 
 
 def test_a_network_of_another_width_is_refused_with_the_first_tensor_that_differs(mmps_scope):
-    with pytest.raises(ValueError, match=re.escape(
-            'does not fit this MobileNetV2: conv1.conv.weight is (16, 3, 3, 3) here and (32, 3, 3, 3) there')):
+    with pytest.raises(
+        ValueError,
+        match=re.escape('does not fit this MobileNetV2: conv1.conv.weight is (16, 3, 3, 3) here and (32, 3, 3, 3) there'),
+    ):
         build(mmps_scope, type='MobileNetV2', widen_factor=0.5)
 
 
@@ -95,17 +98,19 @@ def test_a_missing_package_is_answered_with_the_command_that_installs_it(mmps_sc
 
 class Code:
     def __reduce__(self):
-        return eval, ('print("run")', )
+        return eval, ('print("run")',)
 
 
 @pytest.fixture
 def weights_file(tmp_path, monkeypatch):
     """weights_file(content): the package's file holds this."""
+
     def write(content):
         path = tmp_path / 'weights.pt'
         path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
         monkeypatch.setattr(pretrained, 'distribution', lambda name: type('Package', (), dict(locate_file=lambda file: path)))
         return path
+
     return write
 
 
@@ -126,8 +131,9 @@ def test_a_file_cut_off_or_with_code_in_it_is_refused(mmps_scope, weights_file, 
     assert 'run' not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('address, loader', [('torchvision://resnet18', 'load_from_torchvision'),
-                                             ('open-mmlab://resnet18', 'load_from_openmmlab')])
+@pytest.mark.parametrize(
+    'address, loader', [('torchvision://resnet18', 'load_from_torchvision'), ('open-mmlab://resnet18', 'load_from_openmmlab')]
+)
 def test_other_schemes_stay_mmengines(address, loader):
     assert CheckpointLoader._get_checkpoint_loader(address).__name__ == loader
 

@@ -1,4 +1,5 @@
 """Released checkpoints get mmps's names and layout, whole or not at all."""
+
 import datetime
 import pickle
 from collections import Counter
@@ -14,39 +15,45 @@ from mmps.registry import MODELS
 MEMORY = 'bbox_head.reid_loss.memory'
 
 
-@pytest.mark.parametrize(('released', 'ours'), [
-    ('backbone.layer3.5.bn3.running_var', 'backbone.layer3.5.bn3.running_var'),
-    ('rpn.head.conv.weight', 'rpn_head.rpn_conv.weight'),
-    ('rpn.head.conv.0.0.bias', 'rpn_head.rpn_conv.bias'),
-    ('rpn.head.cls_logits.weight', 'rpn_head.rpn_cls.weight'),
-    ('rpn.head.bbox_pred.bias', 'rpn_head.rpn_reg.bias'),
-    ('roi_heads.box_head.layer4.0.conv1.weight', 'roi_head.first.shared_head.layer4.0.conv1.weight'),
-    ('roi_heads.reid_head.layer4.2.bn1.bias', 'roi_head.second.shared_head.layer4.2.bn1.bias'),
-    ('roi_heads.embedding_head.projectors.feat_res4.0.weight', 'roi_head.second.embedding_head.projectors.0.linear.weight'),
-    ('roi_heads.embedding_head.projectors.feat_res5.1.bias', 'roi_head.second.embedding_head.projectors.1.norm.bias'),
-    ('roi_heads.embedding_head.rescaler.weight', 'roi_head.second.embedding_head.rescaler.weight'),
-    ('roi_heads.reid_loss.lut', 'roi_head.second.reid_loss.memory.lut'),
-    ('roi_heads.reid_loss.cq', 'roi_head.second.reid_loss.memory.queue'),
-])
+@pytest.mark.parametrize(
+    ('released', 'ours'),
+    [
+        ('backbone.layer3.5.bn3.running_var', 'backbone.layer3.5.bn3.running_var'),
+        ('rpn.head.conv.weight', 'rpn_head.rpn_conv.weight'),
+        ('rpn.head.conv.0.0.bias', 'rpn_head.rpn_conv.bias'),
+        ('rpn.head.cls_logits.weight', 'rpn_head.rpn_cls.weight'),
+        ('rpn.head.bbox_pred.bias', 'rpn_head.rpn_reg.bias'),
+        ('roi_heads.box_head.layer4.0.conv1.weight', 'roi_head.first.shared_head.layer4.0.conv1.weight'),
+        ('roi_heads.reid_head.layer4.2.bn1.bias', 'roi_head.second.shared_head.layer4.2.bn1.bias'),
+        ('roi_heads.embedding_head.projectors.feat_res4.0.weight', 'roi_head.second.embedding_head.projectors.0.linear.weight'),
+        ('roi_heads.embedding_head.projectors.feat_res5.1.bias', 'roi_head.second.embedding_head.projectors.1.norm.bias'),
+        ('roi_heads.embedding_head.rescaler.weight', 'roi_head.second.embedding_head.rescaler.weight'),
+        ('roi_heads.reid_loss.lut', 'roi_head.second.reid_loss.memory.lut'),
+        ('roi_heads.reid_loss.cq', 'roi_head.second.reid_loss.memory.queue'),
+    ],
+)
 def test_seqnets_names(released, ours):
     tensor = torch.randn(4, 3)
-    found, = convert({released: tensor}, SEQNET).items()
+    (found,) = convert({released: tensor}, SEQNET).items()
     assert found[0] == ours and torch.equal(found[1], tensor)
 
 
-@pytest.mark.parametrize(('released', 'ours'), [
-    ('backbone.layer2.0.conv2.conv_offset.weight', 'backbone.layer2.0.conv2.conv_offset.weight'),
-    ('neck.lateral_convs.2.conv_offset.bias', 'neck.lateral_convs.2.conv_offset.bias'),
-    ('bbox_head.cls_convs.3.gn.weight', 'bbox_head.cls_convs.3.gn.weight'),
-    ('bbox_head.conv_centerness.bias', 'bbox_head.conv_centerness.bias'),
-    ('bbox_head.scales.4.scale', 'bbox_head.scales.4.scale'),
-    ('bbox_head.labeled_matching_layer.lookup_table', f'{MEMORY}.lut'),
-    ('bbox_head.unlabeled_matching_layer.queue', f'{MEMORY}.queue'),
-    ('bbox_head.unlabeled_matching_layer.tail', f'{MEMORY}.queue_position'),
-])
+@pytest.mark.parametrize(
+    ('released', 'ours'),
+    [
+        ('backbone.layer2.0.conv2.conv_offset.weight', 'backbone.layer2.0.conv2.conv_offset.weight'),
+        ('neck.lateral_convs.2.conv_offset.bias', 'neck.lateral_convs.2.conv_offset.bias'),
+        ('bbox_head.cls_convs.3.gn.weight', 'bbox_head.cls_convs.3.gn.weight'),
+        ('bbox_head.conv_centerness.bias', 'bbox_head.conv_centerness.bias'),
+        ('bbox_head.scales.4.scale', 'bbox_head.scales.4.scale'),
+        ('bbox_head.labeled_matching_layer.lookup_table', f'{MEMORY}.lut'),
+        ('bbox_head.unlabeled_matching_layer.queue', f'{MEMORY}.queue'),
+        ('bbox_head.unlabeled_matching_layer.tail', f'{MEMORY}.queue_position'),
+    ],
+)
 def test_alignpss_names(released, ours):
     tensor = torch.randn(4, 3)
-    found, = convert({released: tensor}, ALIGNPS).items()
+    (found,) = convert({released: tensor}, ALIGNPS).items()
     assert found[0] == ours and torch.equal(found[1], tensor)
 
 
@@ -58,11 +65,15 @@ def test_seqnets_background_comes_last():
 
 def test_seqnets_background_boxes_go():
     deltas, mean, batches = torch.randn(8, 5), torch.randn(8), torch.tensor(7)
-    converted = convert({
-        'roi_heads.faster_rcnn_predictor.bbox_pred.weight': deltas,
-        'roi_heads.box_predictor.bbox_pred.0.weight': deltas,
-        'roi_heads.box_predictor.bbox_pred.1.running_mean': mean,
-        'roi_heads.box_predictor.bbox_pred.1.num_batches_tracked': batches}, SEQNET)
+    converted = convert(
+        {
+            'roi_heads.faster_rcnn_predictor.bbox_pred.weight': deltas,
+            'roi_heads.box_predictor.bbox_pred.0.weight': deltas,
+            'roi_heads.box_predictor.bbox_pred.1.running_mean': mean,
+            'roi_heads.box_predictor.bbox_pred.1.num_batches_tracked': batches,
+        },
+        SEQNET,
+    )
     second = 'roi_head.second.bbox_head.fc_reg'
     assert torch.equal(converted['roi_head.first.bbox_head.fc_reg.weight'], deltas[4:])
     assert torch.equal(converted[f'{second}.linear.weight'], deltas[4:])
@@ -90,8 +101,11 @@ class Detector(nn.Module):
 
 
 def weights(**memory):
-    return {'linear.weight': torch.ones(3, 2), 'linear.bias': torch.ones(3),
-            **{f'reid_loss.memory.{name}': tensor for name, tensor in memory.items()}}
+    return {
+        'linear.weight': torch.ones(3, 2),
+        'linear.bias': torch.ones(3),
+        **{f'reid_loss.memory.{name}': tensor for name, tensor in memory.items()},
+    }
 
 
 def test_without_a_memory_it_stays_open():
@@ -115,14 +129,23 @@ def test_a_memory_of_another_size_is_refused(memory):
 
 def test_all_tensors_that_do_not_fit_are_named():
     wrong = {'linear.weight': torch.ones(2, 2), 'linear.scale': torch.ones(1), 'bias': torch.ones(3)}
-    with pytest.raises(ValueError, match=r'1 missing: linear\.bias; 2 left over: linear\.scale, bias; '
-                                         r'1 of another shape: linear\.weight \(\(2, 2\), the model has \(3, 2\)\)'):
+    with pytest.raises(
+        ValueError,
+        match=r'1 missing: linear\.bias; 2 left over: linear\.scale, bias; '
+        r'1 of another shape: linear\.weight \(\(2, 2\), the model has \(3, 2\)\)',
+    ):
         fit(wrong, Detector())
 
 
-@pytest.mark.parametrize('wrap', [lambda named: named, lambda named: {'state_dict': named, 'meta': {'epoch': 24}},
-                                  lambda named: {'model': named, 'lr_scheduler': {'milestones': Counter({16: 1})}}],
-                         ids=['bare', 'state_dict', 'model'])
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda named: named,
+        lambda named: {'state_dict': named, 'meta': {'epoch': 24}},
+        lambda named: {'model': named, 'lr_scheduler': {'milestones': Counter({16: 1})}},
+    ],
+    ids=['bare', 'state_dict', 'model'],
+)
 @pytest.mark.parametrize('zipped', [True, False])
 def test_released_files_hold_tensors_here_or_there(tmp_path, wrap, zipped):
     named = weights()
@@ -136,19 +159,25 @@ def truncated(path):
     path.write_bytes(path.read_bytes()[:400])
 
 
-@pytest.mark.parametrize(('write', 'why'), [
-    (lambda path: path.write_bytes(b''), r'can be loaded: EOFError$'),
-    (lambda path: path.write_bytes(b'garbage, not a checkpoint'), r'can be loaded: \w+$'),
-    (lambda path: path.write_bytes(bytes(range(256)) * 9), r'can be loaded: \w+$'),
-    (truncated, r'can be loaded: \w+$'),
-    (lambda path: path.write_bytes(pickle.dumps({'a': 1}, protocol=2)), r'can be loaded: \w+$'),
-    (lambda path: torch.save({}, path), r'expected named tensors'),
-    (lambda path: torch.save({'state_dict': {'a': [1]}}, path), r'expected named tensors'),
-    (lambda path: torch.save({1: torch.zeros(1)}, path), r'expected named tensors'),
-    (lambda path: torch.save([torch.zeros(1)], path), r'expected named tensors'),
-    (lambda path: torch.save({'state_dict': weights(), 'meta': datetime.date(2021, 3, 1)}, path),
-     r'holds datetime\.date, and only tensors'),
-], ids=['empty', 'text', 'bytes', 'truncated', 'pickle', 'nothing', 'lists', 'numbers', 'unnamed', 'object'])
+@pytest.mark.parametrize(
+    ('write', 'why'),
+    [
+        (lambda path: path.write_bytes(b''), r'can be loaded: EOFError$'),
+        (lambda path: path.write_bytes(b'garbage, not a checkpoint'), r'can be loaded: \w+$'),
+        (lambda path: path.write_bytes(bytes(range(256)) * 9), r'can be loaded: \w+$'),
+        (truncated, r'can be loaded: \w+$'),
+        (lambda path: path.write_bytes(pickle.dumps({'a': 1}, protocol=2)), r'can be loaded: \w+$'),
+        (lambda path: torch.save({}, path), r'expected named tensors'),
+        (lambda path: torch.save({'state_dict': {'a': [1]}}, path), r'expected named tensors'),
+        (lambda path: torch.save({1: torch.zeros(1)}, path), r'expected named tensors'),
+        (lambda path: torch.save([torch.zeros(1)], path), r'expected named tensors'),
+        (
+            lambda path: torch.save({'state_dict': weights(), 'meta': datetime.date(2021, 3, 1)}, path),
+            r'holds datetime\.date, and only tensors',
+        ),
+    ],
+    ids=['empty', 'text', 'bytes', 'truncated', 'pickle', 'nothing', 'lists', 'numbers', 'unnamed', 'object'],
+)
 def test_a_file_of_something_else_is_refused_in_one_line(tmp_path, write, why):
     path = tmp_path / 'a.pth'
     write(path)

@@ -1,4 +1,5 @@
 """The converted SeqNet gives what the published implementation gave under the same weights."""
+
 import json
 
 import numpy as np
@@ -54,7 +55,7 @@ def test_region_proposals(network, scene, expected):
     (logits,), (deltas,) = network.rpn_head(scene[0])
     close(logits[:, :, ::2, ::2], expected['rpn_logits'])
     close(deltas[:, :, ::2, ::2], expected['rpn_deltas'])
-    proposals, = network.rpn_head.predict(scene[0], scene[1])
+    (proposals,) = network.rpn_head.predict(scene[0], scene[1])
     # Two proposals whose scores differ in the last digit may come in the other order.
     distances = torch.cdist(expected['proposals'], proposals.bboxes, p=float('inf'))
     nearest, index = distances.min(dim=1)
@@ -82,7 +83,7 @@ def test_detections_and_query_embeddings(network, scene, expected):
     _, (sample,), inputs = scene
     sample = sample.clone()
     sample.query_instances = InstanceData(bboxes=expected['fixed_boxes'][:3], query_ids=torch.arange(3))
-    result, = network.predict(inputs, [sample])
+    (result,) = network.predict(inputs, [sample])
     found = result.pred_instances
     count = len(expected['det_scores'])
     close(found.bboxes[:count], expected['det_boxes'], 1e-2)

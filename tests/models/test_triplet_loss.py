@@ -1,4 +1,5 @@
 """The triplet loss with a lookup table against a plain loop."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -29,9 +30,11 @@ def one_by_one(embeddings, person_ids, lut, margin):
     return torch.stack(terms).mean() if terms else embeddings.sum() * 0
 
 
-BATCHES = pytest.mark.parametrize('ids', [
-    [0, 1], [0, 0, 1], [3, -1, 7, 3, 12], [5, 5, 5, 2, 2, -1, -1, 0], list(range(12)), [0] * 20 + [1], [-1, 4, -1, 2]],
-    ids=str)
+BATCHES = pytest.mark.parametrize(
+    'ids',
+    [[0, 1], [0, 0, 1], [3, -1, 7, 3, 12], [5, 5, 5, 2, 2, -1, -1, 0], list(range(12)), [0] * 20 + [1], [-1, 4, -1, 2]],
+    ids=str,
+)
 
 
 @BATCHES

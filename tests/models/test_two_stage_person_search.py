@@ -1,4 +1,5 @@
 """The two-stage detectors as a whole, OIM's in both forms, NAE and SeqNet: small, but every part of them real."""
+
 import pytest
 import torch
 from mmdet.structures.bbox import HorizontalBoxes
@@ -95,7 +96,8 @@ def test_ignored_boxes_are_no_persons(build_detector, make_batch):
     inputs, samples = make_batch([[0], [3]])
     for sample in samples:
         sample.ignored_instances = InstanceData(
-            bboxes=torch.tensor([[60., 4, 88, 62]]), labels=torch.tensor([0]), person_ids=torch.tensor([-1]))
+            bboxes=torch.tensor([[60.0, 4, 88, 62]]), labels=torch.tensor([0]), person_ids=torch.tensor([-1])
+        )
     detector = build_detector().train()
     assert torch.isfinite(total(detector.loss(inputs, samples)))
     assert not detector.memory.queue.any()  # the ignored one would be in it: it carries the id -1
@@ -110,9 +112,15 @@ def test_persons_and_their_ids_stay_together(build_detector, make_batch):
     feats = detector.extract_feat(inputs)
     detector.roi_head.train_cfg.sampler.num = 5000
     # No proposals: the ground truth is all there is, and each person has exactly one RoI.
-    detector.roi_head.loss(feats, [InstanceData(bboxes=torch.zeros(0, 4), scores=torch.zeros(0),
-                                                labels=torch.zeros(0, dtype=torch.long)) for _ in samples], samples)
-    (embeddings, person_ids), = seen
+    detector.roi_head.loss(
+        feats,
+        [
+            InstanceData(bboxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0, dtype=torch.long))
+            for _ in samples
+        ],
+        samples,
+    )
+    ((embeddings, person_ids),) = seen
     assert person_ids.tolist() == [0, 3, 5, 1, 4]
     expected = detector.embed(feats, [sample.gt_instances.bboxes for sample in samples])
     torch.testing.assert_close(embeddings, torch.cat(expected), atol=1e-5, rtol=0)
@@ -137,7 +145,7 @@ def test_one_pass_gives_detections_and_query_embeddings(detector, make_batch, mo
     passes = []
     detector.backbone.register_forward_hook(lambda *_: passes.append(1))
     inputs, samples = make_batch([[0, 3], [-1]])
-    with_queries(samples, [[4., 6, 24, 58], [34, 10, 50, 50]])
+    with_queries(samples, [[4.0, 6, 24, 58], [34, 10, 50, 50]])
     results = detector.predict(inputs, samples)
     assert len(passes) == 1
     for sample in results:
@@ -155,7 +163,7 @@ def test_one_pass_gives_detections_and_query_embeddings(detector, make_batch, mo
 @torch.no_grad()
 def test_query_and_detection_embeddings_are_those_that_embed_gives(detector, make_batch):
     inputs, samples = make_batch([[0], [3]])
-    box = [[6., 8, 30, 60]]
+    box = [[6.0, 8, 30, 60]]
     sample = detector.predict(inputs, with_queries(samples, box, image=1))[1]
     feats = detector.extract_feat(inputs)
     query = detector.embed(feats, [torch.zeros(0, 4), torch.tensor(box)])[1]
@@ -170,7 +178,7 @@ def test_query_and_detection_embeddings_are_those_that_embed_gives(detector, mak
 @pytest.mark.parametrize('person_ids', [[[0, 3], [-1]], [[], [-1, 5, 3]], [[], []]])
 def test_annotated_persons_get_the_embeddings_that_embed_gives(detector, make_batch, person_ids):
     inputs, samples = make_batch(person_ids)
-    with_queries(samples, [[6., 8, 30, 60]])
+    with_queries(samples, [[6.0, 8, 30, 60]])
     samples[0].gt_instances.bboxes = HorizontalBoxes(samples[0].gt_instances.bboxes)
     results = detector.predict(inputs, samples)
     expected = detector.embed(detector.extract_feat(inputs), person_boxes(samples))
@@ -199,8 +207,9 @@ def test_a_whole_test_runs_the_network_once_an_image(repository, mmps_scope, tmp
     monkeypatch.setenv('MMPS_CACHE', str(tmp_path / 'cache'))
     generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
     cfg = Config.fromfile(repository / 'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py')
-    cfg.merge_from_dict({'test_dataloader.dataset.data_root': str(tmp_path / 'tiny'),
-                         'test_dataloader.dataset.pipeline.1.scale': (224, 128)})
+    cfg.merge_from_dict(
+        {'test_dataloader.dataset.data_root': str(tmp_path / 'tiny'), 'test_dataloader.dataset.pipeline.1.scale': (224, 128)}
+    )
     loader = Runner.build_dataloader(cfg.test_dataloader)
     detector = MODELS.build(cfg.model).eval()
     images = {'extract_feat': 0, 'embed_boxes': 0}
@@ -211,7 +220,9 @@ def test_a_whole_test_runs_the_network_once_an_image(repository, mmps_scope, tmp
         def call(*args):
             images[name] += len(args[-1])  # of extract_feat the images, of embed_boxes the lists of boxes
             return method(*args)
+
         return call
+
     for name in images:
         monkeypatch.setattr(detector, name, counted(name))
     samples = [sample for batch in loader for sample in detector.test_step(batch)]
@@ -227,7 +238,7 @@ def test_an_image_without_detections_still_has_its_queries(detector, make_batch)
     head = getattr(detector.roi_head, 'first', detector.roi_head)
     head.test_cfg.score_thr = 1.0
     inputs, samples = make_batch([[0], [3]])
-    results = detector.predict(inputs, with_queries(samples, [[6., 8, 30, 60]]))
+    results = detector.predict(inputs, with_queries(samples, [[6.0, 8, 30, 60]]))
     for sample in results:
         assert sample.pred_instances.embeddings.shape == (0, detector.memory.lut.shape[1])
         assert sample.pred_instances.bboxes.shape == (0, 4)
@@ -238,11 +249,11 @@ def test_an_image_without_detections_still_has_its_queries(detector, make_batch)
 def test_boxes_come_and_go_in_original_pixels(detector, make_batch):
     """An image that was enlarged 2 x in width and 4 x in height."""
     inputs, samples = make_batch([[0]], scale=(2.0, 4.0))
-    samples[0].gt_instances.bboxes /= torch.tensor([2., 4, 2, 4])
-    original = detector.predict(inputs, with_queries(samples, [[3., 2, 15, 15]]))[0]
+    samples[0].gt_instances.bboxes /= torch.tensor([2.0, 4, 2, 4])
+    original = detector.predict(inputs, with_queries(samples, [[3.0, 2, 15, 15]]))[0]
     inputs, samples = make_batch([[0]])
-    network = detector.predict(inputs, with_queries(samples, [[6., 8, 30, 60]]))[0]
-    scale = torch.tensor([2., 4, 2, 4])
+    network = detector.predict(inputs, with_queries(samples, [[6.0, 8, 30, 60]]))[0]
+    scale = torch.tensor([2.0, 4, 2, 4])
     torch.testing.assert_close(original.pred_instances.bboxes * scale, network.pred_instances.bboxes)
     torch.testing.assert_close(original.pred_instances.embeddings, network.pred_instances.embeddings)
     torch.testing.assert_close(original.query_instances.embeddings, network.query_instances.embeddings)
@@ -256,7 +267,7 @@ def test_boxes_come_and_go_in_original_pixels(detector, make_batch):
 @pytest.mark.parametrize('counts', [(0, 0), (0, 2), (3, 0), (1, 2)])
 def test_embed_gives_one_tensor_an_image_also_where_there_are_no_boxes(detector, make_batch, counts):
     inputs, _ = make_batch([[], []])
-    boxes = [torch.tensor([[4., 6, 24, 58]]).repeat(count, 1).reshape(-1, 4) for count in counts]
+    boxes = [torch.tensor([[4.0, 6, 24, 58]]).repeat(count, 1).reshape(-1, 4) for count in counts]
     embeddings = detector.embed(detector.extract_feat(inputs), boxes)
     assert [e.shape for e in embeddings] == [(count, detector.memory.lut.shape[1]) for count in counts]
 
@@ -278,13 +289,15 @@ def test_prediction_changes_nothing(detector, make_batch):
 
 def test_a_separate_reid_extractor_pools_for_the_reid_branch(build_detector, detector_config, make_batch):
     cfg = detector_config()
-    cfg.roi_head.reid_roi_extractor = {**cfg.roi_head.bbox_roi_extractor,
-                                       'roi_layer': dict(type='RoIAlign', output_size=(12, 4), sampling_ratio=2)}
+    cfg.roi_head.reid_roi_extractor = {
+        **cfg.roi_head.bbox_roi_extractor,
+        'roi_layer': dict(type='RoIAlign', output_size=(12, 4), sampling_ratio=2),
+    }
     cfg.roi_head.embedding_head.roi_feat_size = (12, 4)
     detector = MODELS.build(cfg).train()
     losses = detector.loss(*make_batch([[0, 3], [-1]]))
     assert losses['loss_reid'] > 0
-    embeddings = detector.eval().embed(detector.extract_feat(make_batch([[0]])[0]), [torch.tensor([[4., 6, 24, 58]])])
+    embeddings = detector.eval().embed(detector.extract_feat(make_batch([[0]])[0]), [torch.tensor([[4.0, 6, 24, 58]])])
     assert embeddings[0].shape == (1, 16)
 
 

@@ -19,14 +19,20 @@ def report(request):
         if path := os.environ.get('MMPS_REPORT'):
             with open(path, 'a') as file:
                 file.write(line + '\n')
+
     return write
 
 
 @pytest.fixture(scope='session')
 def environment(tmp_path_factory):
     """Of a tool that is called: one thread, this checkout, a cache of its own."""
-    return {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore',
-            'MMPS_CACHE': str(tmp_path_factory.mktemp('cache'))}
+    return {
+        **os.environ,
+        'PYTHONPATH': str(ROOT),
+        'OMP_NUM_THREADS': '1',
+        'PYTHONWARNINGS': 'ignore',
+        'MMPS_CACHE': str(tmp_path_factory.mktemp('cache')),
+    }
 
 
 @pytest.fixture(scope='module')

@@ -1,4 +1,5 @@
 """A disk that fills up ends a training in one line; what was saved before is whole, and the training can go on from it."""
+
 import subprocess
 from pathlib import Path
 
@@ -12,13 +13,13 @@ STUDENT = ROOT / 'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py'
 MEGABYTE = 2**20
 
 # train.py, whose files may not become larger than sys.argv[1] bytes
-LIMITED = f'''
+LIMITED = f"""
 import resource, runpy, sys
 limit = int(sys.argv.pop(1))
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 sys.argv[0] = '{ROOT}/tools/train.py'
 runpy.run_path(sys.argv[0], run_name='__main__')
-'''
+"""
 
 
 @pytest.fixture(scope='module')
@@ -29,9 +30,15 @@ def data(tmp_path_factory):
 
 
 def options(data, epochs):
-    return ['--cfg-options', f'train_dataloader.dataset.data_root={data}', f'val_dataloader.dataset.data_root={data}',
-            'train_dataloader.dataset.pipeline.2.scale=(224,128)', f'train_cfg.max_epochs={epochs}',
-            'train_cfg.val_interval=100', 'train_cfg.val_begin=100']
+    return [
+        '--cfg-options',
+        f'train_dataloader.dataset.data_root={data}',
+        f'val_dataloader.dataset.data_root={data}',
+        'train_dataloader.dataset.pipeline.2.scale=(224,128)',
+        f'train_cfg.max_epochs={epochs}',
+        'train_cfg.val_interval=100',
+        'train_cfg.val_begin=100',
+    ]
 
 
 def assert_ended_in_one_line(done, folder, saved, words):
@@ -63,14 +70,16 @@ def disk(tmp_path):
     """disk(bytes) -> the folder that a file system of this size is mounted on, which can be made larger."""
     folder = tmp_path / 'disk'
     folder.mkdir()
-    mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={MEGABYTE}', 'tmpfs', folder], capture_output=True,
-                             text=True)
+    mounted = subprocess.run(
+        ['mount', '-t', 'tmpfs', '-o', f'size={MEGABYTE}', 'tmpfs', folder], capture_output=True, text=True
+    )
     if mounted.returncode:
         pytest.skip(f'no file system can be mounted here: {mounted.stderr.strip()}')
 
     def resize(size):
         subprocess.run(['mount', '-o', f'remount,size={size}', folder], check=True)
         return folder
+
     yield resize
     subprocess.run(['umount', folder], check=True)
 

@@ -1,4 +1,5 @@
 """A training that is killed at any moment and resumed ends as one that never stopped: bit for bit, randomness and all."""
+
 import json
 import random
 import signal
@@ -18,30 +19,30 @@ from mmps.synthetic import generate
 ROOT = Path(__file__).parents[2]
 
 # A GDPS student: two epochs of 6 iterations, each saved and validated, the best kept.
-BY_EPOCH = f'''
+BY_EPOCH = f"""
 _base_ = '{ROOT}/configs/gdps/gdps_oim-r18-w32_oim-r18-w8_10e_synthps-mini.py'
 model = dict(teacher_ckpt='TEACHER', architecture=dict(test_cfg=dict(rcnn=dict(score_thr=0.0))))
 train_cfg = dict(max_epochs=2, val_interval=1)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=1, save_best='search/mAP'), logger=dict(interval=1))
-'''
+"""
 # An OIM: 10 iterations, of which the seventh begins the data set again; saved after the fourth, the eighth and the last.
-BY_ITERATION = f'''
+BY_ITERATION = f"""
 _base_ = ['{ROOT}/configs/_base_/models/oim_r18-w8_fpn.py', '{ROOT}/configs/_base_/datasets/synthps.py',
           '{ROOT}/configs/_base_/schedules/schedule_500it_scratch.py']
 model = dict(test_cfg=dict(rcnn=dict(score_thr=0.0)))
 train_cfg = dict(max_iters=10, val_interval=4)
 default_hooks = dict(checkpoint=dict(interval=4, save_best='search/mAP'), logger=dict(interval=1))
-'''
-DATA = '''
+"""
+DATA = """
 data_root = 'ROOT'
 train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
 train_pipeline[2].scale = test_pipeline[1].scale = (224, 128)
 train_dataloader = dict(num_workers=WORKERS, dataset=dict(data_root=data_root, pipeline=train_pipeline))
 val_dataloader = test_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 val_evaluator = dict(score_thr=0.0)
-'''
+"""
 # train.py, which stops for good at the N-th file that it has on the disk and is about to rename: N, and a file that says so.
-STOPPING = f'''
+STOPPING = f"""
 import os, runpy, sys, time
 count, stopped, fsync = int(sys.argv.pop(1)), sys.argv.pop(1), os.fsync
 def stop(file):
@@ -54,7 +55,7 @@ def stop(file):
 os.fsync = stop
 sys.argv[0] = '{ROOT}/tools/train.py'
 runpy.run_path(sys.argv[0], run_name='__main__')
-'''
+"""
 
 
 @pytest.fixture(scope='module')
@@ -72,8 +73,11 @@ def inputs(tmp_path_factory):
     for name, text in (('epoch', BY_EPOCH), ('iteration', BY_ITERATION)):
         for workers in (0, 2):
             (folder / f'{name}_{workers}.py').write_text(
-                (text + DATA).replace('TEACHER', str(folder / 'teacher.pth')).replace('ROOT', str(folder / 'tiny')).replace(
-                    'WORKERS', str(workers)))
+                (text + DATA)
+                .replace('TEACHER', str(folder / 'teacher.pth'))
+                .replace('ROOT', str(folder / 'tiny'))
+                .replace('WORKERS', str(workers))
+            )
     (folder / 'stopping.py').write_text(STOPPING)
     return folder
 
@@ -89,6 +93,7 @@ def whole(server, inputs, tmp_path_factory):
             succeeded(server('train.py', inputs / f'{config}.py', '--work-dir', folder))
             made[config] = folder, time.monotonic() - started
         return made[config]
+
     return get
 
 
@@ -136,7 +141,7 @@ def assert_resumed_as_whole(folder, whole):
     for path in folder.glob('2*/vis_data/scalars.json'):
         for entry in scalars(path):
             assert entries.setdefault((entry['step'], 'search/mAP' in entry), entry) == entry
-    wanted, = whole.glob('2*/vis_data/scalars.json')
+    (wanted,) = whole.glob('2*/vis_data/scalars.json')
     assert entries == {(entry['step'], 'search/mAP' in entry): entry for entry in scalars(wanted)}
 
 
@@ -147,8 +152,17 @@ def scalars(path):
 
 
 # What the clock, the folder or the start of a run decides.
-PASSING = ('time', 'eta', 'cfg', 'experiment_name', 'last_ckpt', 'best_ckpt', 'runtime_info.epoch', 'runtime_info.iter',
-           'runtime_info.keep_ckpt_ids')
+PASSING = (
+    'time',
+    'eta',
+    'cfg',
+    'experiment_name',
+    'last_ckpt',
+    'best_ckpt',
+    'runtime_info.epoch',
+    'runtime_info.iter',
+    'runtime_info.keep_ckpt_ids',
+)
 
 
 def different(one, other, name='') -> list[str]:
@@ -158,11 +172,16 @@ def different(one, other, name='') -> list[str]:
         one, other = ({key: value for key, value in each.items() if key != '_statistics_methods'} for each in (one, other))
     if isinstance(one, dict):
         assert not isinstance(other, dict) or one.keys() == other.keys(), (name, one.keys() ^ other.keys())
-        return [found for key in one if not f'{name}.{key}'.endswith(PASSING)
-                for found in different(one[key], other[key], f'{name}.{key}')]
+        return [
+            found
+            for key in one
+            if not f'{name}.{key}'.endswith(PASSING)
+            for found in different(one[key], other[key], f'{name}.{key}')
+        ]
     if isinstance(one, list | tuple) and len(one) == len(other):
-        return [found for index, pair in enumerate(zip(one, other, strict=True))
-                for found in different(*pair, f'{name}.{index}')]
+        return [
+            found for index, pair in enumerate(zip(one, other, strict=True)) for found in different(*pair, f'{name}.{index}')
+        ]
     if isinstance(one, torch.Tensor):
         return [] if torch.equal(one, other) else [name]
     if isinstance(one, np.ndarray):
@@ -185,11 +204,15 @@ def test_killed_within_an_epoch_with_data_workers(server, inputs, whole, tmp_pat
     assert_resumed_as_whole(tmp_path, whole('epoch_2')[0])
 
 
-@pytest.mark.parametrize('saved, unfinished, count', [
-    # epoch 1 writes the checkpoint, last_checkpoint, the best one, and again the first two, which now name the best one
-    (['epoch_1.pth'], 'epoch_2.pth.*.tmp', 6),
-    pytest.param(['epoch_1.pth', 'epoch_2.pth'], 'last_checkpoint.*.tmp', 7, marks=pytest.mark.soak),
-], ids=['checkpoint', 'last_checkpoint'])
+@pytest.mark.parametrize(
+    'saved, unfinished, count',
+    [
+        # epoch 1 writes the checkpoint, last_checkpoint, the best one, and again the first two, which now name the best one
+        (['epoch_1.pth'], 'epoch_2.pth.*.tmp', 6),
+        pytest.param(['epoch_1.pth', 'epoch_2.pth'], 'last_checkpoint.*.tmp', 7, marks=pytest.mark.soak),
+    ],
+    ids=['checkpoint', 'last_checkpoint'],
+)
 def test_killed_while_a_file_is_written(saved, unfinished, count, server, inputs, whole, tmp_path):
     config, folder, stopped = inputs / 'epoch_2.py', tmp_path / 'work', tmp_path / 'stopped'
     assert killed(server.start(inputs / 'stopping.py', count, stopped, config, '--work-dir', folder), stopped.exists)

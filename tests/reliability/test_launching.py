@@ -1,4 +1,5 @@
 """Several processes at once, as torchrun and mpirun start them: one that dies or hangs, restarts, and sharded models."""
+
 import json
 import os
 import re
@@ -25,11 +26,14 @@ TWO_RANKS = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--n
 MEMORY = 'roi_head.reid_loss.memory.'
 
 # Nothing is drawn at random, so that runs can be compared.
-NO_CHANCE = ['train_dataloader.dataset.pipeline.3.prob=0.0', 'model.train_cfg.rpn.sampler.num=100000',
-             'model.train_cfg.rcnn.sampler.num=100000']
+NO_CHANCE = [
+    'train_dataloader.dataset.pipeline.3.prob=0.0',
+    'model.train_cfg.rpn.sampler.num=100000',
+    'model.train_cfg.rcnn.sampler.num=100000',
+]
 
 # A tool whose rank 1 gets a signal in the middle.
-TOOL = '''
+TOOL = """
 import os, torch
 from mmps.cli import config_parser, load_config, run_tool
 
@@ -41,7 +45,7 @@ def main():
         torch.distributed.all_reduce(torch.ones(1))
 
 run_tool(main)
-'''
+"""
 
 
 @pytest.fixture(scope='module')
@@ -53,10 +57,17 @@ def data(tmp_path_factory):
 
 def options(data, epochs, *more):
     """--cfg-options of a short and small run that does not validate before its end."""
-    return ['--cfg-options', *(f'{split}_dataloader.dataset.data_root={data}' for split in ('train', 'val', 'test')),
-            'train_dataloader.dataset.pipeline.2.scale=(224,128)', 'val_dataloader.dataset.pipeline.1.scale=(224,128)',
-            'test_dataloader.dataset.pipeline.1.scale=(224,128)', 'default_hooks.logger.interval=1',
-            f'train_cfg.max_epochs={epochs}', 'train_cfg.val_interval=99', *more]
+    return [
+        '--cfg-options',
+        *(f'{split}_dataloader.dataset.data_root={data}' for split in ('train', 'val', 'test')),
+        'train_dataloader.dataset.pipeline.2.scale=(224,128)',
+        'val_dataloader.dataset.pipeline.1.scale=(224,128)',
+        'test_dataloader.dataset.pipeline.1.scale=(224,128)',
+        'default_hooks.logger.interval=1',
+        f'train_cfg.max_epochs={epochs}',
+        'train_cfg.val_interval=99',
+        *more,
+    ]
 
 
 def run(command, folder, environment):
@@ -84,9 +95,13 @@ def load(path):
     return torch.load(path, map_location='cpu')
 
 
-@pytest.mark.parametrize(('received', 'timeout', 'within', 'words'), [
-    (signal.SIGKILL, 600, 60, 'by peer'),
-    pytest.param(signal.SIGSTOP, 10, 90, 'Timed out waiting 10000ms', marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    ('received', 'timeout', 'within', 'words'),
+    [
+        (signal.SIGKILL, 600, 60, 'by peer'),
+        pytest.param(signal.SIGSTOP, 10, 90, 'Timed out waiting 10000ms', marks=pytest.mark.soak),
+    ],
+)
 def test_a_lost_rank_is_the_cause_and_the_others_say_one_line(received, timeout, within, words, environment, tmp_path, report):
     (tmp_path / 'tool.py').write_text(TOOL.format(signal=int(received)))
     command = [*TWO_RANKS, 'tool.py', STUDENT, '--launcher', 'pytorch', '--cfg-options', f'env_cfg.dist_cfg.timeout={timeout}']
@@ -111,6 +126,7 @@ def mpi(monkeypatch):
         names = dict(RANK=rank, SIZE=size, LOCAL_RANK=local_rank, LOCAL_SIZE=local_size)
         for name, value in names.items():
             monkeypatch.setenv(f'OMPI_COMM_WORLD_{name}', str(value))
+
     return start
 
 
@@ -118,7 +134,11 @@ def test_a_rank_of_mpi_has_its_own_device_and_the_machine_itself_as_master(mpi):
     mpi(3, 4, 3, 4)
     launch_by_mpi()
     assert {name: os.environ[name] for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR')} == {
-        'RANK': '3', 'WORLD_SIZE': '4', 'LOCAL_RANK': '3', 'MASTER_ADDR': '127.0.0.1'}
+        'RANK': '3',
+        'WORLD_SIZE': '4',
+        'LOCAL_RANK': '3',
+        'MASTER_ADDR': '127.0.0.1',
+    }
 
 
 def test_mpi_on_several_machines_asks_for_the_master_and_takes_it(mpi, monkeypatch):
@@ -149,8 +169,11 @@ def sharded(config, folder):
 
 
 def train(config, work_dir, environment, *arguments, ranks=TWO_RANKS):
-    run([*ranks, ROOT / 'tools/train.py', config, '--launcher', 'pytorch', '--work-dir', work_dir, *arguments], work_dir.parent,
-        environment)
+    run(
+        [*ranks, ROOT / 'tools/train.py', config, '--launcher', 'pytorch', '--work-dir', work_dir, *arguments],
+        work_dir.parent,
+        environment,
+    )
     return sorted(work_dir.glob('2*/vis_data/scalars.json'))[-1].read_text()
 
 
@@ -193,8 +216,11 @@ def test_a_sharded_training_resumes_as_if_never_broken_off_and_is_tested_unshard
     for name, value in whole['state_dict'].items():
         assert torch.equal(resumed['state_dict'][name], value), name
     moments = whole['optimizer']['state']
-    assert all(torch.equal(resumed['optimizer']['state'][name]['exp_avg_sq'], state['exp_avg_sq'])
-               and not torch.equal(state['exp_avg'], state['exp_avg_sq']) for name, state in moments.items())
+    assert all(
+        torch.equal(resumed['optimizer']['state'][name]['exp_avg_sq'], state['exp_avg_sq'])
+        and not torch.equal(state['exp_avg'], state['exp_avg_sq'])
+        for name, state in moments.items()
+    )
     tested = [sys.executable, ROOT / 'tools/test.py', config, tmp_path / 'resumed/epoch_2.pth', *options(data, 1)]
     run(tested, tmp_path, environment)
     report(weights=len(whole['state_dict']), moments=len(moments))
@@ -203,8 +229,13 @@ def test_a_sharded_training_resumes_as_if_never_broken_off_and_is_tested_unshard
 @pytest.mark.soak
 def test_a_sharded_teacher_and_student_distil_as_unsharded_ones(data, environment, tmp_path, report):
     train(STUDENT, tmp_path / 'teacher', environment, *options(data, 1))
-    arguments = options(data, 1, *NO_CHANCE[:1], 'model.teacher.cfg_path=mmps::oim/oim_r18-w8-fpn_10e_synthps-mini.py',
-                        f'model.teacher_ckpt={tmp_path / "teacher/epoch_1.pth"}')
+    arguments = options(
+        data,
+        1,
+        *NO_CHANCE[:1],
+        'model.teacher.cfg_path=mmps::oim/oim_r18-w8-fpn_10e_synthps-mini.py',
+        f'model.teacher_ckpt={tmp_path / "teacher/epoch_1.pth"}',
+    )
     plain = losses(train(DISTIL, tmp_path / 'plain', environment, *arguments))
     config = sharded(DISTIL, tmp_path)
     shards = losses(train(config, tmp_path / 'sharded', environment, *arguments))
@@ -220,8 +251,11 @@ def test_a_sharded_teacher_and_student_distil_as_unsharded_ones(data, environmen
 
 @pytest.mark.soak
 def test_after_a_kill_all_ranks_go_on_from_the_last_checkpoint(data, environment, tmp_path, report):
-    environment = environment | {'MAX_RESTARTS': '1', 'PORT': '29701',
-                                 'PATH': f'{Path(sys.executable).parent}:{environment["PATH"]}'}
+    environment = environment | {
+        'MAX_RESTARTS': '1',
+        'PORT': '29701',
+        'PATH': f'{Path(sys.executable).parent}:{environment["PATH"]}',
+    }
     command = [str(ROOT / 'tools/dist_train.sh'), str(STUDENT), '2', '--resume', '--work-dir', 'run', *options(data, 4)]
     with open(tmp_path / 'log', 'w') as log:
         launcher = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, env=environment)
@@ -246,11 +280,32 @@ def test_after_a_kill_all_ranks_go_on_from_the_last_checkpoint(data, environment
 @pytest.mark.soak
 def test_two_ranks_of_mpi_train(data, environment, tmp_path, report):
     """mpirun is these variables and a process a rank."""
-    command = [sys.executable, ROOT / 'tools/train.py', STUDENT, '--launcher', 'mpi', '--work-dir', tmp_path / 'run',
-               *options(data, 1)]
-    started = [subprocess.Popen([*map(str, command)], cwd=tmp_path, stdout=subprocess.DEVNULL, env=environment | {
-        'OMPI_COMM_WORLD_RANK': rank, 'OMPI_COMM_WORLD_LOCAL_RANK': rank, 'OMPI_COMM_WORLD_SIZE': '2',
-        'OMPI_COMM_WORLD_LOCAL_SIZE': '2', 'MASTER_PORT': '29705'}) for rank in '01']
+    command = [
+        sys.executable,
+        ROOT / 'tools/train.py',
+        STUDENT,
+        '--launcher',
+        'mpi',
+        '--work-dir',
+        tmp_path / 'run',
+        *options(data, 1),
+    ]
+    started = [
+        subprocess.Popen(
+            [*map(str, command)],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            env=environment
+            | {
+                'OMPI_COMM_WORLD_RANK': rank,
+                'OMPI_COMM_WORLD_LOCAL_RANK': rank,
+                'OMPI_COMM_WORLD_SIZE': '2',
+                'OMPI_COMM_WORLD_LOCAL_SIZE': '2',
+                'MASTER_PORT': '29705',
+            },
+        )
+        for rank in '01'
+    ]
     try:
         assert [process.wait(timeout=900) for process in started] == [0, 0]
     finally:

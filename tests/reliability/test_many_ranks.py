@@ -3,6 +3,7 @@
 What is random is off: all RoIs are sampled, boxes are not jittered, and batch norms use their running statistics: a batch's are
 a rank's own unless SyncBN is configured, which needs a GPU.
 """
+
 import copy
 import statistics
 from pathlib import Path
@@ -40,7 +41,7 @@ SPLITS = {2: [(3, 2), (1, 4), (3, 2), (2, 3), (4, 1)], 4: [(2, 1, 1, 1), (1, 1, 
 
 def shares_of(rank, world, step):
     split = SPLITS[world][step % len(SPLITS[world])]
-    return slice(sum(split[:rank]), sum(split[:rank + 1]))
+    return slice(sum(split[:rank]), sum(split[: rank + 1]))
 
 
 def config_of(kind, detector_config):
@@ -67,7 +68,7 @@ def build(cfg):
     with DefaultScope.overwrite_default_scope('mmps'):
         model = MODELS.build(copy.deepcopy(cfg))
         model.init_weights()
-    for network in (model.student, model.teacher) if 'teacher' in cfg else (model, ):
+    for network in (model.student, model.teacher) if 'teacher' in cfg else (model,):
         network.memory.lut.copy_(normalize(torch.randn_like(network.memory.lut)))
     model.train()
     for module in model.modules():
@@ -91,8 +92,11 @@ def train(cfg, batches, wrap=lambda model: model):
         torch.nn.utils.clip_grad_norm_(weights.values(), 10)
         optimizer.step()
         memory = {name: buffer.clone() for name, buffer in model.memory.state_dict().items()}
-        history.append(dict(
-            losses={name: term.item() for name, term in terms.items() if 'loss' in name}, gradients=gradients, memory=memory))
+        history.append(
+            dict(
+                losses={name: term.item() for name, term in terms.items() if 'loss' in name}, gradients=gradients, memory=memory
+            )
+        )
     return history
 
 
@@ -110,8 +114,10 @@ def boxes_of(images):
 
 def refined_boxes_of(images):
     samples = [DetDataSample(gt_instances=InstanceData(bboxes=boxes)) for boxes in boxes_of(images)]
-    refined = (torch.cat([boxes + moves[:, :4] for boxes, moves in zip(boxes_of(images), each, strict=True)])
-               for each in embeddings_of(images))
+    refined = (
+        torch.cat([boxes + moves[:, :4] for boxes, moves in zip(boxes_of(images), each, strict=True)])
+        for each in embeddings_of(images)
+    )
     return *refined, [boxes + 1 for boxes in boxes_of(images)], samples
 
 
@@ -119,7 +125,8 @@ TABLES = normalize(torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(
 # Losses of the images of a batch, each a dictionary of what an image has.
 LOSSES = {
     'triplet': lambda images: TripletLoss()(
-        torch.cat(embeddings_of(images)[0]), torch.cat([each['person_ids'] for each in images]), TABLES[0]),
+        torch.cat(embeddings_of(images)[0]), torch.cat([each['person_ids'] for each in images]), TABLES[0]
+    ),
     'relation': lambda images: distillation.RelationLoss()(*embeddings_of(images)),
     'relation to LUT': lambda images: distillation.RelationLoss()(*embeddings_of(images), *TABLES),
     'relation divergence': lambda images: distillation.RelationDivergenceLoss(0.5)(*embeddings_of(images)),
@@ -139,10 +146,16 @@ def images_of(samples):
         generator = torch.Generator().manual_seed(index)
         draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: B023, E731
         boxes, person_ids = sample.gt_instances.bboxes.double(), sample.gt_instances.person_ids
-        images.append(dict(
-            boxes=boxes, person_ids=person_ids, embeddings=normalize(draw(len(boxes), 8)).requires_grad_(),
-            teacher_embeddings=normalize(draw(len(boxes), 8)), map=draw(4, 8, 12).requires_grad_(),
-            teacher_map=2 * draw(4, 8, 12) + 1))
+        images.append(
+            dict(
+                boxes=boxes,
+                person_ids=person_ids,
+                embeddings=normalize(draw(len(boxes), 8)).requires_grad_(),
+                teacher_embeddings=normalize(draw(len(boxes), 8)),
+                map=draw(4, 8, 12).requires_grad_(),
+                teacher_map=2 * draw(4, 8, 12) + 1,
+            )
+        )
     return images
 
 
@@ -150,7 +163,7 @@ def values_of(batches, share=lambda step: slice(None)):
     """Of each loss and batch its value and its gradients, image by image."""
     found = {}
     for name, loss in LOSSES.items():
-        for step, (_, samples) in enumerate(batches[:len(BATCHES)]):
+        for step, (_, samples) in enumerate(batches[: len(BATCHES)]):
             images = images_of(samples)[share(step)]
             value = loss(images)
             leaves = [image[of] for image in images for of in ('embeddings', 'map')]
@@ -162,8 +175,10 @@ def run_rank(rank, world, store, results, configs, batches):
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=world)
     shares = [[part[shares_of(rank, world, step)] for part in batch] for step, batch in enumerate(batches)]
-    found = {kind: train(cfg, shares[:KINDS[kind]], lambda model: MMDistributedDataParallel(model, broadcast_buffers=False))
-             for kind, cfg in configs.items()}
+    found = {
+        kind: train(cfg, shares[: KINDS[kind]], lambda model: MMDistributedDataParallel(model, broadcast_buffers=False))
+        for kind, cfg in configs.items()
+    }
     found['losses'] = values_of(batches, lambda step: shares_of(rank, world, step))
     torch.save(found, results / f'{rank}.pt')
     dist.destroy_process_group()
@@ -177,13 +192,17 @@ def check_ranks(tmp_path, detector_config, make_batch):
         configs = {kind: config_of(kind, detector_config) for kind in KINDS}
         batches = [make_batch(BATCHES[step % len(BATCHES)], seed=step) for step in range(max(KINDS.values()))]
         spawned = mp.spawn(run_rank, (world, tmp_path / 'store', tmp_path, configs, batches), nprocs=world, join=False)
-        alone = {kind: train(cfg, batches[:KINDS[kind]]) for kind, cfg in configs.items()}
+        alone = {kind: train(cfg, batches[: KINDS[kind]]) for kind, cfg in configs.items()}
         while not spawned.join():
             pass
         ranks = [torch.load(tmp_path / f'{rank}.pt') for rank in range(world)]
         check_losses(values_of(batches), [rank['losses'] for rank in ranks])
-        return {f'{kind}: {part}': value for kind in KINDS
-                for part, value in check_training(alone[kind], [rank[kind] for rank in ranks]).items()}
+        return {
+            f'{kind}: {part}': value
+            for kind in KINDS
+            for part, value in check_training(alone[kind], [rank[kind] for rank in ranks]).items()
+        }
+
     return check
 
 
@@ -211,8 +230,13 @@ def check_training(alone, ranks):
     # A gradient jumps where a ReLU turns on or another pair becomes the hardest: there the last bit of a number decides.
     assert max(losses) < 1e-4 and max(memory) < 1e-5
     assert statistics.median(gradients) < 1e-5 and max(gradients) < 0.02, gradients
-    return {'loss': max(losses), 'memory': max(memory), 'memory of the first step': max(memory[:3]),
-            'gradient': max(gradients), 'gradient, median': statistics.median(gradients)}
+    return {
+        'loss': max(losses),
+        'memory': max(memory),
+        'memory of the first step': max(memory[:3]),
+        'gradient': max(gradients),
+        'gradient, median': statistics.median(gradients),
+    }
 
 
 def test_two_ranks_train_as_one_process_does(check_ranks):

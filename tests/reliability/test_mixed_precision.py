@@ -1,4 +1,5 @@
 """Half precision, over a training: every detector and every distiller has the losses that it has in float32."""
+
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ def build(detector_config):
             elif hasattr(module, 'conv_offset'):  # an offset of 0 would read no neighbour
                 torch.nn.init.normal_(module.conv_offset.weight, std=0.1)
         return model.train()
+
     return make
 
 
@@ -65,8 +67,11 @@ class Training:
         batch = self.make_batch(PERSONS[step % 4], seed=step % 4)
         with torch.autocast('cpu', dtype=self.dtype, enabled=self.dtype is not None):
             losses = self.model.loss(*batch)
-        return {name: sum(part.sum() for part in (value if isinstance(value, list | tuple) else [value]))
-                for name, value in losses.items() if 'loss' in name}
+        return {
+            name: sum(part.sum() for part in (value if isinstance(value, list | tuple) else [value]))
+            for name, value in losses.items()
+            if 'loss' in name
+        }
 
     def step(self, step):
         losses = self.losses(step)

@@ -3,6 +3,7 @@
 Configs are Python, and run: they are code by design. A malicious file of each kind would leave a mark; it never does, and the
 answer is one line that names the file.
 """
+
 import os
 import pickle
 import subprocess
@@ -30,8 +31,14 @@ from mmps.models.released_weights import load_released
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = SearchProtocol.from_identities(
-    ['a', 'b'], np.zeros(2, np.int64), [np.array([[0, 0, 9, 9.]], 'f4')] * 2, [np.array([1])] * 2, ['a'],
-    np.array([[0, 0, 9, 9.]], 'f4'), np.array([1]))
+    ['a', 'b'],
+    np.zeros(2, np.int64),
+    [np.array([[0, 0, 9, 9.0]], 'f4')] * 2,
+    [np.array([1])] * 2,
+    ['a'],
+    np.array([[0, 0, 9, 9.0]], 'f4'),
+    np.array([1]),
+)
 
 
 class Payload:
@@ -118,8 +125,16 @@ def test_a_pickle_cannot_change_what_reads_it(tmp_path):
     assert 'changes what it names' in refused(lambda: load_seqnet_cache(path, PROTOCOL), path)
 
 
-@pytest.mark.parametrize('tag', ['!!python/object/apply:os.mkdir [{mark}]', '!!python/object/new:os.mkdir [[{mark}]]',
-                                 '!!python/name:os.mkdir', '!!python/module:os', '!mine x'])
+@pytest.mark.parametrize(
+    'tag',
+    [
+        '!!python/object/apply:os.mkdir [{mark}]',
+        '!!python/object/new:os.mkdir [[{mark}]]',
+        '!!python/name:os.mkdir',
+        '!!python/module:os',
+        '!mine x',
+    ],
+)
 def test_a_matrix(tmp_path, mark, tag):
     yaml.unsafe_load(f'!!python/object/apply:os.mkdir [{mark}]')
     mark.rmdir()
@@ -204,13 +219,27 @@ class Reduced:
 ARRAY = np.empty(0).__reduce__()[0]
 
 
-@pytest.mark.parametrize('value', [
-    # bytes that an array would take for the places of objects
-    Reduced(ARRAY, (np.ndarray, (0,), b'b'), (1, (1,), Reduced(np.dtype, ('f8', False, True), (
-        3, '<', None, ('a',), {'a': (np.dtype('f8'), 0)}, 8, 8, 63)), False, b'AAAAAAAA')),
-    Reduced(np.dtype, ('O8', False, True)), Reduced(np.dtype, ('V8', False, True)),
-    Reduced(getattr, (HistoryBuffer, '__init__')),
-], ids=['fields', 'objects', 'void', 'attribute'])
+@pytest.mark.parametrize(
+    'value',
+    [
+        # bytes that an array would take for the places of objects
+        Reduced(
+            ARRAY,
+            (np.ndarray, (0,), b'b'),
+            (
+                1,
+                (1,),
+                Reduced(np.dtype, ('f8', False, True), (3, '<', None, ('a',), {'a': (np.dtype('f8'), 0)}, 8, 8, 63)),
+                False,
+                b'AAAAAAAA',
+            ),
+        ),
+        Reduced(np.dtype, ('O8', False, True)),
+        Reduced(np.dtype, ('V8', False, True)),
+        Reduced(getattr, (HistoryBuffer, '__init__')),
+    ],
+    ids=['fields', 'objects', 'void', 'attribute'],
+)
 def test_what_mmengines_checkpoints_may_hold_is_no_way_to_more(tmp_path, value):
     path = tmp_path / 'a.pth'
     torch.save({'state_dict': nn.Linear(1, 1).state_dict(), 'message_hub': value}, path)
@@ -224,12 +253,21 @@ def test_what_mmengines_checkpoints_may_hold_is_no_way_to_more(tmp_path, value):
 
 
 CALLS = {
-    'test.py': ['configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py', 'FILE', '--cfg-options',
-                'test_dataloader.dataset.data_root=DATA'],
+    'test.py': [
+        'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py',
+        'FILE',
+        '--cfg-options',
+        'test_dataloader.dataset.data_root=DATA',
+    ],
     'model_converters/seqnet2mmps.py': ['FILE', 'OUT'],
     'model_converters/alignps2mmps.py': ['FILE', 'OUT'],
-    'train.py': ['configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py', '--resume', 'FILE', '--cfg-options',
-                 *(f'{loader}_dataloader.dataset.data_root=DATA' for loader in ('train', 'val', 'test'))],
+    'train.py': [
+        'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py',
+        '--resume',
+        'FILE',
+        '--cfg-options',
+        *(f'{loader}_dataloader.dataset.data_root=DATA' for loader in ('train', 'val', 'test')),
+    ],
 }
 
 
@@ -240,12 +278,20 @@ def test_a_malicious_checkpoint_ends_a_tool_with_one_line(tmp_path, mark, enviro
     torch.save(resume_info(Payload(mark)), path)
     data = tmp_path / 'data'
     from mmps.synthetic import generate
+
     generate(data, 'cuhk-sysu', 'tiny', progress=False)
     names = {'FILE': str(path), 'OUT': str(tmp_path / 'out.pth')}
-    arguments = [names.get(each, each.replace('DATA', str(data)).replace('configs/', f'{ROOT}/configs/'))
-                 for each in CALLS[tool]]
-    done = subprocess.run([sys.executable, ROOT / 'tools' / tool, *arguments], cwd=tmp_path, env=environment, text=True,
-                          capture_output=True, timeout=300)
+    arguments = [
+        names.get(each, each.replace('DATA', str(data)).replace('configs/', f'{ROOT}/configs/')) for each in CALLS[tool]
+    ]
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tools' / tool, *arguments],
+        cwd=tmp_path,
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=300,
+    )
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1 and last.startswith('error: ') and 'a.pth' in last and 'nothing was run' in last
     assert 'Traceback' not in done.stderr and not (tmp_path / 'out.pth').exists()

@@ -1,4 +1,5 @@
 """A long training does not grow: not in memory, not in file handles, not in processes."""
+
 import json
 import os
 import statistics
@@ -36,7 +37,9 @@ def held() -> dict[str, float]:
     rollups = [(folder / 'smaps_rollup').read_text().splitlines() for folder in folders]
     return dict(
         memory=sum(int(line.split()[1]) for lines in rollups for line in lines if line.startswith('Pss:')) / 1024,
-        handles=sum(len(list((folder / 'fd').iterdir())) for folder in folders), processes=len(folders))
+        handles=sum(len(list((folder / 'fd').iterdir())) for folder in folders),
+        processes=len(folders),
+    )
 
 
 class Measure(Hook):
@@ -92,12 +95,19 @@ def soak(data, environment, tmp_path):
 
     def run(kind, steps, between):
         call = f'from test_soak import train; train({kind!r}, {str(data)!r}, {str(tmp_path)!r}, {steps // STEPS}, {between})'
-        done = subprocess.run([sys.executable, '-c', call], env=environment, cwd=Path(__file__).parent, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        done = subprocess.run(
+            [sys.executable, '-c', call],
+            env=environment,
+            cwd=Path(__file__).parent,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         assert done.returncode == 0, done.stdout[-3000:]
         measured = [json.loads(line) for line in (tmp_path / 'held.jsonl').read_text().splitlines()]
         assert measured[-1]['step'] > steps - between * STEPS and len(list(tmp_path.glob('epoch_*.pth'))) == 2
         return measured
+
     return run
 
 
@@ -115,9 +125,15 @@ def test_a_long_training_does_not_grow(soak, report, kind, steps):
     measured = soak(kind, steps, between=20 if steps > 2000 else 10)
     begin, end = ([each for each in measured if low <= each['step'] / steps <= low + 1 / 6] for low in (1 / 6, 5 / 6))
     memory = [statistics.median(each['memory'] for each in part) for part in (begin, end)]
-    report(kind=kind, steps=steps, memory_mb=[round(each) for each in memory], growth=round(memory[1] / memory[0] - 1, 4),
-           memory_each=[[each['step'], round(each['memory'], 1)] for each in measured],
-           handles=[max(each['handles'] for each in part) for part in (begin, end)], processes=measured[-1]['processes'])
+    report(
+        kind=kind,
+        steps=steps,
+        memory_mb=[round(each) for each in memory],
+        growth=round(memory[1] / memory[0] - 1, 4),
+        memory_each=[[each['step'], round(each['memory'], 1)] for each in measured],
+        handles=[max(each['handles'] for each in part) for part in (begin, end)],
+        processes=measured[-1]['processes'],
+    )
     assert memory[1] < 1.03 * memory[0]
     assert max(each['handles'] for each in end) <= max(each['handles'] for each in begin) + IN_FLIGHT
     assert {each['processes'] for each in measured} == {3}

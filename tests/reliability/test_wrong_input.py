@@ -2,6 +2,7 @@
 
 The data sets' own files are in tests/datasets/test_bad_input.py, the files that mmps writes in the tests beside their readers.
 """
+
 import json
 import re
 import shutil
@@ -50,8 +51,10 @@ def given(tmp_path_factory):
         (folder / name).write_text('neither a checkpoint nor an array\n')
     torch.save({'state_dict': {'x': 'text'}}, folder / 'words.pth')
     embeddings = np.ones((1, 4), np.float32)
-    save_predictions(folder / 'other.npz', Predictions(
-        ('other.jpg',), [np.array([[0, 0, 9, 9]], np.float32)], [np.ones(1, np.float32)], [embeddings], embeddings))
+    save_predictions(
+        folder / 'other.npz',
+        Predictions(('other.jpg',), [np.array([[0, 0, 9, 9]], np.float32)], [np.ones(1, np.float32)], [embeddings], embeddings),
+    )
     with np.load(folder / 'other.npz') as arrays:
         np.savez(folder / 'newer.npz', **{**arrays, 'format': np.array(99)})
         np.savez(folder / 'shapes.npz', **{**arrays, 'boxes': np.ones((1, 5), np.float32)})
@@ -60,8 +63,15 @@ def given(tmp_path_factory):
     save_lookup_table(folder / 'newer_table.npz', Header('CUHKSYSU', '', 10, 128, 'teacher.py', '', format=99), table)
     save_lookup_table(folder / 'odd_table.npz', Header('CUHKSYSU', '', 10, 64, 'teacher.py', ''), table)
     header = CacheHeader('mmps teacher cache 1', 'of other data', [], '', {}, 0.1, 0, 1, 1, 1, 10, 128, 'teacher', 'config')
-    create_cache(folder / 'cache', header, lut=np.ones((10, 128)), image_ids=np.zeros(1), offsets=np.array([0, 1]),
-                 movements=np.zeros((1, 1, 4)), done=np.ones(1, bool))
+    create_cache(
+        folder / 'cache',
+        header,
+        lut=np.ones((10, 128)),
+        image_ids=np.zeros(1),
+        offsets=np.array([0, 1]),
+        movements=np.zeros((1, 1, 4)),
+        done=np.ones(1, bool),
+    )
     shutil.copytree(folder / 'cache', folder / 'newer_cache')
     newer = json.loads((folder / 'cache/header.json').read_text()) | {'format': 'mmps teacher cache 99'}
     (folder / 'newer_cache/header.json').write_text(json.dumps(newer))
@@ -86,8 +96,13 @@ def looked_up(path):
 
 
 def cached(path):
-    return train(RESPONSE, 'model.teacher_ckpt=None', 'model.teacher._delete_=True', 'model.teacher.type=CachedTeacher',
-                 f'model.teacher.path={path}')
+    return train(
+        RESPONSE,
+        'model.teacher_ckpt=None',
+        'model.teacher._delete_=True',
+        'model.teacher.type=CachedTeacher',
+        f'model.teacher.path={path}',
+    )
 
 
 def copied(here, *gone):
@@ -130,87 +145,135 @@ CASES = {
     'missing training images': (lambda here: train(data=copied(here, 'Image/SSM/*')), ['.jpg', 'no such file']),
     'missing images, in a data worker': (
         lambda here: train(STUDENT, 'train_dataloader.num_workers=1', data=copied(here, 'Image/SSM/*')),
-        ['.jpg', 'no such file']),
+        ['.jpg', 'no such file'],
+    ),
     'missing test images': (
-        lambda here: scored(here.given / 'student.pth', data=copied(here, 'Image/SSM/*')), ['.jpg', 'no such file']),
+        lambda here: scored(here.given / 'student.pth', data=copied(here, 'Image/SSM/*')),
+        ['.jpg', 'no such file'],
+    ),
     'damaged training images': (
-        lambda here: train(data=with_images(here, cut_off)), ['.jpg', 'damaged image', '1 of 24', 'more than 1%']),
+        lambda here: train(data=with_images(here, cut_off)),
+        ['.jpg', 'damaged image', '1 of 24', 'more than 1%'],
+    ),
     'images of a pixel, in a data worker': (
         lambda here: train(STUDENT, 'train_dataloader.num_workers=1', data=with_images(here, pixel)),
-        ['.jpg', '1 x 1 pixels', '1 of 24', 'more than 1%']),
+        ['.jpg', '1 x 1 pixels', '1 of 24', 'more than 1%'],
+    ),
     'damaged test images': (
         lambda here: scored(here.given / 'student.pth', data=with_images(here, cut_off)),
-        ['.jpg', 'damaged image', 'CUHKSYSU']),
+        ['.jpg', 'damaged image', 'CUHKSYSU'],
+    ),
     # configs
     'missing config': (lambda here: train(here.tmp / 'nothing.py'), ['nothing.py', 'No such file']),
     'config that is no Python': (lambda here: train(written(here, 'x = 1', 'config.txt')), ['config.txt', 'py/yml/yaml/json']),
     'config of bytes': (lambda here: train(written(here, 'x\0\1')), ['config.py', 'expected a config']),
     'config with a syntax error': (
-        lambda here: train(written(here, 'x = 1\nmodel = dict(\n')), ['config.py, line 2', "'(' was never closed"]),
+        lambda here: train(written(here, 'x = 1\nmodel = dict(\n')),
+        ['config.py, line 2', "'(' was never closed"],
+    ),
     'config with an unknown name': (
-        lambda here: train(written(here, "_base_ = 'STUDENT'\n\nx = foo\n")), ['config.py, line 3', "'foo' is not defined"]),
+        lambda here: train(written(here, "_base_ = 'STUDENT'\n\nx = foo\n")),
+        ['config.py, line 3', "'foo' is not defined"],
+    ),
     'config without a model': (lambda here: train(written(here, 'x = 1')), ['config.py', 'expected a config with a model']),
     'missing base': (lambda here: train(written(here, "_base_ = './nothing.py'")), ['nothing.py', 'No such file']),
     'unknown name of a base': (
-        lambda here: train(written(here, "_base_ = 'STUDENT'\nx = {{_base_.nothing}}\n")), ['config.py', 'nothing']),
+        lambda here: train(written(here, "_base_ = 'STUDENT'\nx = {{_base_.nothing}}\n")),
+        ['config.py', 'nothing'],
+    ),
     'option without a value': (lambda here: train(STUDENT, 'epochs'), ['--cfg-options', 'expected KEY=VALUE', "'epochs'"]),
     'option with an open bracket': (lambda here: train(STUDENT, 'x=[1,'), ['--cfg-options', "'x=[1,'", 'brackets']),
     'option of an entry that is not there': (
-        lambda here: train(STUDENT, 'train_dataloader.dataset.pipeline.9.prob=1'), ['--cfg-options', 'Index 9']),
+        lambda here: train(STUDENT, 'train_dataloader.dataset.pipeline.9.prob=1'),
+        ['--cfg-options', 'Index 9'],
+    ),
     'unknown model': (
-        lambda here: train(STUDENT, 'model.backbone.type=ResNot'), ["no model of type 'ResNot'", 'did you mean', 'ResNet']),
+        lambda here: train(STUDENT, 'model.backbone.type=ResNot'),
+        ["no model of type 'ResNot'", 'did you mean', 'ResNet'],
+    ),
     'unknown data set': (lambda here: train(STUDENT, 'train_dataloader.dataset.type=PRV'), ["'PRV'", 'did you mean', 'PRW']),
     'unknown transform': (
-        lambda here: train(STUDENT, 'train_dataloader.dataset.pipeline.3.type=RandomFlop'), ["'RandomFlop'", 'RandomFlip']),
+        lambda here: train(STUDENT, 'train_dataloader.dataset.pipeline.3.type=RandomFlop'),
+        ["'RandomFlop'", 'RandomFlip'],
+    ),
     'unknown argument': (
-        lambda here: train(STUDENT, 'model.backbone.dept=18'), ["ResNet has no argument 'dept': did you mean depth"]),
+        lambda here: train(STUDENT, 'model.backbone.dept=18'),
+        ["ResNet has no argument 'dept': did you mean depth"],
+    ),
     'unknown argument of the loss': (
-        lambda here: train(STUDENT, 'model.roi_head.reid_loss.scal=3'), ["OIMLoss has no argument 'scal': did you mean scale"]),
+        lambda here: train(STUDENT, 'model.roi_head.reid_loss.scal=3'),
+        ["OIMLoss has no argument 'scal': did you mean scale"],
+    ),
     'unknown argument of a base class': (
-        lambda here: train(STUDENT, 'train_dataloader.dataset.metainf=3'), ["CUHKSYSU has no argument 'metainf'", 'metainfo']),
+        lambda here: train(STUDENT, 'train_dataloader.dataset.metainf=3'),
+        ["CUHKSYSU has no argument 'metainf'", 'metainfo'],
+    ),
     'unknown argument of a data loader': (
         lambda here: train(STUDENT, 'train_dataloader.num_worker=3'),
-        ["DataLoader has no argument 'num_worker'", 'num_workers']),
+        ["DataLoader has no argument 'num_worker'", 'num_workers'],
+    ),
     'unknown argument of the loop': (
         lambda here: train(STUDENT, 'train_cfg.max_epoch=3'),
-        ["EpochBasedTrainLoop has no argument 'max_epoch'", 'max_epochs']),
+        ["EpochBasedTrainLoop has no argument 'max_epoch'", 'max_epochs'],
+    ),
     'unknown argument of the optimizer': (
-        lambda here: train(STUDENT, 'optim_wrapper.optimizer.lrr=1'), ["has no argument 'lrr': did you mean lr"]),
+        lambda here: train(STUDENT, 'optim_wrapper.optimizer.lrr=1'),
+        ["has no argument 'lrr': did you mean lr"],
+    ),
     'missing argument': (
         lambda here: train(STUDENT, 'model.backbone._delete_=True', 'model.backbone.type=ResNet'),
-        ["ResNet: missing 1 required positional argument: 'depth'"]),
+        ["ResNet: missing 1 required positional argument: 'depth'"],
+    ),
     'no dict for a part': (lambda here: train(STUDENT, 'model.backbone=3'), ['TwoStagePersonSearch cannot be built', 'dict']),
     'word for a number of epochs': (
-        lambda here: train(STUDENT, 'train_cfg.max_epochs=two'), ['EpochBasedTrainLoop', "max_epochs='two'"]),
+        lambda here: train(STUDENT, 'train_cfg.max_epochs=two'),
+        ['EpochBasedTrainLoop', "max_epochs='two'"],
+    ),
     'word for a learning rate': (lambda here: train(STUDENT, 'optim_wrapper.optimizer.lr=fast'), ["lr='fast'"]),
     'no images in a batch': (lambda here: train(STUDENT, 'train_dataloader.batch_size=0'), ['batch_size', 'positive']),
     'levels that do not fit': (
-        lambda here: train(STUDENT, 'model.neck.in_channels=[8,16,32]'), ['in_channels of the neck', '3 levels', '4']),
+        lambda here: train(STUDENT, 'model.neck.in_channels=[8,16,32]'),
+        ['in_channels of the neck', '3 levels', '4'],
+    ),
     'heads for other levels': (lambda here: train(STUDENT, 'model.neck.num_outs=9'), ['rpn_head', '4 strides', '9 levels']),
     'wrong embedding size': (
-        lambda here: train(STUDENT, 'model.roi_head.reid_loss.embed_dims=100'), ['embed_dims=128', 'embed_dims=100']),
+        lambda here: train(STUDENT, 'model.roi_head.reid_loss.embed_dims=100'),
+        ['embed_dims=128', 'embed_dims=100'],
+    ),
     'student of another number of identities': (
-        lambda here: train(STUDENT, 'model.roi_head.reid_loss.num_persons=7'), ['num_persons=7', '10']),
+        lambda here: train(STUDENT, 'model.roi_head.reid_loss.num_persons=7'),
+        ['num_persons=7', '10'],
+    ),
     'a loss that is not a number': (
-        lambda here: train(STUDENT, 'model.roi_head.reid_loss.loss_weight=nan'), ['iteration 1', 'loss_reid = nan']),
+        lambda here: train(STUDENT, 'model.roi_head.reid_loss.loss_weight=nan'),
+        ['iteration 1', 'loss_reid = nan'],
+    ),
     # checkpoints
     'missing checkpoint': (lambda here: scored(here.tmp / 'nothing.pth'), ['checkpoint', 'nothing.pth']),
     'text for a checkpoint': (lambda here: scored(here.given / 'text.pth'), ['text.pth', 'no checkpoint']),
     'words for weights': (lambda here: scored(here.given / 'words.pth'), ['words.pth', 'expected named tensors']),
     'checkpoint of another architecture': (
         lambda here: scored(here.given / 'student.pth', config=TEACHER),
-        ['student.pth', 'another model', 'backbone.conv1.weight']),
-    'missing checkpoint to resume from': (
-        lambda here: train(args=['--resume', here.tmp / 'nothing.pth']), ['nothing.pth']),
+        ['student.pth', 'another model', 'backbone.conv1.weight'],
+    ),
+    'missing checkpoint to resume from': (lambda here: train(args=['--resume', here.tmp / 'nothing.pth']), ['nothing.pth']),
     'missing teacher checkpoint': (
-        lambda here: distil(f'model.teacher_ckpt={here.tmp}/nothing.pth'), ['teacher_ckpt', 'nothing.pth']),
+        lambda here: distil(f'model.teacher_ckpt={here.tmp}/nothing.pth'),
+        ['teacher_ckpt', 'nothing.pth'],
+    ),
     'teacher checkpoint of another architecture': (
-        lambda here: distil(f'model.teacher_ckpt={here.given}/student.pth'), ['teacher_ckpt', 'student.pth']),
+        lambda here: distil(f'model.teacher_ckpt={here.given}/student.pth'),
+        ['teacher_ckpt', 'student.pth'],
+    ),
     'teacher of another number of identities': (
-        lambda here: distil(f'model.teacher_ckpt={here.given}/teacher.pth'), ['num_persons', '7', '10']),
+        lambda here: distil(f'model.teacher_ckpt={here.given}/teacher.pth'),
+        ['num_persons', '7', '10'],
+    ),
     # files that tools write for each other
     'missing predictions': (
-        lambda here: ('evaluate.py', here.tmp / 'nothing.npz'), ['nothing.npz', 'no such file; expected predictions']),
+        lambda here: ('evaluate.py', here.tmp / 'nothing.npz'),
+        ['nothing.npz', 'no such file; expected predictions'],
+    ),
     'text for predictions': (lambda here: ('evaluate.py', here.given / 'text.npz'), ['text.npz', 'not a predictions file']),
     'predictions of a newer version': (lambda here: ('evaluate.py', here.given / 'newer.npz'), ['newer.npz', 'format', '99']),
     'predictions of another shape': (lambda here: ('evaluate.py', here.given / 'shapes.npz'), ['shapes.npz', 'boxes', '5']),
@@ -218,7 +281,9 @@ CASES = {
     'missing lookup table': (lambda here: looked_up(here.tmp / 'nothing.npz'), ['nothing.npz']),
     'text for a lookup table': (lambda here: looked_up(here.given / 'text.npz'), ['text.npz', 'is no lookup table']),
     'lookup table of a newer version': (
-        lambda here: looked_up(here.given / 'newer_table.npz'), ['newer_table.npz', 'format 99']),
+        lambda here: looked_up(here.given / 'newer_table.npz'),
+        ['newer_table.npz', 'format 99'],
+    ),
     'lookup table of another shape': (lambda here: looked_up(here.given / 'odd_table.npz'), ['odd_table.npz', '(10, 64)']),
     'lookup table of another data set': (lambda here: looked_up(here.given / 'table.npz'), ['table.npz', 'PRW', 'CUHKSYSU']),
     'missing teacher cache': (lambda here: cached(here.tmp / 'nothing'), ['nothing', 'no such file', 'cache_teacher.py']),
@@ -232,16 +297,30 @@ def argv(command, here):
         return [*command, '--config', STUDENT, '--data-root', here.given / 'data', '--out', here.work / 'scores']
     tool, config, args, changes, data = command
     root = data or here.given / 'data'
-    return [tool, config, *args, '--work-dir', here.work, *(['--out', here.work / 'out.npz'] if tool == 'test.py' else []),
-            '--cfg-options', *(f'{name}_dataloader.dataset.data_root={root}' for name in ('train', 'val', 'test')),
-            'train_dataloader.dataset.pipeline.2.scale=(224,128)', 'test_dataloader.dataset.pipeline.1.scale=(224,128)',
-            'val_dataloader.dataset.pipeline.1.scale=(224,128)', 'train_cfg.max_epochs=2', *changes]
+    return [
+        tool,
+        config,
+        *args,
+        '--work-dir',
+        here.work,
+        *(['--out', here.work / 'out.npz'] if tool == 'test.py' else []),
+        '--cfg-options',
+        *(f'{name}_dataloader.dataset.data_root={root}' for name in ('train', 'val', 'test')),
+        'train_dataloader.dataset.pipeline.2.scale=(224,128)',
+        'test_dataloader.dataset.pipeline.1.scale=(224,128)',
+        'val_dataloader.dataset.pipeline.1.scale=(224,128)',
+        'train_cfg.max_epochs=2',
+        *changes,
+    ]
 
 
 def contents(folder):
     """What is in a work directory, apart from the folder of a run's own log."""
-    return {path.relative_to(folder): path.read_text() for path in folder.rglob('*')
-            if path.is_file() and not path.relative_to(folder).parts[0][0].isdigit()}
+    return {
+        path.relative_to(folder): path.read_text()
+        for path in folder.rglob('*')
+        if path.is_file() and not path.relative_to(folder).parts[0][0].isdigit()
+    }
 
 
 def answer(done):
@@ -264,15 +343,30 @@ def here(given, tmp_path):
 
 # Of each kind some are called in any test run, all in a long one.
 OFTEN = {
-    'missing data root', 'missing images, in a data worker', 'images of a pixel, in a data worker', 'damaged test images',
-    'missing config', 'config with a syntax error', 'config without a model', 'option without a value', 'unknown model',
-    'unknown argument of a data loader', 'missing argument', 'word for a number of epochs', 'wrong embedding size',
-    'a loss that is not a number', 'text for a checkpoint', 'missing checkpoint to resume from', 'missing teacher checkpoint',
-    'predictions of another data set', 'lookup table of another data set', 'missing teacher cache'}
+    'missing data root',
+    'missing images, in a data worker',
+    'images of a pixel, in a data worker',
+    'damaged test images',
+    'missing config',
+    'config with a syntax error',
+    'config without a model',
+    'option without a value',
+    'unknown model',
+    'unknown argument of a data loader',
+    'missing argument',
+    'word for a number of epochs',
+    'wrong embedding size',
+    'a loss that is not a number',
+    'text for a checkpoint',
+    'missing checkpoint to resume from',
+    'missing teacher checkpoint',
+    'predictions of another data set',
+    'lookup table of another data set',
+    'missing teacher cache',
+}
 
 
-@pytest.mark.parametrize('case', [
-    case if case in OFTEN else pytest.param(case, marks=pytest.mark.soak) for case in CASES])
+@pytest.mark.parametrize('case', [case if case in OFTEN else pytest.param(case, marks=pytest.mark.soak) for case in CASES])
 def test_wrong_input_is_named_in_one_line_and_nothing_is_overwritten(case, server, here):
     command, words = CASES[case]
     before = contents(here.work)
@@ -316,8 +410,9 @@ custom_imports = dict(imports=['mmps', 'killing'], allow_failed_imports=False)
 {split}_dataloader = dict(num_workers=2, dataset=dict(pipeline={split}_pipeline))
 """)
     here = SimpleNamespace(given=given, work=tmp_path / 'work')
-    changes = [f'{name}_dataloader.dataset.pipeline.{at + (name == split)}.scale=(224,128)'
-               for name, at in (('train', 2), ('val', 1))]
+    changes = [
+        f'{name}_dataloader.dataset.pipeline.{at + (name == split)}.scale=(224,128)' for name, at in (('train', 2), ('val', 1))
+    ]
     tool, *args = argv(train(config), here)
     args = [each for each in args if not str(each).startswith(f'{split}_dataloader.dataset.pipeline')]
     done = server(tool, *args, *changes, 'train_cfg.max_epochs=1')

@@ -17,8 +17,8 @@ def test_persons_come_as_one_tensor_an_image(make_batch):
 @pytest.mark.parametrize('amount', [0.1, 0.49])
 def test_an_edge_moves_by_at_most_its_share_of_the_box(amount):
     torch.manual_seed(0)
-    boxes = torch.tensor([[10., 20, 50, 140], [0, 0, 2, 3]]).repeat(200, 1)
-    moved, = jitter_boxes([boxes], amount)
+    boxes = torch.tensor([[10.0, 20, 50, 140], [0, 0, 2, 3]]).repeat(200, 1)
+    (moved,) = jitter_boxes([boxes], amount)
     share = (moved - boxes).abs() / (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     assert share.max() <= amount and share.max() > 0.9 * amount
     assert ((moved[:, 2:] - moved[:, :2]) > 0).all()
@@ -35,7 +35,7 @@ def test_images_without_persons_stay_without():
 
 
 def test_the_given_boxes_are_not_changed():
-    boxes = torch.tensor([[10., 20, 50, 140]])
+    boxes = torch.tensor([[10.0, 20, 50, 140]])
     before = boxes.clone()
     jitter_boxes([boxes], 0.3)
     assert torch.equal(boxes, before)
@@ -43,7 +43,7 @@ def test_the_given_boxes_are_not_changed():
 
 def test_boxes_beside_are_of_the_same_size_and_mostly_background():
     torch.manual_seed(0)
-    boxes = torch.tensor([[10., 20, 50, 140], [0, 0, 2, 3]]).repeat(500, 1)
+    boxes = torch.tensor([[10.0, 20, 50, 140], [0, 0, 2, 3]]).repeat(500, 1)
     beside, none = boxes_beside([boxes, boxes[:0]])
     assert beside.shape == boxes.shape and none.shape == (0, 4)
     size = boxes[:, 2:] - boxes[:, :2]
@@ -57,7 +57,7 @@ def test_boxes_beside_are_of_the_same_size_and_mostly_background():
 
 
 def test_a_box_without_an_area_gets_a_pixel_and_others_stay():
-    boxes = torch.tensor([[4., 6, 24, 58], [4, 6, 4, 58], [4, 6, 2, 1], [4, 6, 4.5, 7], [-3, -9, -2, -1]])
-    expected = torch.tensor([[4., 6, 24, 58], [4, 6, 5, 58], [4, 6, 5, 7], [4, 6, 5, 7], [-3, -9, -2, -1]])
+    boxes = torch.tensor([[4.0, 6, 24, 58], [4, 6, 4, 58], [4, 6, 2, 1], [4, 6, 4.5, 7], [-3, -9, -2, -1]])
+    expected = torch.tensor([[4.0, 6, 24, 58], [4, 6, 5, 58], [4, 6, 5, 7], [4, 6, 5, 7], [-3, -9, -2, -1]])
     assert torch.equal(with_area(boxes), expected)
     assert with_area(boxes[:0]).shape == (0, 4)

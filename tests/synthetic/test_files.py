@@ -1,4 +1,5 @@
 """What is written reads back with the lines that the field's own loaders have."""
+
 import numpy as np
 import pytest
 from scipy.io import loadmat
@@ -47,8 +48,10 @@ def read_protocol(out, count):
     found = []
     protocol = loadmat(out / f'annotation/test/train_test/TestG{count}.mat')[f'TestG{count}'].squeeze()
     for index, item in enumerate(protocol['Query']):
-        gallery = [(str(name[0]), roi.squeeze().astype(int).tolist() if roi.size else None)
-                   for name, roi, _ in protocol['Gallery'][index].squeeze()]
+        gallery = [
+            (str(name[0]), roi.squeeze().astype(int).tolist() if roi.size else None)
+            for name, roi, _ in protocol['Gallery'][index].squeeze()
+        ]
         found.append((str(item['imname'][0, 0][0]), item['idlocate'][0, 0][0].astype(int).tolist(), gallery))
     return found
 

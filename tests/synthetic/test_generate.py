@@ -1,4 +1,5 @@
 """A data set is there as a whole or not at all, and is the same everywhere."""
+
 import ast
 import hashlib
 import os
@@ -17,8 +18,11 @@ FEW = Size('few', 64, 112, 6, 6, 2, 2, (2, 3), 2, 2)
 
 
 def digests(folder):
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(folder.rglob('*')) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob('*'))
+        if path.is_file()
+    }
 
 
 def run_tool(monkeypatch, *args):

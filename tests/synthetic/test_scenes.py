@@ -1,4 +1,5 @@
 """Who stands where, and that the picture shows it."""
+
 import dataclasses
 
 import cv2
@@ -107,7 +108,7 @@ def test_nobody_is_drawn_outside_the_boxes(pictures):
     for scene, _, owner in pictures:
         inside = np.zeros(owner.shape, bool)
         for x, y, w, h in (person.box for person in scene.persons):
-            inside[y:y + h, x:x + w] = True
+            inside[y : y + h, x : x + w] = True
         assert not (owner > 0)[~inside].any()
 
 
@@ -121,8 +122,17 @@ def test_the_planned_shape_is_the_drawn_one():
 
 
 def test_a_logo_shows_on_the_front_only():
-    look = dataclasses.replace(identity_look(0, TRAIN, 0), pattern='logo', upper='tshirt', is_open=False, bag='none',
-                               scarf=False, logo='square', upper_colour=(40, 40, 40), accent=(250, 20, 250))
+    look = dataclasses.replace(
+        identity_look(0, TRAIN, 0),
+        pattern='logo',
+        upper='tshirt',
+        is_open=False,
+        bag='none',
+        scarf=False,
+        logo='square',
+        upper_colour=(40, 40, 40),
+        accent=(250, 20, 250),
+    )
     for yaw, shows in ((0.0, True), (np.pi, False), (np.pi / 2, False)):
         figure = draw_figure(look, Pose(yaw, 0.0, 0.1, 0.2, 0), 300).astype(int)
         magenta = (figure[..., 0] > 150) & (figure[..., 2] > 150) & (figure[..., 1] < 80)

@@ -1,4 +1,5 @@
 """The tools as a user calls them, on a data set of 40 small drawn scenes."""
+
 import json
 import os
 import signal
@@ -36,13 +37,19 @@ def shared(tmp_path_factory):
                 make(folder)
                 (folder / 'done').touch()
         return folder
+
     return get
 
 
 @pytest.fixture(scope='module')
 def environment(tmp_path_factory):
-    return {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore',
-            'MMPS_CACHE': str(tmp_path_factory.mktemp('cache'))}
+    return {
+        **os.environ,
+        'PYTHONPATH': str(ROOT),
+        'OMP_NUM_THREADS': '1',
+        'PYTHONWARNINGS': 'ignore',
+        'MMPS_CACHE': str(tmp_path_factory.mktemp('cache')),
+    }
 
 
 @pytest.fixture(scope='module')
@@ -60,9 +67,16 @@ def data(shared):
 def options(data, *more):
     """--cfg-options of a short and small run."""
     loaders = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-    return ['--cfg-options', *(f'{loader}.dataset.data_root={data}' for loader in loaders),
-            'train_dataloader.dataset.pipeline.2.scale=(224,128)', 'test_dataloader.dataset.pipeline.1.scale=(224,128)',
-            'val_dataloader.dataset.pipeline.1.scale=(224,128)', 'train_cfg.max_epochs=2', 'train_cfg.val_interval=2', *more]
+    return [
+        '--cfg-options',
+        *(f'{loader}.dataset.data_root={data}' for loader in loaders),
+        'train_dataloader.dataset.pipeline.2.scale=(224,128)',
+        'test_dataloader.dataset.pipeline.1.scale=(224,128)',
+        'val_dataloader.dataset.pipeline.1.scale=(224,128)',
+        'train_cfg.max_epochs=2',
+        'train_cfg.val_interval=2',
+        *more,
+    ]
 
 
 def succeeded(done):
@@ -73,21 +87,25 @@ def succeeded(done):
 @pytest.fixture(scope='module')
 def trained(shared, call, data):
     """The work directory of two epochs of the student, never broken off."""
-    return shared('student', lambda folder: succeeded(call(
-        'train.py', STUDENT, '--work-dir', folder, *options(data))))
+    return shared('student', lambda folder: succeeded(call('train.py', STUDENT, '--work-dir', folder, *options(data))))
 
 
 @pytest.fixture(scope='module')
 def teacher(shared, call, data):
-    return shared('teacher', lambda folder: succeeded(call(
-        'train.py', TEACHER, '--work-dir', folder, *options(data, 'train_cfg.max_epochs=1'))))
+    return shared(
+        'teacher',
+        lambda folder: succeeded(call('train.py', TEACHER, '--work-dir', folder, *options(data, 'train_cfg.max_epochs=1'))),
+    )
 
 
 @pytest.fixture(scope='module')
 def distilled(shared, call, data, teacher):
-    return shared('distilled', lambda folder: succeeded(call(
-        'train.py', DISTIL, '--work-dir', folder,
-        *options(data, f'model.teacher_ckpt={teacher / "epoch_1.pth"}'))))
+    return shared(
+        'distilled',
+        lambda folder: succeeded(
+            call('train.py', DISTIL, '--work-dir', folder, *options(data, f'model.teacher_ckpt={teacher / "epoch_1.pth"}'))
+        ),
+    )
 
 
 def load(path):
@@ -131,11 +149,29 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(trained, call, data, tm
 
 
 def test_a_test_prints_scores_and_writes_predictions_and_picture(trained, data, environment, tmp_path):
-    done = succeeded(subprocess.run(
-        [sys.executable, str(ROOT / 'tools/test.py'), str(STUDENT), str(trained / 'epoch_2.pth'), '--work-dir',
-         str(tmp_path / 'work'), '--out', str(tmp_path / 'out.npz'), '--show-dir', str(tmp_path / 'show'),
-         '--show-queries', '3', *options(data, 'test_evaluator.score_thr=0.01')],
-        capture_output=True, text=True, env=environment, cwd=tmp_path))
+    done = succeeded(
+        subprocess.run(
+            [
+                sys.executable,
+                str(ROOT / 'tools/test.py'),
+                str(STUDENT),
+                str(trained / 'epoch_2.pth'),
+                '--work-dir',
+                str(tmp_path / 'work'),
+                '--out',
+                str(tmp_path / 'out.npz'),
+                '--show-dir',
+                str(tmp_path / 'show'),
+                '--show-queries',
+                '3',
+                *options(data, 'test_evaluator.score_thr=0.01'),
+            ],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=tmp_path,
+        )
+    )
     assert 0 <= score(done) <= 1
     predictions = load_predictions(tmp_path / 'out.npz')
     assert len(predictions.images) == 16 and predictions.query_embeddings.shape == (8, 128)
@@ -143,41 +179,100 @@ def test_a_test_prints_scores_and_writes_predictions_and_picture(trained, data, 
     np.testing.assert_allclose(np.linalg.norm(predictions.query_embeddings, axis=1), 1, atol=1e-5)
     assert len(predictions.gt_embeddings[0]) == len(predictions.gt_boxes[0]) and 'with CBGM' in done.stdout + done.stderr
     assert {path.name for path in (tmp_path / 'show').iterdir()} == {
-        'ranked_results.png', 'failures.png', 'precision_recall.png', 'similarities.png'}
+        'ranked_results.png',
+        'failures.png',
+        'precision_recall.png',
+        'similarities.png',
+    }
 
 
 def test_a_report_of_a_finished_test_holds_its_scores_searches_and_failures(trained, call, data, tmp_path):
-    tested = succeeded(call('test.py', STUDENT, trained / 'epoch_2.pth', '--work-dir', tmp_path / 'work', '--out',
-                            tmp_path / 'out.npz', *options(data)))
-    succeeded(call('analysis/search_report.py', tmp_path / 'out.npz', '--config', STUDENT, '--data-root', data, '--out',
-                   tmp_path / 'report', '--score-thr', '0.01', '--show-queries', '2', '--show-failures', '2'))
+    tested = succeeded(
+        call(
+            'test.py',
+            STUDENT,
+            trained / 'epoch_2.pth',
+            '--work-dir',
+            tmp_path / 'work',
+            '--out',
+            tmp_path / 'out.npz',
+            *options(data),
+        )
+    )
+    succeeded(
+        call(
+            'analysis/search_report.py',
+            tmp_path / 'out.npz',
+            '--config',
+            STUDENT,
+            '--data-root',
+            data,
+            '--out',
+            tmp_path / 'report',
+            '--score-thr',
+            '0.01',
+            '--show-queries',
+            '2',
+            '--show-failures',
+            '2',
+        )
+    )
     written = json.loads((tmp_path / 'report/scores.json').read_text())
     assert written['headline'] == 'gallery 100' and 'ground-truth boxes' in written['search']
-    assert written['search']['ground-truth boxes']['mAP'] == pytest.approx(
-        score(tested, 'upper_bound_mAP'), abs=1e-4)
+    assert written['search']['ground-truth boxes']['mAP'] == pytest.approx(score(tested, 'upper_bound_mAP'), abs=1e-4)
     page = (tmp_path / 'report/report.html').read_text()
     assert page.count('<img') == len(list((tmp_path / 'report').glob('*.png'))) >= 5
     (tmp_path / 'without').mkdir()
     (tmp_path / 'without/annotation').symlink_to(data / 'annotation')
-    done = call('analysis/search_report.py', tmp_path / 'out.npz', '--config', STUDENT, '--data-root', tmp_path / 'without',
-                '--out', tmp_path / 'none')
+    done = call(
+        'analysis/search_report.py',
+        tmp_path / 'out.npz',
+        '--config',
+        STUDENT,
+        '--data-root',
+        tmp_path / 'without',
+        '--out',
+        tmp_path / 'none',
+    )
     assert done.returncode == 1 and 'expected the images of the data set, of which 16 are missing' in done.stderr
     assert not (tmp_path / 'none').exists()
     assert {'searches.png', 'failures.png'} <= {path.name for path in (tmp_path / 'report').iterdir()}
 
 
 def test_no_detection_scores_nothing(trained, call, data, tmp_path):
-    done = succeeded(call('test.py', STUDENT, trained / 'epoch_2.pth', '--work-dir', tmp_path, '--out', tmp_path / 'out.npz',
-                          *options(data, 'model.test_cfg.rcnn.score_thr=1.1')))
+    done = succeeded(
+        call(
+            'test.py',
+            STUDENT,
+            trained / 'epoch_2.pth',
+            '--work-dir',
+            tmp_path,
+            '--out',
+            tmp_path / 'out.npz',
+            *options(data, 'model.test_cfg.rcnn.score_thr=1.1'),
+        )
+    )
     assert score(done) == 0
     assert not sum(map(len, load_predictions(tmp_path / 'out.npz').boxes))
 
 
 def test_a_distilled_student_is_tested_with_the_plain_students_config(distilled, call, data, tmp_path):
     checkpoint = distilled / 'epoch_2.pth'
-    scores = [score(succeeded(call('test.py', config, checkpoint, '--work-dir', tmp_path,
-                                   *options(data, 'test_evaluator.score_thr=0.01', *more))))
-              for config, more in ((STUDENT, []), (DISTIL, ['model.teacher_ckpt=None']))]
+    scores = [
+        score(
+            succeeded(
+                call(
+                    'test.py',
+                    config,
+                    checkpoint,
+                    '--work-dir',
+                    tmp_path,
+                    *options(data, 'test_evaluator.score_thr=0.01', *more),
+                )
+            )
+        )
+        for config, more in ((STUDENT, []), (DISTIL, ['model.teacher_ckpt=None']))
+    ]
     assert scores[0] == scores[1]
 
 

@@ -1,4 +1,5 @@
 """The launchers hand their arguments on: run with stand-ins for python and srun that print what they are called with."""
+
 import os
 import subprocess
 from pathlib import Path
@@ -16,8 +17,13 @@ def launch(tmp_path):
         stub.chmod(0o755)
 
     def run(script, *arguments, **environment):
-        return subprocess.run([str(TOOLS / script), *arguments], capture_output=True, text=True,
-                              env={**os.environ, **environment, 'PATH': f'{tmp_path}:{os.environ["PATH"]}'})
+        return subprocess.run(
+            [str(TOOLS / script), *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **environment, 'PATH': f'{tmp_path}:{os.environ["PATH"]}'},
+        )
+
     return run
 
 

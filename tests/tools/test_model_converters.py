@@ -1,4 +1,5 @@
 """Released checkpoints through the command line: whole and loadable, or one line and nothing written."""
+
 import json
 import re
 import sys
@@ -29,6 +30,7 @@ def call(repository, load_script, tmp_path, monkeypatch):
             run_tool(tool.main)
         except SystemExit as stop:
             return stop.code
+
     return run
 
 
@@ -46,8 +48,11 @@ def small(tmp_path, detector_config):
 
 def as_released(tensors, lut, queue, tail):
     named = {name: tensor for name, tensor in tensors.items() if '.memory.' not in name}
-    return named | {'bbox_head.labeled_matching_layer.lookup_table': lut,
-                    'bbox_head.unlabeled_matching_layer.queue': queue, 'bbox_head.unlabeled_matching_layer.tail': tail}
+    return named | {
+        'bbox_head.labeled_matching_layer.lookup_table': lut,
+        'bbox_head.unlabeled_matching_layer.queue': queue,
+        'bbox_head.unlabeled_matching_layer.tail': tail,
+    }
 
 
 def test_what_is_written_is_the_models_checkpoint(call, small, tmp_path, capsys):
@@ -83,12 +88,16 @@ def test_all_that_is_missing_or_left_over_is_named(call, small, tmp_path):
     assert '\n' not in message and not (tmp_path / 'ours.pth').exists()
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (['nothing.pth', 'ours.pth', 'small.py'], 'nothing.pth: No such file or directory'),
-    (['small.py', 'ours.pth', 'small.py'], r'small.py is no checkpoint that can be loaded: \w+'),
-    (['epoch_24.pth', 'ours.pth', 'nothing.py'], r'.*nothing\.py.*'),
-    (['epoch_24.pth', 'small.py/ours.pth', 'small.py'], r'small\.py.*'),
-], ids=['no checkpoint', 'garbage', 'no config', 'no folder'])
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['nothing.pth', 'ours.pth', 'small.py'], 'nothing.pth: No such file or directory'),
+        (['small.py', 'ours.pth', 'small.py'], r'small.py is no checkpoint that can be loaded: \w+'),
+        (['epoch_24.pth', 'ours.pth', 'nothing.py'], r'.*nothing\.py.*'),
+        (['epoch_24.pth', 'small.py/ours.pth', 'small.py'], r'small\.py.*'),
+    ],
+    ids=['no checkpoint', 'garbage', 'no config', 'no folder'],
+)
 def test_wrong_arguments_end_with_one_line(call, small, tmp_path, arguments, message):
     said = call('alignps', *arguments)
     assert re.fullmatch(f'error: {message}', said)  # of which no dot is a new line
@@ -108,6 +117,7 @@ def filled(golden, named_weights):
     def fill(name):
         shapes = json.loads((golden / f'expected/{name}_seed0_shapes.json').read_text())
         return {key: torch.as_tensor(value) for key, value in named_weights.fill(shapes).items()}
+
     return fill
 
 
@@ -123,8 +133,10 @@ def converted(call, family, tensors, tmp_path, repository, config):
 
 
 def test_a_whole_seqnet_is_converted(call, filled, tmp_path, repository, capsys):
-    released = filled('seqnet_r50') | {'roi_heads.reid_loss.lut': torch.randn(7, 256),
-                                       'roi_heads.reid_loss.cq': torch.randn(5000, 256)}
+    released = filled('seqnet_r50') | {
+        'roi_heads.reid_loss.lut': torch.randn(7, 256),
+        'roi_heads.reid_loss.cq': torch.randn(5000, 256),
+    }
     model = converted(call, 'seqnet', released, tmp_path, repository, SEQNET)
     assert '7 identities' in capsys.readouterr().out
     assert torch.equal(model.memory.lut, released['roi_heads.reid_loss.lut'])

@@ -1,4 +1,5 @@
 """torchrun on two CPU ranks, as tools/dist_train.sh starts it."""
+
 import json
 import os
 import subprocess
@@ -31,8 +32,15 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp('two_ranks')
     generate(folder / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
     roots = [f'{split}_dataloader.dataset.data_root={folder / "tiny"}' for split in ('train', 'val', 'test')]
-    options = ['--cfg-options', *roots, 'train_cfg.max_epochs=1', 'param_scheduler.1.end=1',
-               'model.test_cfg.rcnn.score_thr=0.0', 'val_evaluator.score_thr=0.01', 'test_evaluator.score_thr=0.01']
+    options = [
+        '--cfg-options',
+        *roots,
+        'train_cfg.max_epochs=1',
+        'param_scheduler.1.end=1',
+        'model.test_cfg.rcnn.score_thr=0.0',
+        'val_evaluator.score_thr=0.01',
+        'test_evaluator.score_thr=0.01',
+    ]
     run(TWO_RANKS, folder, ROOT / 'tools/train.py', STUDENT, '--launcher', 'pytorch', '--work-dir', folder / 'run', *options)
     return folder, options
 
@@ -48,8 +56,18 @@ def test_two_ranks_train_and_save_a_memory_that_both_filled(trained):
 def test_two_ranks_score_what_one_process_scores(trained):
     folder, options = trained
     for command, launcher, name in (([sys.executable], 'none', 'one'), (TWO_RANKS, 'pytorch', 'two')):
-        run(command, folder, ROOT / 'tools/test.py', STUDENT, folder / 'run/epoch_1.pth', '--launcher', launcher,
-            '--work-dir', folder / name, *options)
+        run(
+            command,
+            folder,
+            ROOT / 'tools/test.py',
+            STUDENT,
+            folder / 'run/epoch_1.pth',
+            '--launcher',
+            launcher,
+            '--work-dir',
+            folder / name,
+            *options,
+        )
     one, two = scores(folder / 'one'), scores(folder / 'two')
     assert one == pytest.approx(two, abs=1e-6) and one['search/det_recall'] > 0
     # Both ranks validated the network that was saved: their running statistics had been made one before.
@@ -61,9 +79,19 @@ def test_two_ranks_score_what_one_process_scores(trained):
 def test_two_ranks_distil(trained):
     folder, options = trained
     distil = ROOT / 'configs/gdps/gdps_oim-r18-w32_oim-r18-w8_10e_synthps-mini.py'
-    run(TWO_RANKS, folder, ROOT / 'tools/train.py', distil, '--launcher', 'pytorch', '--work-dir', folder / 'distilled',
-        *options[:-3], 'model.teacher.cfg_path=mmps::oim/oim_r18-w8-fpn_10e_synthps-mini.py',
-        f'model.teacher_ckpt={folder / "run/epoch_1.pth"}')
+    run(
+        TWO_RANKS,
+        folder,
+        ROOT / 'tools/train.py',
+        distil,
+        '--launcher',
+        'pytorch',
+        '--work-dir',
+        folder / 'distilled',
+        *options[:-3],
+        'model.teacher.cfg_path=mmps::oim/oim_r18-w8-fpn_10e_synthps-mini.py',
+        f'model.teacher_ckpt={folder / "run/epoch_1.pth"}',
+    )
     weights = torch.load(folder / 'distilled/epoch_1.pth')['state_dict']
     assert not any(name.startswith('teacher.') for name in weights)
     assert (weights['roi_head.reid_loss.memory.lut'].norm(dim=1) - 1).abs().max() < 1e-5

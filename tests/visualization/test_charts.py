@@ -1,4 +1,5 @@
 """What the charts hold: matplotlib's figures are looked into before they become pixels."""
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -16,6 +17,7 @@ def figure(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(charts, 'picture_of', lambda figure: figure)
             return draw(*args, **kwargs)
+
     return drawn
 
 
@@ -31,17 +33,20 @@ def labels(ticks):
     return [tick.get_text() for tick in ticks]
 
 
-@pytest.mark.parametrize('draw, args', [
-    (charts.draw_gains, [{'a': {'b': [0.1, 0.2]}}]),
-    (charts.draw_accuracy, [{'a': (1, 1.0)}, {'a': {'': 0.5}}]),
-    (charts.draw_precision_recall, [{'a': (np.array([0, 1]), np.array([1, 0.5]))}]),
-    (charts.draw_similarities, [EDGES, np.array([0, 1, 2]), np.array([9, 3, 0])]),
-    (charts.draw_similarities, [EDGES, np.zeros(3, int), np.zeros(3, int)]),
-    (charts.draw_gallery_sizes, [{'a': {50: {'mAP': 0.5}}}]),
-    (charts.draw_camera_pairs, [np.eye(2), np.eye(2, dtype=int), [1, 2]]),
-    (charts.draw_detection_by_height, [[0, 50, np.inf], [0.5, np.nan], [0.4, np.nan], [7, 0]]),
-    (charts.draw_losses, [{'run': {'loss_reid': [(1, 5.0), (2, 4.0)]}}]),
-])
+@pytest.mark.parametrize(
+    'draw, args',
+    [
+        (charts.draw_gains, [{'a': {'b': [0.1, 0.2]}}]),
+        (charts.draw_accuracy, [{'a': (1, 1.0)}, {'a': {'': 0.5}}]),
+        (charts.draw_precision_recall, [{'a': (np.array([0, 1]), np.array([1, 0.5]))}]),
+        (charts.draw_similarities, [EDGES, np.array([0, 1, 2]), np.array([9, 3, 0])]),
+        (charts.draw_similarities, [EDGES, np.zeros(3, int), np.zeros(3, int)]),
+        (charts.draw_gallery_sizes, [{'a': {50: {'mAP': 0.5}}}]),
+        (charts.draw_camera_pairs, [np.eye(2), np.eye(2, dtype=int), [1, 2]]),
+        (charts.draw_detection_by_height, [[0, 50, np.inf], [0.5, np.nan], [0.4, np.nan], [7, 0]]),
+        (charts.draw_losses, [{'run': {'loss_reid': [(1, 5.0), (2, 4.0)]}}]),
+    ],
+)
 def test_charts_are_small_rgb_pictures(draw, args):
     picture = draw(*args)
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
@@ -50,14 +55,16 @@ def test_charts_are_small_rgb_pictures(draw, args):
 
 
 def test_precision_falls_with_recall_in_a_line_a_search(figure):
-    axis, = figure(charts.draw_precision_recall, {
-        'OIM': (np.array([0, 0.5, 1]), np.array([1, 0.8, 0.2])), 'GDPS': (np.array([0, 1]), np.array([1, 0.5]))}).axes
+    (axis,) = figure(
+        charts.draw_precision_recall,
+        {'OIM': (np.array([0, 0.5, 1]), np.array([1, 0.8, 0.2])), 'GDPS': (np.array([0, 1]), np.array([1, 0.5]))},
+    ).axes
     assert lines(axis) == {'OIM': [[0, 100], [50, 80], [100, 20]], 'GDPS': [[0, 100], [100, 50]]}
     assert labels(axis.get_legend().get_texts()) == ['OIM', 'GDPS']
 
 
 def test_similarities_are_densities_whatever_the_counts_and_bins(figure):
-    axis, = figure(charts.draw_similarities, EDGES, np.array([0, 1, 3]), np.array([6000, 2000, 0])).axes
+    (axis,) = figure(charts.draw_similarities, EDGES, np.array([0, 1, 3]), np.array([6000, 2000, 0])).axes
     others, matches = (patch.get_data().values for patch in axis.patches)
     np.testing.assert_allclose(matches, [0, 0.5, 1.5])
     np.testing.assert_allclose(others, [0.75, 0.5, 0])
@@ -66,8 +73,10 @@ def test_similarities_are_densities_whatever_the_counts_and_bins(figure):
 
 
 def test_every_score_has_a_panel_over_gallery_sizes(figure):
-    mean, first = figure(charts.draw_gallery_sizes, {
-        'OIM': {4000: {'mAP': 0.6, 'top-1': 0.7}, 50: {'mAP': 0.8, 'top-1': 0.9}}, 'SeqNet': {50: {'mAP': 0.95}}}).axes
+    mean, first = figure(
+        charts.draw_gallery_sizes,
+        {'OIM': {4000: {'mAP': 0.6, 'top-1': 0.7}, 50: {'mAP': 0.8, 'top-1': 0.9}}, 'SeqNet': {50: {'mAP': 0.95}}},
+    ).axes
     assert lines(mean) == {'OIM': [[50, 80], [4000, 60]], 'SeqNet': [[50, 95]]}
     assert lines(first) == {'OIM': [[50, 90], [4000, 70]]}
     assert mean.get_ylabel() == 'mAP, %' and first.get_ylabel() == 'top-1, %'
@@ -75,7 +84,7 @@ def test_every_score_has_a_panel_over_gallery_sizes(figure):
 
 
 def test_a_nameless_series_has_no_legend(figure, recwarn):
-    axis, = figure(charts.draw_gallery_sizes, {'': {50: {'mAP': 0.8}}}).axes
+    (axis,) = figure(charts.draw_gallery_sizes, {'': {50: {'mAP': 0.8}}}).axes
     assert axis.get_legend() is None and not recwarn
 
 
@@ -89,8 +98,9 @@ def test_camera_pairs_name_score_and_queries_and_leave_others_blank(figure):
 
 
 def test_heights_have_bars_of_recall_and_ap_and_no_bar_without_persons(figure):
-    axis, = figure(charts.draw_detection_by_height, [0, 50, 100, np.inf], [0.25, 0.75, np.nan], [0.1, 0.5, np.nan],
-                   [1034, 20, 0]).axes
+    (axis,) = figure(
+        charts.draw_detection_by_height, [0, 50, 100, np.inf], [0.25, 0.75, np.nan], [0.1, 0.5, np.nan], [1034, 20, 0]
+    ).axes
     recall, ap = ([bar.get_height() for bar in bars] for bars in axis.containers)
     np.testing.assert_allclose(recall, [25, 75, np.nan])
     np.testing.assert_allclose(ap, [10, 50, np.nan])
@@ -99,34 +109,46 @@ def test_heights_have_bars_of_recall_and_ap_and_no_bar_without_persons(figure):
 
 
 def test_a_students_losses_share_the_panels_of_the_plain_student(figure):
-    axes = figure(charts.draw_losses, {
-        'student': {'loss': [(1, 2.0)], 'loss_reid': [(1, 5.0), (2, 4.0)]},
-        'GDPS': {'student.loss_reid': [(1, 6.0)], 'distill.loss_relation': [(1, 0.1)]}}).axes
+    axes = figure(
+        charts.draw_losses,
+        {
+            'student': {'loss': [(1, 2.0)], 'loss_reid': [(1, 5.0), (2, 4.0)]},
+            'GDPS': {'student.loss_reid': [(1, 6.0)], 'distill.loss_relation': [(1, 0.1)]},
+        },
+    ).axes
     panels = {axis.get_title(): lines(axis) for axis in axes if axis.get_title()}
-    assert panels == {'loss_reid': {'student': [[1, 5], [2, 4]], 'GDPS': [[1, 6]]},
-                      'distill.loss_relation': {'GDPS': [[1, 0.1]]}}
+    assert panels == {
+        'loss_reid': {'student': [[1, 5], [2, 4]], 'GDPS': [[1, 6]]},
+        'distill.loss_relation': {'GDPS': [[1, 0.1]]},
+    }
     colours = {to_hex(line.get_color()) for axis in axes for line in axis.get_lines() if line.get_label() == 'GDPS'}
     assert len(colours) == 1
 
 
 def test_gains_are_in_points_a_row_a_method_and_the_best_is_on_top(figure):
-    axes = figure(charts.draw_gains, {'OIM': {'GDPS': [0.04, 0.02], 'CWD': [-0.01]}, 'SeqNet': {'GDPS': [0.01]}},
-                  {'OIM': 0.005}).axes
+    axes = figure(
+        charts.draw_gains, {'OIM': {'GDPS': [0.04, 0.02], 'CWD': [-0.01]}, 'SeqNet': {'GDPS': [0.01]}}, {'OIM': 0.005}
+    ).axes
     assert [axis.get_title() for axis in axes] == ['OIM', 'SeqNet']
     assert labels(axes[0].get_yticklabels()) == ['CWD', 'GDPS']
     dots = [[line.get_xydata().round(6).tolist() for line in axis.get_lines() if line.get_marker() == 'o'] for axis in axes]
     assert dots == [[[[-1, 0]], [[3, 1]], [[4, 1], [2, 1]]], [[[1, 1]]]]
     (bar,) = (bars for bars in axes[0].containers if bars.has_xerr)  # more than one seed
-    np.testing.assert_allclose(bar.lines[2][0].get_segments()[0], [[3 - 2 ** 0.5, 1], [3 + 2 ** 0.5, 1]])
+    np.testing.assert_allclose(bar.lines[2][0].get_segments()[0], [[3 - 2**0.5, 1], [3 + 2**0.5, 1]])
     assert [len(axis.patches) for axis in axes] == [1, 0]
     np.testing.assert_allclose([axes[0].patches[0].get_x(), axes[0].patches[0].get_width()], [-0.5, 1.0])
 
 
 def test_accuracy_is_against_millions_and_milliseconds_with_a_shape_a_network_and_a_colour_a_method(figure):
-    drawn = figure(charts.draw_accuracy, {'big': (4_000_000, 30.0), 'small': (600_000, 10.0)},
-                   {'big': {'': 0.6}, 'small': {'plain': 0.4, 'GDPS': 0.5}})
-    dots = [{tuple(line.get_xydata()[0]): (line.get_marker(), to_hex(line.get_color())) for line in axis.get_lines()}
-            for axis in drawn.axes]
+    drawn = figure(
+        charts.draw_accuracy,
+        {'big': (4_000_000, 30.0), 'small': (600_000, 10.0)},
+        {'big': {'': 0.6}, 'small': {'plain': 0.4, 'GDPS': 0.5}},
+    )
+    dots = [
+        {tuple(line.get_xydata()[0]): (line.get_marker(), to_hex(line.get_color())) for line in axis.get_lines()}
+        for axis in drawn.axes
+    ]
     assert dots[0].keys() == {(4, 60), (0.6, 40), (0.6, 50)} and dots[1].keys() == {(30, 60), (10, 40), (10, 50)}
     assert len({shape for shape, _ in dots[0].values()}) == 2 and len({colour for _, colour in dots[0].values()}) == 3
     assert dots[0][0.6, 40][1] == dots[1][10, 40][1]

@@ -28,34 +28,33 @@ def has(picture, colour):
 
 
 def test_a_row_is_the_query_then_its_detections_by_falling_similarity(scenes):
-    row, = search_rows(*scenes, queries=[0])
-    assert shown([row.query, *row.results]) == [
-        (0, BLUE, 'query 0'), (2, RED, '0.80'), (1, GREEN, '0.60'), (3, RED, '0.10')]
+    (row,) = search_rows(*scenes, queries=[0])
+    assert shown([row.query, *row.results]) == [(0, BLUE, 'query 0'), (2, RED, '0.80'), (1, GREEN, '0.60'), (3, RED, '0.10')]
     assert not row.targets
 
 
 def test_targets_that_the_results_do_not_show_follow_them(scenes, result):
-    row, = search_rows(*scenes, queries=[0], topk=1, result=result)
+    (row,) = search_rows(*scenes, queries=[0], topk=1, result=result)
     assert shown(row.results) == [(2, RED, '0.80')]
     assert shown(row.targets) == [(1, GOLD, 'rank 2'), (3, GOLD, 'missed')]
     np.testing.assert_array_equal(row.targets[1].box, scenes[0].target_boxes[1])
-    row, = search_rows(*scenes, queries=[0], topk=2, result=result)
+    (row,) = search_rows(*scenes, queries=[0], topk=2, result=result)
     assert shown(row.targets) == [(3, GOLD, 'missed')]
 
 
 @pytest.mark.parametrize('num_missed', [0, 1])
 def test_of_more_targets_the_missed_ones_are_shown(scenes, result, num_missed):
-    row, = search_rows(*scenes, queries=[0], topk=1, result=result, num_missed=num_missed)
+    (row,) = search_rows(*scenes, queries=[0], topk=1, result=result, num_missed=num_missed)
     assert [crop.caption for crop in row.targets] == ['missed'][:num_missed]
 
 
 def test_a_failure_has_its_best_targets_and_its_reason(scenes, result):
     protocol, predictions, paths = scenes
-    row, = failure_rows(protocol, predictions, result, paths, queries=[0], topk=2)
+    (row,) = failure_rows(protocol, predictions, result, paths, queries=[0], topk=2)
     assert shown(row.results) == [(2, RED, '0.80'), (1, GREEN, '0.60')]
     assert shown(row.targets) == [(1, GOLD, 'rank 2'), (3, GOLD, 'missed')]
     assert row.title == 'AP 25.0 | 2 targets | wrong person first: another person (id 12)'
-    row, = failure_rows(protocol, predictions, result, paths, queries=[0], num_targets=1)
+    (row,) = failure_rows(protocol, predictions, result, paths, queries=[0], num_targets=1)
     assert shown(row.targets) == [(1, GOLD, 'rank 2')]
 
 
@@ -63,37 +62,41 @@ def test_the_picture_shows_the_crops_in_that_order(scenes, result, colours):
     picture = draw_rows(search_rows(*scenes, queries=[0, 0], topk=1, result=result), legend=False)
     middle = [tuple(pixel) for pixel in picture[CELL[0] // 2].tolist()]
     assert [colours.index(pixel) for left, pixel in pairwise(middle) if pixel in colours and pixel != left] == [0, 2, 1, 3]
-    assert (picture[:len(picture) // 2] == picture[len(picture) // 2:]).all()
+    assert (picture[: len(picture) // 2] == picture[len(picture) // 2 :]).all()
     assert all(has(picture, colour) for colour in (BLUE, RED, GOLD)) and not has(picture, GREEN)
 
 
 def test_titles_and_captions_are_written(scenes, result):
     protocol, predictions, paths = scenes
-    row, = failure_rows(protocol, predictions, result, paths, queries=[0])
+    (row,) = failure_rows(protocol, predictions, result, paths, queries=[0])
     picture = draw_rows([row], legend=False)
-    assert (picture[:TITLE - 2] < 128).any()
-    assert (draw_rows([replace(row, title=' ')], legend=False)[:TITLE - 2] == 255).all()
+    assert (picture[: TITLE - 2] < 128).any()
+    assert (draw_rows([replace(row, title=' ')], legend=False)[: TITLE - 2] == 255).all()
     assert (picture[-16:] < 128).any()
 
 
 def test_the_legend_explains_the_colours_that_occur(scenes, result):
-    with_targets = draw_rows(search_rows(*scenes, queries=[0], topk=1, result=result))[:LEGEND[0] - 2]
-    without = draw_rows(search_rows(*scenes, queries=[0]))[:LEGEND[0] - 2]
+    with_targets = draw_rows(search_rows(*scenes, queries=[0], topk=1, result=result))[: LEGEND[0] - 2]
+    without = draw_rows(search_rows(*scenes, queries=[0]))[: LEGEND[0] - 2]
     assert all(has(with_targets, colour) for colour in (BLUE, GREEN, RED, GOLD))
     assert all(has(without, colour) for colour in (BLUE, GREEN, RED)) and not has(without, GOLD)
 
 
 def test_no_detection_leaves_the_query_alone(scenes, colours):
     protocol, predictions, paths = scenes
-    nothing = replace(predictions, boxes=[np.zeros((0, 4), np.float32)] * 4, scores=[np.zeros(0, np.float32)] * 4,
-                      embeddings=[np.zeros((0, 2), np.float32)] * 4)
-    row, = search_rows(protocol, nothing, paths, [0])
+    nothing = replace(
+        predictions,
+        boxes=[np.zeros((0, 4), np.float32)] * 4,
+        scores=[np.zeros(0, np.float32)] * 4,
+        embeddings=[np.zeros((0, 2), np.float32)] * 4,
+    )
+    (row,) = search_rows(protocol, nothing, paths, [0])
     assert not row.results
     assert has(draw_rows([row]), colours[0])
 
 
 def test_a_box_beyond_the_image_still_shows_a_pixel(scenes, colours):
-    row, = search_rows(*scenes, queries=[0])
+    (row,) = search_rows(*scenes, queries=[0])
     outside = replace(row.query, box=np.array([500, 500, 520, 560]))
     assert has(draw_rows([replace(row, query=outside)]), colours[0])
 

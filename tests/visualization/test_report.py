@@ -22,10 +22,13 @@ def needs_no_other_file(page):
 def test_the_demos_report_is_one_file_with_table_curves_and_searches(tmp_path):
     cv2.imwrite(str(tmp_path / 'scene.png'), np.full((50, 50, 3), (0, 0, 200), np.uint8))
     box = np.array([1, 1, 20, 40])
-    row = SearchRow(Crop(str(tmp_path / 'scene.png'), box, BLUE, 'query 3'),
-                    [Crop(str(tmp_path / 'scene.png'), box, GREEN, '0.9')])
-    curves = {'student': {'loss': [(1, 2.0)], 'loss_reid': [(1, 5.0), (2, 4.0)]},
-              'student + GDPS': {'student.loss_reid': [(1, 5.0)], 'distill.loss_relation': [(1, 0.1)]}}
+    row = SearchRow(
+        Crop(str(tmp_path / 'scene.png'), box, BLUE, 'query 3'), [Crop(str(tmp_path / 'scene.png'), box, GREEN, '0.9')]
+    )
+    curves = {
+        'student': {'loss': [(1, 2.0)], 'loss_reid': [(1, 5.0), (2, 4.0)]},
+        'student + GDPS': {'student.loss_reid': [(1, 5.0)], 'distill.loss_relation': [(1, 0.1)]},
+    }
     path = tmp_path / 'report.html'
     write_report(path, '| | mAP |\n| - | - |\n| a < b | 12.3 |\n\nper cent', curves, {3: {'student': row}})
     page = path.read_text()
@@ -40,9 +43,15 @@ def test_the_demos_report_is_one_file_with_table_curves_and_searches(tmp_path):
 def test_a_search_report_has_its_tables_then_its_pictures_under_their_headings(tmp_path):
     blue, photograph = np.full((30, 40, 3), (0, 0, 255), np.uint8), np.random.default_rng(0).integers(0, 256, (64, 64, 3))
     path = tmp_path / 'new/report.html'
-    write_search_report(path, 'OIM & friends', {
-        'Scores': '| | mAP |\n|:-|-:|\n| OIM | 29.8 |\n\nper cent', 'Remarks': 'none',
-    }, {'Precision <-> recall': blue, 'Scene': photograph.astype(np.uint8)})
+    write_search_report(
+        path,
+        'OIM & friends',
+        {
+            'Scores': '| | mAP |\n|:-|-:|\n| OIM | 29.8 |\n\nper cent',
+            'Remarks': 'none',
+        },
+        {'Precision <-> recall': blue, 'Scene': photograph.astype(np.uint8)},
+    )
     page = path.read_text()
     assert '<title>OIM &amp; friends</title>' in page and '<h1>OIM &amp; friends</h1>' in page
     assert re.findall('<h2>(.*?)</h2>', page) == ['Scores', 'Remarks', 'Precision &lt;-&gt; recall', 'Scene']

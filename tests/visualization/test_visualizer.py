@@ -51,8 +51,10 @@ def test_only_as_many_results_are_shown_as_asked_for(scenes, result, colours, vi
 def test_the_curve_is_named_with_its_map(scenes, result, visualizer, monkeypatch):
     protocol, predictions, paths = scenes
     named = []
-    monkeypatch.setattr('mmps.visualization.visualizer.draw_precision_recall',
-                        lambda curves: named.extend(curves) or np.zeros((1, 1, 3), np.uint8))
+    monkeypatch.setattr(
+        'mmps.visualization.visualizer.draw_precision_recall',
+        lambda curves: named.extend(curves) or np.zeros((1, 1, 3), np.uint8),
+    )
     visualizer.add_search(protocol, predictions, result, paths, name='OIM')
     assert named == ['OIM: mAP 25.0']
 

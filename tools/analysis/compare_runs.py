@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Compares finished trainings: a table of their last validations, and their scores and losses over the minutes of training."""
+
 import argparse
 from pathlib import Path
 
@@ -18,13 +19,17 @@ def main() -> None:
     args = parser.parse_args()
     runs = dict(named(run) for run in args.runs)
     found = {name: validations(folder) for name, folder in runs.items()}
-    rows = [[name, *(f'{each[-1][1][key] * 100:.1f}' for key in SCORES.values()), f'{each[-1][0]:.1f}']
-            for name, each in found.items()]
+    rows = [
+        [name, *(f'{each[-1][1][key] * 100:.1f}' for key in SCORES.values()), f'{each[-1][0]:.1f}']
+        for name, each in found.items()
+    ]
     print(markdown_table(['', *SCORES, 'minutes'], rows))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        curves = {label: {name: [(minutes, scores[key]) for minutes, scores in each] for name, each in found.items()}
-                  for label, key in SCORES.items()}
+        curves = {
+            label: {name: [(minutes, scores[key]) for minutes, scores in each] for name, each in found.items()}
+            for label, key in SCORES.items()
+        }
         write_picture(args.out / 'learning.png', draw_learning(curves))
         write_picture(args.out / 'losses.png', draw_losses({name: losses(folder) for name, folder in runs.items()}))
         print(f'{args.out}: learning.png and losses.png')

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """A report of a finished test in one HTML file: all scores and charts, searches, and the worst failures with the reason."""
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +22,10 @@ def main() -> None:
     paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
     missing = [path for path in paths if not Path(path).is_file()]
     if missing:
-        raise FileNotFoundError(f'{missing[0]}: no such file; expected the images of the data set, of which {len(missing)} are '
-                                'missing (tools/evaluate.py needs none)')
+        raise FileNotFoundError(
+            f'{missing[0]}: no such file; expected the images of the data set, of which {len(missing)} are '
+            'missing (tools/evaluate.py needs none)'
+        )
     scores = score_as_asked(args, dataset, predictions)
     protocol, result = scores.searches[scores.headline].protocol, scores.results[scores.headline]
     evenly = np.unique(np.linspace(0, protocol.num_queries - 1, args.show_queries).round().astype(int))
@@ -30,9 +33,14 @@ def main() -> None:
     boxes, person_ids = annotated_persons(dataset)  # who is who, the data set says, not the file
     predictions = replace(predictions, gt_boxes=boxes, gt_person_ids=person_ids, gt_embeddings=None)
     for name, rows in (
-            ('Searches', search_rows(protocol, predictions, paths, evenly, score_thr=args.score_thr, result=result)),
-            ('Failures', failure_rows(protocol, predictions, result, paths, worst_queries(result, args.show_failures),
-                                      score_thr=args.score_thr))):
+        ('Searches', search_rows(protocol, predictions, paths, evenly, score_thr=args.score_thr, result=result)),
+        (
+            'Failures',
+            failure_rows(
+                protocol, predictions, result, paths, worst_queries(result, args.show_failures), score_thr=args.score_thr
+            ),
+        ),
+    ):
         if rows:
             pictures[name] = draw_rows(rows)
             write_picture(chart_path(args.out, name), pictures[name])

@@ -8,6 +8,7 @@ run, so that whatever else the machine does falls on all; figures are medians ov
 teacher_channels_last=False teacher_autocast=bfloat16 teacher_compile=True. ``--cache`` gives the teacher's embeddings for the
 asking, as a teacher cache does, and compares with the student's step alone.
 """
+
 import argparse
 import time
 from collections.abc import Callable
@@ -58,13 +59,24 @@ def batch(cfg: Config, persons: int, seed: int = 0) -> tuple[torch.Tensor, list]
     size = -(-height // 32) * 32, -(-width // 32) * 32
     samples = []
     for index in range(cfg.train_dataloader.batch_size):
-        sample = DetDataSample(metainfo=dict(img_id=index, img_shape=size, batch_input_shape=size, pad_shape=size,
-                                             ori_shape=size, scale_factor=(1.0, 1.0), flip=False))
+        sample = DetDataSample(
+            metainfo=dict(
+                img_id=index,
+                img_shape=size,
+                batch_input_shape=size,
+                pad_shape=size,
+                ori_shape=size,
+                scale_factor=(1.0, 1.0),
+                flip=False,
+            )
+        )
         sides = torch.tensor([width / 16, height / 4]) * (0.5 + torch.rand(persons, 2, generator=generator))
         corners = torch.rand(persons, 2, generator=generator) * (torch.tensor([width, height]) - sides)
         sample.gt_instances = InstanceData(
-            bboxes=torch.cat([corners, corners + sides], 1), labels=torch.zeros(persons, dtype=torch.long),
-            person_ids=torch.randint(-1, IDENTITIES, (persons,), generator=generator))
+            bboxes=torch.cat([corners, corners + sides], 1),
+            labels=torch.zeros(persons, dtype=torch.long),
+            person_ids=torch.randint(-1, IDENTITIES, (persons,), generator=generator),
+        )
         sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
         samples.append(sample.to(get_device()))
     return torch.randn(len(samples), 3, *size, generator=generator).to(get_device()), samples
@@ -82,15 +94,20 @@ def detector(cfg: Config) -> nn.Module:
 def step_of(model: nn.Module, cfg: Config, images: torch.Tensor, samples: list, amp: bool) -> Callable[[], None]:
     """A training step, as MMEngine's runner takes it."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    wrapper = OPTIM_WRAPPERS.build(dict(
-        type='AmpOptimWrapper' if amp else 'OptimWrapper', clip_grad=cfg.optim_wrapper.get('clip_grad'),
-        optimizer=OPTIMIZERS.build({'params': weights, **cfg.optim_wrapper.optimizer})))
+    wrapper = OPTIM_WRAPPERS.build(
+        dict(
+            type='AmpOptimWrapper' if amp else 'OptimWrapper',
+            clip_grad=cfg.optim_wrapper.get('clip_grad'),
+            optimizer=OPTIMIZERS.build({'params': weights, **cfg.optim_wrapper.optimizer}),
+        )
+    )
     model.train()
 
     def step() -> None:
         with wrapper.optim_context(model):
             losses = model.loss(images, samples)
         wrapper.update_params(model.parse_losses(losses)[0])
+
     return step
 
 
@@ -132,8 +149,12 @@ def measure(student: Config, teacher: Config, distil: dict, args: argparse.Names
         with torch.autocast(images.device.type, model.teacher_dtype, enabled=args.amp or bool(model.teacher_dtype)):
             model.teacher.extract_feat(images.contiguous(memory_format=model.teacher_format))
 
-    parts = [step_of(plain, student, images, samples, args.amp), (lambda: None) if args.cache else bare,
-             step_of(model, student, images, samples, args.amp), (lambda: None) if args.cache else as_distilled]
+    parts = [
+        step_of(plain, student, images, samples, args.amp),
+        (lambda: None) if args.cache else bare,
+        step_of(model, student, images, samples, args.amp),
+        (lambda: None) if args.cache else as_distilled,
+    ]
     times = [[seconds(part) for part in parts] for _ in range(args.rounds + 3)]
     return np.array(times[3:])  # the first ones warm up
 
@@ -159,11 +180,28 @@ def main() -> None:
             times = measure(student, teacher, Config.fromfile(DISTILLERS / f'{method}.py').distil, args)
             share = np.percentile(times[:, 2] / times[:, :2].sum(1) - 1, [25, 50, 75]) * 100
             own = np.median(times[:, 2] - times[:, :2].sum(1))
-            rows.append([method, *(f'{value * 1000:.1f}' for value in [*np.median(times, axis=0), own]),
-                         f'{share[1]:+.1f} ({share[0]:+.1f} to {share[2]:+.1f})'])
+            rows.append(
+                [
+                    method,
+                    *(f'{value * 1000:.1f}' for value in [*np.median(times, axis=0), own]),
+                    f'{share[1]:+.1f} ({share[0]:+.1f} to {share[2]:+.1f})',
+                ]
+            )
             print(rows[-1], flush=True)
-    print(markdown_table(['method', "student's step, ms", "teacher's bare forward, ms", 'distillation step, ms',
-                          "teacher's forward in it, ms", 'added, ms', 'added, % (quartiles)'], rows))
+    print(
+        markdown_table(
+            [
+                'method',
+                "student's step, ms",
+                "teacher's bare forward, ms",
+                'distillation step, ms',
+                "teacher's forward in it, ms",
+                'added, ms',
+                'added, % (quartiles)',
+            ],
+            rows,
+        )
+    )
 
 
 if __name__ == '__main__':

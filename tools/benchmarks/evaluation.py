@@ -5,6 +5,7 @@
 ``--seqnet`` runs the published evaluator of a clone of SeqNet beside ours, on the same arrays, in the same process; it needs
 scikit-learn and tabulate, and with PRW's 300 first queries some minutes.
 """
+
 import argparse
 import contextlib
 import importlib.util
@@ -49,8 +50,13 @@ def protocol_of(case: dict) -> SearchProtocol:
 def arguments_of(case: dict) -> tuple:
     """What search_scores takes."""
     detections = case['detections']
-    return (protocol_of(case), [d[:, :4] for d in detections], [d[:, 4] for d in detections], case['embeddings'],
-            np.stack([query['embedding'] for query in case['queries']]))
+    return (
+        protocol_of(case),
+        [d[:, :4] for d in detections],
+        [d[:, 4] for d in detections],
+        case['embeddings'],
+        np.stack([query['embedding'] for query in case['queries']]),
+    )
 
 
 def measure(function, *args, runs: int = 3, **kwargs) -> tuple:
@@ -82,11 +88,25 @@ def time_scores(cases: dict[str, dict], device: str) -> list[list[str]]:
             candidates = Candidates.from_lists(*arguments[:4], arguments[4].shape[1])
             for kind in (NumPyProduct(), TorchProduct(device)):
                 result, seconds, peak = measure(score_searches, {'': Search(protocol)}, candidates, arguments[4], product=kind)
-                rows.append([name, f'ranking, {type(kind).__name__}', f'{seconds:.2f}', f'{peak:.0f}',
-                             f'mAP {result[""].mAP * 100:.4f}'])
+                rows.append(
+                    [
+                        name,
+                        f'ranking, {type(kind).__name__}',
+                        f'{seconds:.2f}',
+                        f'{peak:.0f}',
+                        f'mAP {result[""].mAP * 100:.4f}',
+                    ]
+                )
         found, seconds, peak = measure(detection_scores, boxes, scores, [image['boxes'] for image in case['images']])
-        rows.append([name, f'detection, {len(boxes)} images', f'{seconds:.2f}', f'{peak:.0f}',
-                     f'AP {found["ap"] * 100:.2f}, recall {found["recall"] * 100:.2f}'])
+        rows.append(
+            [
+                name,
+                f'detection, {len(boxes)} images',
+                f'{seconds:.2f}',
+                f'{peak:.0f}',
+                f'AP {found["ap"] * 100:.2f}, recall {found["recall"] * 100:.2f}',
+            ]
+        )
     return rows
 
 
@@ -98,8 +118,9 @@ def time_growth(case: dict, factors: list[int]) -> tuple[list[list[str]], dict[s
         for copy in range(1, factor):
             for image, detections in zip(case['images'], case['detections'], strict=True):
                 noise = rng.normal(size=(len(detections), 256)).astype(np.float32)
-                grown['images'].append({**image, 'img_name': f'{copy} {image["img_name"]}',
-                                        'person_ids': np.full_like(image['person_ids'], -1)})
+                grown['images'].append(
+                    {**image, 'img_name': f'{copy} {image["img_name"]}', 'person_ids': np.full_like(image['person_ids'], -1)}
+                )
                 grown['detections'].append(detections)
                 grown['embeddings'].append(noise / np.linalg.norm(noise, axis=1, keepdims=True))
         arguments = arguments_of(grown)
@@ -107,8 +128,17 @@ def time_growth(case: dict, factors: list[int]) -> tuple[list[list[str]], dict[s
         for name, options in (('search', {}), ('search + CBGM', {'cbgm': CONTEXT['prw']})):
             result, seconds, peak = measure(search_scores, *arguments, runs=1 if factor > 1 else 3, **options)
             times[name].append(seconds)
-            rows.append([f'{factor} x', str(sum(map(len, arguments[2]))), f'{inputs:.0f}', name, f'{seconds:.1f}',
-                         f'{peak:.0f}', f'{result.mAP * 100:.2f}'])
+            rows.append(
+                [
+                    f'{factor} x',
+                    str(sum(map(len, arguments[2]))),
+                    f'{inputs:.0f}',
+                    name,
+                    f'{seconds:.1f}',
+                    f'{peak:.0f}',
+                    f'{result.mAP * 100:.2f}',
+                ]
+            )
     if len(factors) == 1:
         return rows, {}
     return rows, {name: float(np.polyfit(np.log(factors), np.log(seconds), 1)[0]) for name, seconds in times.items()}
@@ -124,6 +154,7 @@ class Listed(list):
 
 def write_protocol(path: Path, queries: list[dict]) -> None:
     """The queries with their galleries as CUHK-SYSU's TestG files have them."""
+
     def seen(name, box):
         corner, size = box[:2], box[2:] - box[:2]
         return mat5.record(mat5.text(name), mat5.numbers([[int(x) for x in (*corner, *size)]]), mat5.numbers([[0]]))
@@ -132,8 +163,12 @@ def write_protocol(path: Path, queries: list[dict]) -> None:
     rows = []
     for query in queries:
         listed = [mat5.record(mat5.text(name), *nothing) if box is None else seen(name, box) for name, box in query['gallery']]
-        rows.append([*mat5.struct((*fields, 'idname'), [mat5.record([seen(query['img_name'], query['box'])], mat5.text('p'))]),
-                     *mat5.struct(fields, listed)])
+        rows.append(
+            [
+                *mat5.struct((*fields, 'idname'), [mat5.record([seen(query['img_name'], query['box'])], mat5.text('p'))]),
+                *mat5.struct(fields, listed),
+            ]
+        )
     mat5.save(path, mat5.struct(('Query', 'Gallery'), rows, path.stem))
 
 
@@ -141,10 +176,20 @@ def published_evaluator(folder: Path, case: dict, name: str, cbgm: bool) -> tupl
     """Seconds, without reading the protocol's file, mAP and top-1 of SeqNet's own evaluation."""
     sys.path.insert(0, str(folder))
     import eval_func
-    persons = [{'img_name': image['img_name'], 'boxes': image['boxes'], 'cam_id': image['cam_id'],
-                'pids': np.where(image['person_ids'] < 0, 5555, image['person_ids'])} for image in case['images']]
-    asked = [{'img_name': query['img_name'], 'boxes': query['box'], 'pids': query['person_id'], 'cam_id': query['cam_id']}
-             for query in case['queries']]
+
+    persons = [
+        {
+            'img_name': image['img_name'],
+            'boxes': image['boxes'],
+            'cam_id': image['cam_id'],
+            'pids': np.where(image['person_ids'] < 0, 5555, image['person_ids']),
+        }
+        for image in case['images']
+    ]
+    asked = [
+        {'img_name': query['img_name'], 'boxes': query['box'], 'pids': query['person_id'], 'cam_id': query['cam_id']}
+        for query in case['queries']
+    ]
     index = {image['img_name']: i for i, image in enumerate(case['images'])}
     query_detections, query_features = [], []
     for query in case['queries']:
@@ -167,9 +212,17 @@ def published_evaluator(folder: Path, case: dict, name: str, cbgm: bool) -> tupl
             evaluate, options = eval_func.eval_search_cuhk, {'gallery_size': 100}
         started = time.perf_counter()
         with contextlib.chdir(root), contextlib.redirect_stdout(io.StringIO()):
-            found = evaluate(gallery, Listed(asked), case['detections'], case['embeddings'],
-                             [query['embedding'] for query in case['queries']], query_detections, query_features, cbgm=cbgm,
-                             **options)
+            found = evaluate(
+                gallery,
+                Listed(asked),
+                case['detections'],
+                case['embeddings'],
+                [query['embedding'] for query in case['queries']],
+                query_detections,
+                query_features,
+                cbgm=cbgm,
+                **options,
+            )
         return time.perf_counter() - started - reading, found['mAP'], found['accs'][0]
 
 
@@ -179,7 +232,7 @@ def with_galleries(case: dict, size: int, num_queries: int) -> dict:
     for query in case['queries'][:num_queries]:
         listed = {query['img_name'], *(name for name, _ in query['gallery'])}
         others = [name for name in rng.permutation(names).tolist() if name not in listed]
-        gallery = query['gallery'] + [(name, None) for name in others[:size - len(query['gallery'])]]
+        gallery = query['gallery'] + [(name, None) for name in others[: size - len(query['gallery'])]]
         queries.append({**query, 'gallery': gallery})
     return {**case, 'queries': queries}
 
@@ -187,16 +240,25 @@ def with_galleries(case: dict, size: int, num_queries: int) -> dict:
 def time_against(folder: Path, cases: dict[str, dict]) -> list[list[str]]:
     rows = []
     for name, case, galleries in (
-            ('prw', {**cases['prw'], 'queries': cases['prw']['queries'][:300]}, 'all images'),
-            ('cuhk', cases['cuhk'], 'galleries of 100'),
-            ('cuhk', with_galleries(cases['cuhk'], 4000, 290), 'galleries of 4,000')):
+        ('prw', {**cases['prw'], 'queries': cases['prw']['queries'][:300]}, 'all images'),
+        ('cuhk', cases['cuhk'], 'galleries of 100'),
+        ('cuhk', with_galleries(cases['cuhk'], 4000, 290), 'galleries of 4,000'),
+    ):
         arguments = arguments_of(case)
         for cbgm in (None, CONTEXT[name]):
             theirs, mean_ap, top1 = published_evaluator(folder, case, name, cbgm is not None)
             result, ours, _ = measure(search_scores, *arguments, cbgm=cbgm)
-            rows.append([name, f'{len(result.ap)} queries, {galleries}{", CBGM" * (cbgm is not None)}', f'{theirs:.1f}',
-                         f'{ours:.2f}', f'{theirs / ours:.0f} x', f'{abs(mean_ap - result.mAP):.1e}',
-                         f'{abs(top1 - result.topk[1]):.1e}'])
+            rows.append(
+                [
+                    name,
+                    f'{len(result.ap)} queries, {galleries}{", CBGM" * (cbgm is not None)}',
+                    f'{theirs:.1f}',
+                    f'{ours:.2f}',
+                    f'{theirs / ours:.0f} x',
+                    f'{abs(mean_ap - result.mAP):.1e}',
+                    f'{abs(top1 - result.topk[1]):.1e}',
+                ]
+            )
     return rows
 
 
@@ -214,8 +276,14 @@ def main() -> None:
     print(f'{os.cpu_count()} cores; memory is what comes on top of the inputs\n')
     print(markdown_table(['case', 'what', 'seconds', 'MiB', 'figures'], time_scores(cases, arguments.device)), '\n', flush=True)
     if arguments.seqnet:
-        print(markdown_table(['case', 'what', 'SeqNet s', 'mmps s', 'faster', 'mAP apart', 'top-1 apart'],
-                             time_against(arguments.seqnet, cases)), '\n', flush=True)
+        print(
+            markdown_table(
+                ['case', 'what', 'SeqNet s', 'mmps s', 'faster', 'mAP apart', 'top-1 apart'],
+                time_against(arguments.seqnet, cases),
+            ),
+            '\n',
+            flush=True,
+        )
     rows, exponents = time_growth(cases['prw'], arguments.factors)
     print(markdown_table(['gallery', 'detections', 'inputs MiB', 'what', 'seconds', 'MiB', 'mAP'], rows))
     print(''.join(f'\n{name}: time grows as size to the power of {exponent:.2f}' for name, exponent in exponents.items()))

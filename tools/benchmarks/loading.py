@@ -6,6 +6,7 @@ No image is needed; ``--images`` also writes (tiny) ones, so that reading their 
 CUHK-SYSU's protocols of these sizes. Each load has a process of its own, whose peak memory is given (the imports alone
 take most of it).
 """
+
 import argparse
 import multiprocessing
 import os
@@ -39,50 +40,88 @@ def struct(rows: list[tuple], *fields: str) -> np.ndarray:
     return array
 
 
-def write_cuhk_sysu(root: Path, rng: np.random.Generator, num_images: int = 18184, num_boxes: int = 96143,
-                    num_test: int = 6978, num_persons: int = 5532, num_queries: int = 2900,
-                    gallery_sizes: Sequence[int] = (100,)) -> list[str]:
+def write_cuhk_sysu(
+    root: Path,
+    rng: np.random.Generator,
+    num_images: int = 18184,
+    num_boxes: int = 96143,
+    num_test: int = 6978,
+    num_persons: int = 5532,
+    num_queries: int = 2900,
+    gallery_sizes: Sequence[int] = (100,),
+) -> list[str]:
     """Returns the images' names, below the root."""
     (root / 'annotation/test/train_test').mkdir(parents=True)
     names = [f's{i + 1}.jpg' for i in range(num_images)]
     counts = np.full(num_images, num_boxes // num_images)
-    counts[:num_boxes - counts.sum()] += 1
+    counts[: num_boxes - counts.sum()] += 1
     boxes = [rng.integers(1, 250, (count, 4)).astype(np.uint16) for count in counts]
-    savemat(root / 'annotation/Images.mat', {'Img': struct(
-        [(name, len(rows), struct([(row[None], np.uint8(0)) for row in rows], 'idlocate', 'ishard'))
-         for name, rows in zip(names, boxes, strict=True)], 'imname', 'nAppear', 'box')}, do_compression=True)
+    savemat(
+        root / 'annotation/Images.mat',
+        {
+            'Img': struct(
+                [
+                    (name, len(rows), struct([(row[None], np.uint8(0)) for row in rows], 'idlocate', 'ishard'))
+                    for name, rows in zip(names, boxes, strict=True)
+                ],
+                'imname',
+                'nAppear',
+                'box',
+            )
+        },
+        do_compression=True,
+    )
     test, train = np.arange(num_test), np.arange(num_test, num_images)
     savemat(root / 'annotation/pool.mat', {'pool': cell([names[i] for i in test])}, do_compression=True)
 
     def appearances(images):
         return [(names[i], boxes[i][:1], np.uint8(0)) for i in images]
 
-    savemat(root / 'annotation/test/train_test/Train.mat', {'Train': cell([
-        struct([(f'p{i}', 3, struct(appearances(rng.choice(train, 3)), 'imname', 'idlocate', 'ishard'))],
-               'idname', 'nAppear', 'scene') for i in range(num_persons)])}, do_compression=True)
+    savemat(
+        root / 'annotation/test/train_test/Train.mat',
+        {
+            'Train': cell(
+                [
+                    struct(
+                        [(f'p{i}', 3, struct(appearances(rng.choice(train, 3)), 'imname', 'idlocate', 'ishard'))],
+                        'idname',
+                        'nAppear',
+                        'scene',
+                    )
+                    for i in range(num_persons)
+                ]
+            )
+        },
+        do_compression=True,
+    )
     queries = rng.choice(test, num_queries, replace=False)
     for size in gallery_sizes:
         write_protocol(root / f'annotation/test/train_test/TestG{size}.mat', rng, names[:num_test], boxes, queries, size)
     return [f'Image/SSM/{name}' for name in names]
 
 
-def write_protocol(path: Path, rng: np.random.Generator, names: list[str], boxes: list[np.ndarray],
-                   queries: np.ndarray, gallery_size: int) -> None:
+def write_protocol(
+    path: Path, rng: np.random.Generator, names: list[str], boxes: list[np.ndarray], queries: np.ndarray, gallery_size: int
+) -> None:
     """Through the encoder that lists an encoded image again for nothing: ``TestG4000.mat`` has 11.6 million entries."""
     fields, not_hard = ('imname', 'idlocate', 'ishard'), mat5.numbers([[0]])
     blank = [mat5.record(mat5.text(name), mat5.empty(), mat5.empty()) for name in names]
     rows = []
     for i, query in enumerate(queries):
         found, *others = rng.permutation(np.delete(np.arange(len(names)), query))[:gallery_size].tolist()
-        sought, target = [[*mat5.text(names[image]), *mat5.numbers(boxes[image][:1]), *not_hard]
-                          for image in (query, found)]
-        rows.append([*mat5.struct((*fields, 'idname'), [[*sought, *mat5.text(f'p{i}')]]),
-                     *mat5.struct(fields, [target, *(blank[image] for image in others)])])
+        sought, target = [[*mat5.text(names[image]), *mat5.numbers(boxes[image][:1]), *not_hard] for image in (query, found)]
+        rows.append(
+            [
+                *mat5.struct((*fields, 'idname'), [[*sought, *mat5.text(f'p{i}')]]),
+                *mat5.struct(fields, [target, *(blank[image] for image in others)]),
+            ]
+        )
     mat5.save(path, mat5.struct(('Query', 'Gallery'), rows, path.stem))
 
 
-def write_prw(root: Path, rng: np.random.Generator, num_train: int = 5704, num_test: int = 6112,
-              num_queries: int = 2057) -> list[str]:
+def write_prw(
+    root: Path, rng: np.random.Generator, num_train: int = 5704, num_test: int = 6112, num_queries: int = 2057
+) -> list[str]:
     """Returns the images' names, below the root."""
     (root / 'annotations').mkdir(parents=True)
     frames = [f'c{i % 6 + 1}s1_{i:06d}' for i in range(num_train + num_test)]
@@ -91,8 +130,9 @@ def write_prw(root: Path, rng: np.random.Generator, num_train: int = 5704, num_t
         savemat(root / f'annotations/{frame}.jpg.mat', {'box_new': rows})
     savemat(root / 'frame_train.mat', {'img_index_train': cell(frames[:num_train])})
     savemat(root / 'frame_test.mat', {'img_index_test': cell(frames[num_train:])})
-    (root / 'query_info.txt').write_text(''.join(
-        f'{i % 400 + 1} 10 20 60 150 {frames[num_train + i]}\n' for i in range(num_queries)))
+    (root / 'query_info.txt').write_text(
+        ''.join(f'{i % 400 + 1} 10 20 60 150 {frames[num_train + i]}\n' for i in range(num_queries))
+    )
     return [f'frames/{frame}.jpg' for frame in frames]
 
 
@@ -123,9 +163,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ['MMPS_CACHE'] = f'{folder}/cache'
         roots = {name: Path(folder) / name for name in DATASETS}
-        names = {'CUHKSYSU': write_cuhk_sysu(roots['CUHKSYSU'], np.random.default_rng(0),
-                                             gallery_sizes=(100, *arguments.galleries)),
-                 'PRW': write_prw(roots['PRW'], np.random.default_rng(0))}
+        names = {
+            'CUHKSYSU': write_cuhk_sysu(roots['CUHKSYSU'], np.random.default_rng(0), gallery_sizes=(100, *arguments.galleries)),
+            'PRW': write_prw(roots['PRW'], np.random.default_rng(0)),
+        }
         if arguments.images:
             for name, root in roots.items():
                 (root / names[name][0]).parent.mkdir(parents=True)

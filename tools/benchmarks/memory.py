@@ -6,6 +6,7 @@
 person labelled, once with a fifth of them without identity. Both ways take turns in one run, so that whatever else the
 machine does falls on both.
 """
+
 import argparse
 import time
 
@@ -36,7 +37,7 @@ class OneByOne:
 
 def batch(generator: torch.Generator, unlabelled: float) -> tuple[torch.Tensor, torch.Tensor]:
     """(640, D) and (640,): an image's RoIs are in random order, as a sampler gives them."""
-    person_ids = torch.randperm(IDENTITIES, generator=generator)[:IMAGES * PERSONS]
+    person_ids = torch.randperm(IDENTITIES, generator=generator)[: IMAGES * PERSONS]
     person_ids[torch.rand(len(person_ids), generator=generator) < unlabelled] = -1
     rois = person_ids.reshape(IMAGES, PERSONS).repeat_interleave(ROIS, 1)
     rois = torch.stack([image[torch.randperm(len(image), generator=generator)] for image in rois])
@@ -59,7 +60,7 @@ def compare(repeats: int, unlabelled: float) -> tuple[float, float, float]:
         times.append((milliseconds(ours, *persons), milliseconds(loop, *persons)))
     torch.testing.assert_close(ours.lut, loop.lut, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours.queue, loop.queue)
-    times = torch.tensor(times[len(times) // 10:])  # the first ones warm up
+    times = torch.tensor(times[len(times) // 10 :])  # the first ones warm up
     return *times.median(0).values.tolist(), (times[:, 1] / times[:, 0]).median().item()
 
 
@@ -72,8 +73,10 @@ def main() -> None:
         torch.set_num_threads(threads)
         for unlabelled in (0.0, 0.2):
             module, loop, ratio = compare(args.repeats, unlabelled)
-            print(f'{threads} thread{"s" * (threads > 1)}, {unlabelled:.0%} unlabelled: {module:.2f} ms, '
-                  f'one by one {loop:.2f} ms, ratio {ratio:.1f}')
+            print(
+                f'{threads} thread{"s" * (threads > 1)}, {unlabelled:.0%} unlabelled: {module:.2f} ms, '
+                f'one by one {loop:.2f} ms, ratio {ratio:.1f}'
+            )
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@
 WHEEL is one of mmcv 2.1.0 with compiled operators for this Python and torch. Both sides take turns in one process, so that
 whatever else the machine does falls on both; a figure is the median of its rounds.
 """
+
 import argparse
 import fnmatch
 import importlib
@@ -69,11 +70,13 @@ def single_operators(kernels: types.ModuleType) -> Iterator[tuple[str, Callable]
     for count in (100, 1000, 2000, 6000, 12000):
         boxes, scores = random_boxes(count, (20, 200), generator), torch.rand(count, generator=generator)
         yield f'NMS of {count:,} boxes, 0.7', lambda boxes=boxes, scores=scores: kernels.nms(boxes, scores, 0.7, 0)
-    layers = [('FPN, stride 4, 256 channels, 7 x 7, 128 RoIs', 256, 4, 7, 128, (14, 80)),
-              ('FPN, stride 8, 256 channels, 7 x 7, 128 RoIs', 256, 8, 7, 128, (80, 160)),
-              ('FPN, stride 16, 256 channels, 7 x 7, 128 RoIs', 256, 16, 7, 128, (160, 320)),
-              ('C4, stride 16, 1,024 channels, 14 x 14, 128 RoIs', 1024, 16, 14, 128, (20, 250)),
-              ('SynthPS, stride 4, 32 channels, 7 x 7, 100 RoIs', 32, 4, 7, 100, (20, 80))]
+    layers = [
+        ('FPN, stride 4, 256 channels, 7 x 7, 128 RoIs', 256, 4, 7, 128, (14, 80)),
+        ('FPN, stride 8, 256 channels, 7 x 7, 128 RoIs', 256, 8, 7, 128, (80, 160)),
+        ('FPN, stride 16, 256 channels, 7 x 7, 128 RoIs', 256, 16, 7, 128, (160, 320)),
+        ('C4, stride 16, 1,024 channels, 14 x 14, 128 RoIs', 1024, 16, 14, 128, (20, 250)),
+        ('SynthPS, stride 4, 32 channels, 7 x 7, 100 RoIs', 32, 4, 7, 100, (20, 80)),
+    ]
     for name, channels, stride, bins, count, sizes in layers:
         height, width = (-(-length // stride) for length in SIZE)
         feats = torch.randn(1, channels, height, width, generator=generator)
@@ -81,8 +84,10 @@ def single_operators(kernels: types.ModuleType) -> Iterator[tuple[str, Callable]
         gradient = torch.randn(count, channels, bins, bins, generator=generator)
         args = (1 / stride, 2, True)
         yield f'RoIAlign, {name}', lambda f=feats, r=rois, b=bins, a=args: kernels.roi_align(f, r, (b, b), *a)
-        yield (f'its gradient, {name}',
-               lambda f=feats, r=rois, g=gradient, a=args: kernels.roi_align_backward(g, r, tuple(f.shape), *a))
+        yield (
+            f'its gradient, {name}',
+            lambda f=feats, r=rois, g=gradient, a=args: kernels.roi_align_backward(g, r, tuple(f.shape), *a),
+        )
     for channels, stride in ((256, 8), (1024, 16)):
         height, width = (-(-length // stride) for length in SIZE)
         feats = torch.randn(1, channels, height, width, generator=generator)
@@ -98,11 +103,13 @@ def single_operators(kernels: types.ModuleType) -> Iterator[tuple[str, Callable]
 def detectors(kernels: types.ModuleType) -> Iterator[tuple[str, Callable]]:
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.random((1, 3, *SIZE), dtype=np.float32))
-    sample = DetDataSample(metainfo=dict(img_id=0, img_shape=SIZE, ori_shape=SIZE, pad_shape=SIZE, batch_input_shape=SIZE,
-                                         scale_factor=(1.0, 1.0)))
+    sample = DetDataSample(
+        metainfo=dict(img_id=0, img_shape=SIZE, ori_shape=SIZE, pad_shape=SIZE, batch_input_shape=SIZE, scale_factor=(1.0, 1.0))
+    )
     boxes = random_boxes(PERSONS, (40, 120), torch.Generator().manual_seed(1))
-    sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.zeros(PERSONS, dtype=torch.long),
-                                       person_ids=torch.arange(PERSONS))
+    sample.gt_instances = InstanceData(
+        bboxes=boxes, labels=torch.zeros(PERSONS, dtype=torch.long), person_ids=torch.arange(PERSONS)
+    )
     sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
     for name, base in (('OIM R18-FPN', 'oim_r18_fpn'), ('SeqNet R50-C4', 'seqnet_r50_c4')):
         torch.manual_seed(0)
@@ -116,8 +123,11 @@ def detectors(kernels: types.ModuleType) -> Iterator[tuple[str, Callable]]:
             operators.on_cpu = kernels
             torch.manual_seed(0)
             losses = detector.train().loss(images, [sample.clone()])
-            total = sum(sum(part.sum() for part in (value if isinstance(value, list | tuple) else [value]))
-                        for key, value in losses.items() if 'loss' in key)
+            total = sum(
+                sum(part.sum() for part in (value if isinstance(value, list | tuple) else [value]))
+                for key, value in losses.items()
+                if 'loss' in key
+            )
             detector.zero_grad()
             total.backward()
 

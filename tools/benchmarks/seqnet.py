@@ -6,6 +6,7 @@ CLONE is a clone of github.com/serend1p1ty/SeqNet; beside mmps it needs torchvis
 whatever else the machine does falls on both. The published code's resizing, which mmps does while loading, is left out.
 ``--amp`` and ``--channels-last`` change our side only. ``--profile`` prints where our time goes, by operator.
 """
+
 import argparse
 import contextlib
 import statistics
@@ -36,10 +37,12 @@ def published_model(clone: Path) -> nn.Module:
     """Their network with random weights, without what it does to images before it sees them."""
     sys.path.insert(0, str(clone))
     import torchvision
+
     resnet50 = torchvision.models.resnet50
     torchvision.models.resnet.resnet50 = lambda pretrained: resnet50(weights=None)
     from defaults import get_default_cfg
     from models.seqnet import SeqNet
+
     model = SeqNet(get_default_cfg())
     model.transform.resize = lambda image, target: (image, target)
     return model
@@ -84,15 +87,22 @@ class Scene:
 
     def published(self) -> tuple[list[Tensor], list[dict]]:
         images = [image.to(self.device) for image in self.images]
-        return images, [dict(boxes=boxes.to(self.device), labels=(ids + 1).to(self.device))
-                        for boxes, ids in zip(self.boxes, self.ids, strict=True)]
+        return images, [
+            dict(boxes=boxes.to(self.device), labels=(ids + 1).to(self.device))
+            for boxes, ids in zip(self.boxes, self.ids, strict=True)
+        ]
 
     def ours(self) -> dict:
         samples = []
         for boxes, ids in zip(self.boxes, self.ids, strict=True):
-            sample = DetDataSample(metainfo=dict(
-                img_id=0, img_shape=tuple(self.images.shape[2:]), ori_shape=tuple(self.images.shape[2:]),
-                scale_factor=(1.0, 1.0)))
+            sample = DetDataSample(
+                metainfo=dict(
+                    img_id=0,
+                    img_shape=tuple(self.images.shape[2:]),
+                    ori_shape=tuple(self.images.shape[2:]),
+                    scale_factor=(1.0, 1.0),
+                )
+            )
             sample.gt_instances = InstanceData(bboxes=boxes.clone(), labels=torch.zeros_like(ids), person_ids=ids.clone())
             samples.append(sample)
         return dict(inputs=list(self.images.flip(1) * 255), data_samples=samples)  # BGR
@@ -165,6 +175,7 @@ def main() -> None:
             optimizer.zero_grad()
             loss().backward()
             optimizer.step()
+
         return step
 
     @torch.no_grad()

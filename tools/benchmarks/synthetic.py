@@ -1,7 +1,8 @@
 """How fast SynthPS is drawn, JPEG files included, in one process with one thread.
 
-    python tools/benchmarks/synthetic.py
+python tools/benchmarks/synthetic.py
 """
+
 import argparse
 import tempfile
 import time
@@ -26,13 +27,15 @@ def main():
     studio = Studio(size, planned.seed)
     with tempfile.TemporaryDirectory() as folder:
         wall, core = time.perf_counter(), time.process_time()
-        for scene in planned.scenes[:args.scenes]:
+        for scene in planned.scenes[: args.scenes]:
             camera = studio.get(scene.camera)[0]
             (Path(folder) / scene.name).write_bytes(encode(render_scene(scene, studio), camera))
         wall, core = time.perf_counter() - wall, time.process_time() - core
-    people = sum(len(scene.persons) for scene in planned.scenes[:args.scenes])
-    print(f'{args.height} x {args.width}, {people / args.scenes:.1f} people a scene: {args.scenes / wall:.1f} scenes/s '
-          f'({args.scenes / core:.1f} a second of processor time)')
+    people = sum(len(scene.persons) for scene in planned.scenes[: args.scenes])
+    print(
+        f'{args.height} x {args.width}, {people / args.scenes:.1f} people a scene: {args.scenes / wall:.1f} scenes/s '
+        f'({args.scenes / core:.1f} a second of processor time)'
+    )
 
     for name in SIZES:
         start = time.perf_counter()

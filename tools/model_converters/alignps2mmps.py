@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Makes a checkpoint that AlignPS's authors released one of mmps."""
+
 from pathlib import Path
 
 from mmps.apis import convert_checkpoint

@@ -22,18 +22,16 @@ train_dataloader = dict(
     worker_init_fn=dict(type='seed_worker'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     batch_sampler=dict(type='AspectRatioBatchSampler'),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        filter_cfg=dict(filter_empty_gt=True),
-        pipeline=train_pipeline))
+    dataset=dict(type=dataset_type, data_root=data_root, filter_cfg=dict(filter_empty_gt=True), pipeline=train_pipeline),
+)
 val_dataloader = dict(
     batch_size=1,
     num_workers=4,
     persistent_workers=True,
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type=dataset_type, data_root=data_root, test_mode=True, gallery_size=100, pipeline=test_pipeline))
+    dataset=dict(type=dataset_type, data_root=data_root, test_mode=True, gallery_size=100, pipeline=test_pipeline),
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(type='PersonSearchMetric')
 test_evaluator = dict(type='PersonSearchMetric', cbgm=True, upper_bound=True)

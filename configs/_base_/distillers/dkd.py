@@ -11,9 +11,13 @@ distil = dict(
             _delete_=True,
             loss_probability=dict(type='ResponseLoss', temperature=0.1, loss_weight=100.0),
             loss_pairs=dict(type='RelationLoss', loss_weight=10.0),
-            loss_triplets=dict(type='TripletRelationLoss', loss_weight=10.0)),
+            loss_triplets=dict(type='TripletRelationLoss', loss_weight=10.0),
+        ),
         loss_forward_mappings=dict(
             _delete_=True,
             loss_probability=mappings.loss_response,
             loss_pairs=mappings.loss_relation,
-            loss_triplets=mappings.loss_relation)))
+            loss_triplets=mappings.loss_relation,
+        ),
+    ),
+)

@@ -12,8 +12,14 @@ distil = dict(
                 in_channel='student_channels',
                 out_channel='teacher_channels',
                 kernel_size=1,
-                act_cfg=None)),
+                act_cfg=None,
+            )
+        ),
         loss_forward_mappings=dict(
             loss_feature=dict(
                 preds_S=dict(from_student=True, recorder='feats', data_idx='student_level', connector='neck'),
-                preds_T=dict(from_student=False, recorder='feats', data_idx='teacher_level')))))
+                preds_T=dict(from_student=False, recorder='feats', data_idx='teacher_level'),
+            )
+        ),
+    ),
+)

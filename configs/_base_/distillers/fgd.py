@@ -14,10 +14,16 @@ distil = dict(
                 person_weight=1e-3,
                 background_weight=5e-4,
                 attention_weight=5e-4,
-                relation_weight=5e-6)),
+                relation_weight=5e-6,
+            )
+        ),
         loss_forward_mappings=dict(
             loss_feature=dict(
                 _delete_=True,
                 student=dict(from_student=True, recorder='feats', data_idx='student_level', connector='neck'),
                 teacher=dict(from_student=False, recorder='feats', data_idx='teacher_level'),
-                boxes=dict(from_student=True, recorder='boxes')))))
+                boxes=dict(from_student=True, recorder='boxes'),
+            )
+        ),
+    )
+)

@@ -4,4 +4,6 @@ losses, mappings = _base_.distil.distiller.distill_losses, _base_.distil.distill
 distil = dict(
     distiller=dict(
         distill_losses=dict(_delete_=True, loss_relation=losses.loss_relation),
-        loss_forward_mappings=dict(_delete_=True, loss_relation=mappings.loss_relation)))
+        loss_forward_mappings=dict(_delete_=True, loss_relation=mappings.loss_relation),
+    )
+)

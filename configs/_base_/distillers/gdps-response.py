@@ -4,4 +4,6 @@ losses, mappings = _base_.distil.distiller.distill_losses, _base_.distil.distill
 distil = dict(
     distiller=dict(
         distill_losses=dict(_delete_=True, loss_response=losses.loss_response),
-        loss_forward_mappings=dict(_delete_=True, loss_response=mappings.loss_response)))
+        loss_forward_mappings=dict(_delete_=True, loss_response=mappings.loss_response),
+    )
+)

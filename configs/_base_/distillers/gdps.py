@@ -13,18 +13,24 @@ distil = dict(
         distill_losses=dict(
             loss_feature=dict(type='PersonFeatureLoss', stride='stride', loss_weight=2.0),
             loss_relation=dict(type='RelationLoss', loss_weight=10.0),
-            loss_response=dict(type='ResponseLoss', temperature=0.1, loss_weight=100.0)),
+            loss_response=dict(type='ResponseLoss', temperature=0.1, loss_weight=100.0),
+        ),
         loss_forward_mappings=dict(
             loss_feature=dict(
                 _delete_=True,
                 student=dict(from_student=True, recorder='feats', data_idx='student_level', connector='neck'),
                 teacher=dict(from_student=False, recorder='feats', data_idx='teacher_level'),
-                boxes=dict(from_student=True, recorder='boxes')),
+                boxes=dict(from_student=True, recorder='boxes'),
+            ),
             loss_relation=dict(
-                student=dict(from_student=True, recorder='embeddings'),
-                teacher=dict(from_student=False, recorder='embeddings')),
+                student=dict(from_student=True, recorder='embeddings'), teacher=dict(from_student=False, recorder='embeddings')
+            ),
             loss_response=dict(
                 student=dict(from_student=True, recorder='embeddings'),
                 teacher=dict(from_student=False, recorder='embeddings'),
                 student_lut=dict(from_student=True, recorder='lut'),
-                teacher_lut=dict(from_student=False, recorder='lut')))))
+                teacher_lut=dict(from_student=False, recorder='lut'),
+            ),
+        ),
+    ),
+)

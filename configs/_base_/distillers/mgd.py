@@ -10,5 +10,9 @@ distil = dict(
                 type='mmrazor.MGDConnector',
                 student_channels='student_channels',
                 teacher_channels='teacher_channels',
-                lambda_mgd=0.65)),
-        distill_losses=dict(loss_feature=dict(type='mmrazor.MGDLoss', alpha_mgd=2e-5))))
+                lambda_mgd=0.65,
+            )
+        ),
+        distill_losses=dict(loss_feature=dict(type='mmrazor.MGDLoss', alpha_mgd=2e-5)),
+    )
+)

@@ -2,34 +2,42 @@
 # targets of the dense head and of the boxes with background weighed 1.5 (half of the hard and the soft loss each there), and
 # a box regression that is bounded by the teacher's (weight 0.5).
 _base_ = './feature.py'
-recorders = dict(dense=dict(type='MethodOutputs', source='dense_head.forward'),
-                 assessed=dict(type='MethodOutputs', source='assess'))
+recorders = dict(
+    dense=dict(type='MethodOutputs', source='dense_head.forward'), assessed=dict(type='MethodOutputs', source='assess')
+)
 distil = dict(
     box_jitter=0.2,
     distiller=dict(
         student_recorders=dict(
-            samples=dict(type='Batch', source='samples'),
-            boxes=dict(type='MethodInputs', source='assess'),
-            **recorders),
+            samples=dict(type='Batch', source='samples'), boxes=dict(type='MethodInputs', source='assess'), **recorders
+        ),
         teacher_recorders=recorders,
         distill_losses=dict(
             loss_feature=dict(type='mmrazor.L2Loss', normalize=False, div_element=True, loss_weight=0.5),
             loss_dense=dict(type='SoftTargetLoss', background_weight=1.5, loss_weight=1.0),
             loss_boxes=dict(type='SoftTargetLoss', background_weight=1.5, loss_weight=1.0),
-            loss_bounded=dict(type='BoundedRegressionLoss', loss_weight=0.5)),
+            loss_bounded=dict(type='BoundedRegressionLoss', loss_weight=0.5),
+        ),
         loss_forward_mappings=dict(
             loss_feature=dict(
                 _delete_=True,
                 s_feature=dict(from_student=True, recorder='feats', data_idx='student_level', connector='neck'),
-                t_feature=dict(from_student=False, recorder='feats', data_idx='teacher_level')),
+                t_feature=dict(from_student=False, recorder='feats', data_idx='teacher_level'),
+            ),
             loss_dense=dict(
                 student=dict(from_student=True, recorder='dense', data_idx=0),
-                teacher=dict(from_student=False, recorder='dense', data_idx=0)),
+                teacher=dict(from_student=False, recorder='dense', data_idx=0),
+            ),
             loss_boxes=dict(
                 student=dict(from_student=True, recorder='assessed', data_idx=0),
-                teacher=dict(from_student=False, recorder='assessed', data_idx=0)),
+                teacher=dict(from_student=False, recorder='assessed', data_idx=0),
+            ),
             loss_bounded=dict(
                 student=dict(from_student=True, recorder='assessed', data_idx=1),
                 teacher=dict(from_student=False, recorder='assessed', data_idx=1),
                 boxes=dict(from_student=True, recorder='boxes', data_idx=1),
-                samples=dict(from_student=True, recorder='samples')))))
+                samples=dict(from_student=True, recorder='samples'),
+            ),
+        ),
+    ),
+)

@@ -5,10 +5,8 @@
 _base_ = './alignps_r18.py'
 model = dict(
     backbone=dict(
-        base_channels=8,
-        frozen_stages=-1,
-        norm_eval=False,
-        init_cfg=dict(_delete_=True, type='Kaiming', layer='Conv2d')),
+        base_channels=8, frozen_stages=-1, norm_eval=False, init_cfg=dict(_delete_=True, type='Kaiming', layer='Conv2d')
+    ),
     neck=dict(in_channels=[8, 16, 32, 64], out_channels=32, start_level=0, num_outs=4, conv_cfg=None),
     bbox_head=dict(
         in_channels=32,
@@ -20,13 +18,9 @@ model = dict(
         norm_cfg=dict(num_groups=8),
         batch_norm=True,
         reid_loss=dict(
-            embed_dims=32,
-            queue_size=200,
-            momentum=0.9,
-            scale=16.0,
-            gamma=0.0,
-            normalise=True,
-            queue_dims=None,
-            loss_weight=0.5),
+            embed_dims=32, queue_size=200, momentum=0.9, scale=16.0, gamma=0.0, normalise=True, queue_dims=None, loss_weight=0.5
+        ),
         triplet_loss=None,
-        embed_from='centre'))
+        embed_from='centre',
+    ),
+)

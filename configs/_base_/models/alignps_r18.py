@@ -6,5 +6,7 @@ model = dict(
         depth=18,
         norm_cfg=dict(type='BN', requires_grad=True),
         style='pytorch',
-        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet18')),
-    neck=dict(in_channels=[64, 128, 256, 512]))
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet18'),
+    ),
+    neck=dict(in_channels=[64, 128, 256, 512]),
+)

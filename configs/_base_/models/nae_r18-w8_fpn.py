@@ -5,5 +5,5 @@ norm_aware_head = _base_.model.roi_head.second
 norm_aware_head.reid_loss.update(momentum=0.9, loss_weight=1.0)
 model = dict(
     roi_head=dict(_delete_=True, **norm_aware_head),
-    test_cfg=dict(
-        rcnn=dict(_delete_=True, score_thr=0.5, nms=dict(type='nms', iou_threshold=0.4), max_per_img=20)))
+    test_cfg=dict(rcnn=dict(_delete_=True, score_thr=0.5, nms=dict(type='nms', iou_threshold=0.4), max_per_img=20)),
+)

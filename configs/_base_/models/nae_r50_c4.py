@@ -8,12 +8,14 @@ norm_aware_head = dict(
         depth=50,
         with_input=True,
         norm_eval=False,
-        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')),
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
+    ),
     bbox_roi_extractor=dict(
         type='SingleRoIExtractor',
         roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=2, aligned=False),
         out_channels=1024,
-        featmap_strides=[16]),
+        featmap_strides=[16],
+    ),
     bbox_head=dict(
         type='BBoxHead',
         with_cls=False,
@@ -24,17 +26,18 @@ norm_aware_head = dict(
         init_cfg=[],
         bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2]),
         loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True),
-        loss_bbox=dict(type='SmoothL1Loss')),
+        loss_bbox=dict(type='SmoothL1Loss'),
+    ),
     embedding_head=dict(type='NormAwareEmbedding', in_channels=[1024, 2048], embed_dims=256),
-    reid_loss=dict(type='OIMLoss', embed_dims=256, queue_size=5000, momentum=0.5, scale=30.0))
+    reid_loss=dict(type='OIMLoss', embed_dims=256, queue_size=5000, momentum=0.5, scale=30.0),
+)
 model = dict(
     backbone=dict(frozen_stages=0, norm_eval=False),
-    rpn_head=dict(
-        anchor_generator=dict(type='RoundedAnchorGenerator'), loss_bbox=dict(type='SmoothL1Loss', beta=1 / 9)),
+    rpn_head=dict(anchor_generator=dict(type='RoundedAnchorGenerator'), loss_bbox=dict(type='SmoothL1Loss', beta=1 / 9)),
     roi_head=dict(_delete_=True, **norm_aware_head),
     train_cfg=dict(
         rpn=dict(assigner=dict(min_pos_iou=0.01)),  # every person gets its best anchor
-        rcnn=dict(sampler=dict(pos_fraction=0.5))),
-    test_cfg=dict(
-        rpn=dict(nms_pre=6000),
-        rcnn=dict(score_thr=0.5, nms=dict(type='nms', iou_threshold=0.4), max_per_img=300)))
+        rcnn=dict(sampler=dict(pos_fraction=0.5)),
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=6000), rcnn=dict(score_thr=0.5, nms=dict(type='nms', iou_threshold=0.4), max_per_img=300)),
+)

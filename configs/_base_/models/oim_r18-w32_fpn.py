@@ -8,4 +8,6 @@ model = dict(
         bbox_roi_extractor=dict(out_channels=64),
         bbox_head=dict(in_channels=64, fc_out_channels=256),
         embedding_head=dict(in_channels=64, embed_dims=256),
-        reid_loss=dict(embed_dims=256)))
+        reid_loss=dict(embed_dims=256),
+    ),
+)

@@ -10,7 +10,8 @@ model = dict(
                 type='PooledResLayer',
                 depth=50,
                 norm_eval=False,
-                init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50')),
+                init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
+            ),
             bbox_roi_extractor={{_base_.norm_aware_head.bbox_roi_extractor}},
             bbox_head=dict(
                 type='BBoxHead',
@@ -19,10 +20,16 @@ model = dict(
                 num_classes=1,
                 bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2]),
                 loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False),
-                loss_bbox=dict(type='SmoothL1Loss', loss_weight=10.0))),
-        second={{_base_.norm_aware_head}}),
+                loss_bbox=dict(type='SmoothL1Loss', loss_weight=10.0),
+            ),
+        ),
+        second={{_base_.norm_aware_head}},
+    ),
     test_cfg=dict(
         rcnn=dict(
             _delete_=True,
             first=dict(score_thr=0.5, nms=dict(type='nms', iou_threshold=0.4), max_per_img=300),
-            second=dict(score_thr=0.5, nms=dict(type='nms', iou_threshold=0.5), max_per_img=300))))
+            second=dict(score_thr=0.5, nms=dict(type='nms', iou_threshold=0.5), max_per_img=300),
+        )
+    ),
+)

@@ -4,7 +4,8 @@ roi_extractor = dict(
     type='SingleRoIExtractor',
     roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=2),
     out_channels=256,
-    featmap_strides=[4, 8, 16, 32])
+    featmap_strides=[4, 8, 16, 32],
+)
 bbox_coder = dict(type='DeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2])
 model = dict(
     roi_head=dict(
@@ -21,7 +22,9 @@ model = dict(
                 num_classes=1,
                 bbox_coder=bbox_coder,
                 loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False),
-                loss_bbox=dict(type='SmoothL1Loss', loss_weight=10.0))),
+                loss_bbox=dict(type='SmoothL1Loss', loss_weight=10.0),
+            ),
+        ),
         second=dict(
             type='NormAwareRoIHead',
             shared_head=dict(type='RoIFCs', in_channels=256, roi_feat_size=7, fc_dims=1024),
@@ -36,11 +39,17 @@ model = dict(
                 init_cfg=[],
                 bbox_coder=bbox_coder,
                 loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True),
-                loss_bbox=dict(type='SmoothL1Loss')),
+                loss_bbox=dict(type='SmoothL1Loss'),
+            ),
             embedding_head=dict(type='NormAwareEmbedding', in_channels=[256 * 7 * 7, 1024], embed_dims=256),
-            reid_loss=dict(type='OIMLoss', embed_dims=256, queue_size=5000, momentum=0.5, scale=30.0))),
+            reid_loss=dict(type='OIMLoss', embed_dims=256, queue_size=5000, momentum=0.5, scale=30.0),
+        ),
+    ),
     test_cfg=dict(
         rcnn=dict(
             _delete_=True,
             first=dict(score_thr=0.5, nms=dict(type='nms', iou_threshold=0.4), max_per_img=300),
-            second=dict(score_thr=0.5, nms=dict(type='nms', iou_threshold=0.5), max_per_img=300))))
+            second=dict(score_thr=0.5, nms=dict(type='nms', iou_threshold=0.5), max_per_img=300),
+        )
+    ),
+)

@@ -9,6 +9,7 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=max_iters, eta_min_ratio=0.02),
 ]
 optim_wrapper = dict(
-    type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.002, weight_decay=0.05), clip_grad=dict(max_norm=10))
+    type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.002, weight_decay=0.05), clip_grad=dict(max_norm=10)
+)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=100), logger=dict(interval=20, log_metric_by_epoch=False))
 log_processor = dict(by_epoch=False)

@@ -3,5 +3,6 @@ runner_type = 'ShardedRunner'
 strategy = dict(
     type='ShardedStrategy',
     blocks=('BasicBlock', 'Bottleneck'),  # class names of the backbone's blocks; a Swin has SwinBlock
-    model_wrapper=dict(sharding_strategy='FULL_SHARD'))
+    model_wrapper=dict(sharding_strategy='FULL_SHARD'),
+)
 # Activations are MMDetection's affair: model.backbone.with_cp = True computes a block's again in the backward pass.

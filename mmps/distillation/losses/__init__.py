@@ -4,6 +4,13 @@ from .feature import PersonFeatureLoss
 from .focal_global import FGDLoss
 
 __all__ = [
-    'BoundedRegressionLoss', 'EmbeddingLoss', 'FGDLoss', 'PersonFeatureLoss', 'RelationDivergenceLoss', 'RelationLoss',
-    'ResponseLoss', 'SoftTargetLoss', 'TripletRelationLoss'
+    'BoundedRegressionLoss',
+    'EmbeddingLoss',
+    'FGDLoss',
+    'PersonFeatureLoss',
+    'RelationDivergenceLoss',
+    'RelationLoss',
+    'ResponseLoss',
+    'SoftTargetLoss',
+    'TripletRelationLoss',
 ]

@@ -1,4 +1,5 @@
 """Distillation of what a detector says about anchors and boxes. Shapes: M boxes of the batch, M_i of image i."""
+
 from collections.abc import Sequence
 
 import torch
@@ -49,11 +50,14 @@ class SoftTargetLoss(nn.Module):
         """
         students, teachers = ([logits] if isinstance(logits, Tensor) else list(logits) for logits in (student, teacher))
         shapes = [[tuple(level.shape) for level in levels] for levels in (students, teachers)]
-        if shapes[0][:len(teachers)] != shapes[1]:
-            raise ValueError(f'SoftTargetLoss: student logits {shapes[0]} and teacher logits {shapes[1]} are not of the same '
-                             'anchors: expected the same shapes level by level')
-        student, teacher = (full_precision(torch.cat([level.flatten() for level in levels]))
-                            for levels in (students[:len(teachers)], teachers))
+        if shapes[0][: len(teachers)] != shapes[1]:
+            raise ValueError(
+                f'SoftTargetLoss: student logits {shapes[0]} and teacher logits {shapes[1]} are not of the same '
+                'anchors: expected the same shapes level by level'
+            )
+        student, teacher = (
+            full_precision(torch.cat([level.flatten() for level in levels])) for levels in (students[: len(teachers)], teachers)
+        )
         with torch.autocast(student.device.type, enabled=False):
             expected = mean_over_ranks(teacher.sigmoid().sum(), at_least=1)
             student, teacher = student / self.temperature, teacher / self.temperature
@@ -96,8 +100,10 @@ class BoundedRegressionLoss(nn.Module):
         """
         count = sum(len(image_boxes) for image_boxes in boxes)
         if student.shape != (count, 4) or teacher.shape != (count, 4):
-            raise ValueError(f'BoundedRegressionLoss: boxes of the student {tuple(student.shape)} and of the teacher '
-                             f'{tuple(teacher.shape)}: expected ({count}, 4), one for each box to refine')
+            raise ValueError(
+                f'BoundedRegressionLoss: boxes of the student {tuple(student.shape)} and of the teacher '
+                f'{tuple(teacher.shape)}: expected ({count}, 4), one for each box to refine'
+            )
         student, teacher = full_precision(student), full_precision(teacher)
         with torch.autocast(student.device.type, enabled=False):
             matches = [most_overlapped(*image) for image in zip(boxes, person_boxes(samples), strict=True)]

@@ -6,6 +6,7 @@ L2-normalised and come as one (N_i, D) tensor an image, as ``embed`` gives them,
 The batch is that of all ranks, unless a loss says otherwise. Where a loss is a mean over persons, their number is a collective
 of 8 bytes; where persons are compared with each other, those of all ranks are gathered: their number and 4 P (D_s + D_t) bytes.
 """
+
 from collections.abc import Sequence
 
 import torch
@@ -34,8 +35,10 @@ def seen_by_both(name: str, student_lut: Tensor, teacher_lut: Tensor) -> Tensor:
         ValueError: The tables are of different identities.
     """
     if len(student_lut) != len(teacher_lut):
-        raise ValueError(f'{name}: the student has num_persons={len(student_lut)}, the teacher {len(teacher_lut)}: '
-                         'both must be trained on the same identities')
+        raise ValueError(
+            f'{name}: the student has num_persons={len(student_lut)}, the teacher {len(teacher_lut)}: '
+            'both must be trained on the same identities'
+        )
     return (student_lut != 0).any(1) & (teacher_lut != 0).any(1)
 
 
@@ -57,8 +60,13 @@ class RelationLoss(nn.Module):
         self.beta = beta
         self.loss_weight = loss_weight
 
-    def forward(self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor],
-                student_lut: Tensor | None = None, teacher_lut: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        student: Tensor | Sequence[Tensor],
+        teacher: Tensor | Sequence[Tensor],
+        student_lut: Tensor | None = None,
+        teacher_lut: Tensor | None = None,
+    ) -> Tensor:
         """(P, D_s) and (P, D_t), optionally (I, D_s) and (I, D_t) -> scalar >= 0; 0 for fewer than two persons."""
         student, teacher = gather_rows(persons_of(student), persons_of(teacher))
         with torch.autocast(student.device.type, enabled=False):
@@ -95,8 +103,9 @@ class ResponseLoss(nn.Module):
         self.loss_weight = loss_weight
         self.symmetric = symmetric
 
-    def forward(self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor], student_lut: Tensor,
-                teacher_lut: Tensor) -> Tensor:
+    def forward(
+        self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor], student_lut: Tensor, teacher_lut: Tensor
+    ) -> Tensor:
         """(P, D_s), (P, D_t), (I, D_s) and (I, D_t) -> scalar >= 0; 0 for no persons."""
         seen = seen_by_both('ResponseLoss', student_lut, teacher_lut)
         student, teacher = persons_of(student), persons_of(teacher)
@@ -129,16 +138,18 @@ class RelationDivergenceLoss(nn.Module):
         """(P, D_s) and (P, D_t) -> scalar >= 0; 0 for fewer than three persons."""
         student, teacher = gather_rows(persons_of(student), persons_of(teacher))
         with torch.autocast(student.device.type, enabled=False):
-            total = divergence(student @ student.T, teacher @ teacher.T, others(len(student), student.device),
-                               self.temperature, self.symmetric)
+            total = divergence(
+                student @ student.T, teacher @ teacher.T, others(len(student), student.device), self.temperature, self.symmetric
+            )
             return self.loss_weight * (total / max(len(student), 1))
 
 
 def divergence(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float, symmetric: bool) -> Tensor:
     """t^2 KL(softmax(teacher / t) || softmax(student / t)) over the masked entries of each row, summed over the rows; if
     symmetric, plus that of the other direction."""
-    log_student, log_teacher = (F.log_softmax((similarities / temperature).masked_fill(~mask, -1e4), dim=1)
-                                for similarities in (student, teacher))
+    log_student, log_teacher = (
+        F.log_softmax((similarities / temperature).masked_fill(~mask, -1e4), dim=1) for similarities in (student, teacher)
+    )
     total = F.kl_div(log_student, log_teacher, reduction='sum', log_target=True)
     if symmetric:
         total = total + F.kl_div(log_teacher, log_student, reduction='sum', log_target=True)
@@ -203,8 +214,10 @@ class EmbeddingLoss(nn.Module):
         """
         student, teacher = persons_of(student), persons_of(teacher)
         if student.shape[1] != teacher.shape[1]:
-            raise ValueError(f'EmbeddingLoss: the student has embed_dims={student.shape[1]}, the teacher {teacher.shape[1]}: '
-                             'expected the same')
+            raise ValueError(
+                f'EmbeddingLoss: the student has embed_dims={student.shape[1]}, the teacher {teacher.shape[1]}: '
+                'expected the same'
+            )
         with torch.autocast(student.device.type, enabled=False):
             difference = 1 - F.cosine_similarity(student, teacher)
             return self.loss_weight * difference.sum() / mean_over_ranks(len(student), at_least=1)

@@ -1,4 +1,5 @@
 """Shapes: B images, C channels, (H, W) a feature map, P persons of the batch."""
+
 from collections.abc import Sequence
 
 import torch
@@ -18,8 +19,10 @@ def matched_maps(name: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, T
         ValueError: They differ in images or channels.
     """
     if student.shape[:2] != teacher.shape[:2]:
-        raise ValueError(f'{name}: student features {tuple(student.shape)} and teacher features {tuple(teacher.shape)} '
-                         'differ in images or channels; a connector must match their channels')
+        raise ValueError(
+            f'{name}: student features {tuple(student.shape)} and teacher features {tuple(teacher.shape)} '
+            'differ in images or channels; a connector must match their channels'
+        )
     student, teacher = full_precision(student), full_precision(teacher)
     return student, teacher if teacher.shape == student.shape else F.adaptive_avg_pool2d(teacher, student.shape[2:])
 
@@ -62,8 +65,7 @@ class PersonFeatureLoss(nn.Module):
         loss_weight: Factor of the sum.
     """
 
-    def __init__(self, stride: float, person_weight: float = 1.0, background_weight: float = 0.5,
-                 loss_weight: float = 1.0):
+    def __init__(self, stride: float, person_weight: float = 1.0, background_weight: float = 0.5, loss_weight: float = 1.0):
         super().__init__()
         self.stride = stride
         self.person_weight = person_weight

@@ -1,4 +1,5 @@
 """Shapes: B images, C channels, (H, W) a feature map, N_i persons of image i."""
+
 from collections.abc import Sequence
 
 import torch
@@ -37,9 +38,17 @@ class FGDLoss(nn.Module):
         loss_weight: Factor of the sum.
     """
 
-    def __init__(self, channels: int, stride: float, temperature: float = 0.5, person_weight: float = 1e-3,
-                 background_weight: float = 5e-4, attention_weight: float = 1e-3, relation_weight: float = 5e-6,
-                 loss_weight: float = 1.0):
+    def __init__(
+        self,
+        channels: int,
+        stride: float,
+        temperature: float = 0.5,
+        person_weight: float = 1e-3,
+        background_weight: float = 5e-4,
+        attention_weight: float = 1e-3,
+        relation_weight: float = 5e-6,
+        loss_weight: float = 1.0,
+    ):
         super().__init__()
         self.channels = channels
         self.stride = stride
@@ -68,8 +77,8 @@ class FGDLoss(nn.Module):
             spatial, channel = self.attention(teacher)
             loss = self.focal(student, teacher, spatial, channel, boxes)
             loss = loss + self.attention_weight * sum(
-                (ours - theirs).abs().sum()
-                for ours, theirs in zip(self.attention(student), (spatial, channel), strict=True))
+                (ours - theirs).abs().sum() for ours, theirs in zip(self.attention(student), (spatial, channel), strict=True)
+            )
             if self.relation_weight:
                 difference = self.student_context(student) - self.teacher_context(teacher)
                 loss = loss + self.relation_weight * difference.square().sum()
@@ -88,5 +97,7 @@ class FGDLoss(nn.Module):
         spatial = magnitude.mean(1)
         channel = magnitude.mean((2, 3))
         cells = spatial[0].numel()
-        return (cells * F.softmax(spatial.flatten(1) / self.temperature, dim=1).view_as(spatial),
-                self.channels * F.softmax(channel / self.temperature, dim=1))
+        return (
+            cells * F.softmax(spatial.flatten(1) / self.temperature, dim=1).view_as(spatial),
+            self.channels * F.softmax(channel / self.temperature, dim=1),
+        )

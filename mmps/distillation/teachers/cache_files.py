@@ -12,6 +12,7 @@ D embedding size; of the 2 flips the first is the image as it is, the second its
     done        (M,) bool             the images whose embeddings are there
     lut         (I, D) float32        the teacher's lookup table
 """
+
 import dataclasses
 import json
 import os
@@ -42,6 +43,7 @@ class Header:
         images, boxes, jitters, identities, embed_dims: M, P, J, I, D.
         teacher, config: What the teacher is called, and the config that it was taken from.
     """
+
     format: str
     data: str
     transforms: list[str]
@@ -59,12 +61,14 @@ class Header:
 
     def layout(self) -> dict[str, tuple[str, tuple]]:
         """dtype and shape of each array."""
-        return {'image_ids': ('int64', (self.images,)),
-                'offsets': ('int64', (self.images + 1,)),
-                'movements': ('float32', (self.jitters, self.boxes, 4)),
-                'embeddings': ('float32', (2, self.jitters, self.boxes, self.embed_dims)),
-                'done': ('bool', (self.images,)),
-                'lut': ('float32', (self.identities, self.embed_dims))}
+        return {
+            'image_ids': ('int64', (self.images,)),
+            'offsets': ('int64', (self.images + 1,)),
+            'movements': ('float32', (self.jitters, self.boxes, 4)),
+            'embeddings': ('float32', (2, self.jitters, self.boxes, self.embed_dims)),
+            'done': ('bool', (self.images,)),
+            'lut': ('float32', (self.identities, self.embed_dims)),
+        }
 
 
 def typed(kind: type, fields: dict):
@@ -116,11 +120,17 @@ class TeacherCache:
                 raise ValueError(f'{file}: found {array.dtype} {array.shape}, expected {dtype} {shape}; {self.advice}')
             setattr(self, name, np.asarray(array))
         for name, holds, what in (
-                ('image_ids', len(np.unique(self.image_ids)) == len(self.image_ids), 'different numbers'),
-                ('offsets', self.offsets[0] == 0 and self.offsets[-1] == self.header.boxes
-                 and (self.offsets[1:] >= self.offsets[:-1]).all(), f'numbers that rise from 0 to {self.header.boxes}'),
-                ('movements', np.isfinite(self.movements).all(), 'finite numbers'),
-                ('lut', np.isfinite(self.lut).all(), 'finite numbers')):
+            ('image_ids', len(np.unique(self.image_ids)) == len(self.image_ids), 'different numbers'),
+            (
+                'offsets',
+                self.offsets[0] == 0
+                and self.offsets[-1] == self.header.boxes
+                and (self.offsets[1:] >= self.offsets[:-1]).all(),
+                f'numbers that rise from 0 to {self.header.boxes}',
+            ),
+            ('movements', np.isfinite(self.movements).all(), 'finite numbers'),
+            ('lut', np.isfinite(self.lut).all(), 'finite numbers'),
+        ):
             if not holds:
                 raise ValueError(f'{self.path / name}.npy: damaged, expected {what}; {self.advice}')
         self._positions = {img_id: position for position, img_id in enumerate(self.image_ids.tolist())}
@@ -147,21 +157,24 @@ class TeacherCache:
         for name, value in expected.items():
             found = getattr(self.header, name)
             if found != value:
-                raise ValueError(f'{self.path}: stale teacher cache, its {name} differ: found {found}, expected {value}; '
-                                 f'{self.advice}')
+                raise ValueError(
+                    f'{self.path}: stale teacher cache, its {name} differ: found {found}, expected {value}; {self.advice}'
+                )
 
     def require_complete(self) -> None:
         """Raises ValueError if an image is missing."""
         if not self.done.all():
-            raise ValueError(f'{self.path}: partial teacher cache: found {np.count_nonzero(self.done)} images, expected '
-                             f'{len(self.done)}; go on with: {self.command}')
+            raise ValueError(
+                f'{self.path}: partial teacher cache: found {np.count_nonzero(self.done)} images, expected '
+                f'{len(self.done)}; go on with: {self.command}'
+            )
 
     def persons(self, img_id: int) -> slice:
         """Where the persons of an image are; raises ValueError for an image that is not in the cache."""
         position = self._positions.get(img_id)
         if position is None:
             raise ValueError(f'{self.path}: has no image with img_id {img_id}; {self.advice}')
-        return slice(*self.offsets[position:position + 2].tolist())
+        return slice(*self.offsets[position : position + 2].tolist())
 
 
 def create_cache(path: Path, header: Header, **arrays: np.ndarray) -> None:
@@ -210,11 +223,12 @@ class CacheWriter:
     def __init__(self, cache: TeacherCache):
         self.offsets = cache.offsets
         self.embeddings, self.done = (
-            np.load(cache.path / f'{name}.npy', mmap_mode='r+', allow_pickle=False) for name in ('embeddings', 'done'))
+            np.load(cache.path / f'{name}.npy', mmap_mode='r+', allow_pickle=False) for name in ('embeddings', 'done')
+        )
 
     def write(self, position: int, embeddings: np.ndarray) -> None:
         """Takes the embeddings (2, J, N_i, D) of the image at ``position`` in the cache's order."""
-        self.embeddings[:, :, self.offsets[position]:self.offsets[position + 1]] = embeddings
+        self.embeddings[:, :, self.offsets[position] : self.offsets[position + 1]] = embeddings
         self.embeddings.flush()
         self.done[position] = True
         self.done.flush()

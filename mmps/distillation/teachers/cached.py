@@ -83,8 +83,10 @@ class CachedTeacher(BaseModel):
         counts = [len(of_image) for of_image in boxes]
         for sample, count, rows in zip(samples, counts, persons, strict=True):
             if count != rows.stop - rows.start:
-                raise ValueError(f'{sample.get("img_path", f"img_id {sample.img_id}")}: found {count} persons, expected the '
-                                 f'{rows.stop - rows.start} of {self.cache.path}: a transform may have dropped some')
+                raise ValueError(
+                    f'{sample.get("img_path", f"img_id {sample.img_id}")}: found {count} persons, expected the '
+                    f'{rows.stop - rows.start} of {self.cache.path}: a transform may have dropped some'
+                )
         flips = [int(sample.get('flip', False)) for sample in samples]
         jitters = torch.randint(self.cache.header.jitters, (len(samples),)).tolist()
         self._chosen = list(zip(flips, jitters, persons, strict=True))

@@ -7,5 +7,13 @@ from .search_visualization_hook import SearchVisualizationHook
 from .seed_hook import SeedHook
 from .skipped_step_hook import SkippedStepHook
 
-__all__ = ['DueValidationHook', 'IdentityHook', 'LookupTableHook', 'SafeCheckpointHook', 'SearchVisualizationHook', 'SeedHook',
-           'SkippedStepHook', 'StopOnInvalidLossHook']
+__all__ = [
+    'DueValidationHook',
+    'IdentityHook',
+    'LookupTableHook',
+    'SafeCheckpointHook',
+    'SearchVisualizationHook',
+    'SeedHook',
+    'SkippedStepHook',
+    'StopOnInvalidLossHook',
+]

@@ -40,8 +40,10 @@ class IdentityHook(Hook):
         if teacher is not None and teacher.num_persons == 0:
             raise ValueError('the teacher has no identities: name its checkpoint as model.teacher_ckpt')
         if teacher is not None and teacher.num_persons != num_persons:
-            raise ValueError(f'teacher and student have different num_persons: the teacher has '
-                             f'{teacher.num_persons}, the student, from {name}, has {num_persons}')
+            raise ValueError(
+                f'teacher and student have different num_persons: the teacher has '
+                f'{teacher.num_persons}, the student, from {name}, has {num_persons}'
+            )
         runner.logger.info(f'Identity memory: {num_persons} identities, queue of {len(memory.queue)}')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

@@ -51,15 +51,22 @@ class SafeCheckpointHook(CheckpointHook):
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         runner.save_checkpoint(
-            self.out_dir, name, self.file_client_args, save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler, meta=meta, by_epoch=self.by_epoch, backend_args=self.backend_args,
-            **self.args)
+            self.out_dir,
+            name,
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
         if not is_main_process():
             return
         with write_atomic(Path(runner.work_dir) / 'last_checkpoint', 'w') as file:
             file.write(self.last_ckpt)
         if self.max_keep_ckpts > 0:
-            for outdated in steps[:-self.max_keep_ckpts]:
+            for outdated in steps[: -self.max_keep_ckpts]:
                 path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(outdated))
                 if self.file_backend.isfile(path):
                     self.file_backend.remove(path)

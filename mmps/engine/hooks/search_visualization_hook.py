@@ -28,8 +28,15 @@ class SearchVisualizationHook(Hook):
 
     priority = 'LOWEST'  # a picture that cannot be drawn costs neither scores nor checkpoint
 
-    def __init__(self, draw: bool = False, interval: int = 1, num_queries: int = 12, num_failures: int = 8, topk: int = 5,
-                 test_out_dir: str | None = None) -> None:
+    def __init__(
+        self,
+        draw: bool = False,
+        interval: int = 1,
+        num_queries: int = 12,
+        num_failures: int = 8,
+        topk: int = 5,
+        test_out_dir: str | None = None,
+    ) -> None:
         self.draw = draw
         self.interval = interval
         self.test_out_dir = test_out_dir
@@ -50,17 +57,35 @@ class SearchVisualizationHook(Hook):
     @master_only
     def _draw(self, runner: Runner, loop: BaseLoop, **kwargs) -> None:
         if not isinstance(runner.visualizer, SearchVisualizer):
-            raise ValueError("SearchVisualizationHook needs visualizer = dict(type='SearchVisualizer', ...), "
-                             f'got {type(runner.visualizer).__name__}')
+            raise ValueError(
+                "SearchVisualizationHook needs visualizer = dict(type='SearchVisualizer', ...), "
+                f'got {type(runner.visualizer).__name__}'
+            )
         metric = next((metric for metric in loop.evaluator.metrics if isinstance(metric, PersonSearchMetric)), None)
         if metric is None:
             raise ValueError('SearchVisualizationHook needs a PersonSearchMetric in the evaluator')
         dataset, predictions = loop.dataloader.dataset, metric.predictions
         protocol = dataset.metainfo['protocol']
-        candidates = Candidates.from_lists(protocol, predictions.boxes, predictions.scores, predictions.embeddings,
-                                           predictions.query_embeddings.shape[1], metric.score_thr)
-        histograms = similarity_histograms(Search(protocol, cameras=metric.cameras), metric.search, candidates,
-                                           predictions.query_embeddings)
+        candidates = Candidates.from_lists(
+            protocol,
+            predictions.boxes,
+            predictions.scores,
+            predictions.embeddings,
+            predictions.query_embeddings.shape[1],
+            metric.score_thr,
+        )
+        histograms = similarity_histograms(
+            Search(protocol, cameras=metric.cameras), metric.search, candidates, predictions.query_embeddings
+        )
         image_paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
-        runner.visualizer.add_search(protocol, predictions, metric.search, image_paths, histograms, **self.shown,
-                                     score_thr=metric.score_thr, cameras=metric.cameras, **kwargs)
+        runner.visualizer.add_search(
+            protocol,
+            predictions,
+            metric.search,
+            image_paths,
+            histograms,
+            **self.shown,
+            score_thr=metric.score_thr,
+            cameras=metric.cameras,
+            **kwargs,
+        )

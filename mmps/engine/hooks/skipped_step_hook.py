@@ -44,8 +44,12 @@ class SkippedStepHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         if self.active and not self.kept:
-            self.kept = [(buffer, buffer.clone()) for module in runner.model.modules() if module.training
-                         for buffer in module.buffers(recurse=False)]
+            self.kept = [
+                (buffer, buffer.clone())
+                for module in runner.model.modules()
+                if module.training
+                for buffer in module.buffers(recurse=False)
+            ]
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
         self.took_back = True  # or not: that is known when the gradients of all their batches are there
@@ -57,10 +61,13 @@ class SkippedStepHook(Hook):
         self.num_skipped = self.num_skipped + 1 if self.skipped else 0
         self.kept, self.took_back, self.skipped = [], bool(self.skipped), True
         if self.num_skipped > self.patience:
-            losses = ', '.join(f'{name} = {torch.as_tensor(value).item()}'
-                               for name, value in (outputs or {}).items() if 'loss' in name)
-            raise FloatingPointError(f'iteration {runner.iter + 1}: {self.num_skipped} steps in a row were skipped by the loss '
-                                     f'scaler ({losses}); stopped')
+            losses = ', '.join(
+                f'{name} = {torch.as_tensor(value).item()}' for name, value in (outputs or {}).items() if 'loss' in name
+            )
+            raise FloatingPointError(
+                f'iteration {runner.iter + 1}: {self.num_skipped} steps in a row were skipped by the loss '
+                f'scaler ({losses}); stopped'
+            )
 
 
 def has_loss_scaler(runner: Runner) -> bool:

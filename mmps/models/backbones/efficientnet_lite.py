@@ -23,6 +23,7 @@ class EfficientNetLite(EfficientNet):
             convolution.
         **kwargs: As MMDetection's ``EfficientNet`` has them.
     """
+
     layer_settings = {'b': _without_excitation(EfficientNet.layer_settings['b'])}
 
     def __init__(self, out_indices: tuple[int, ...] = (6,), act_cfg: dict = dict(type='ReLU6'), **kwargs):  # noqa: B006

@@ -1,5 +1,6 @@
 """Shapes: B images, P = H x W points of the finest level, G persons that an image has at most, N_i boxes of image i, K positive
 points of a batch, D channels of the finest level, which are the embedding's. Boxes are in input-image pixels."""
+
 from collections.abc import Sequence
 
 import torch
@@ -43,14 +44,16 @@ class AlignPSHead(FCOSHead):
         ValueError: ``embed_from`` is neither; or the identity memory's embedding size is not ``in_channels``.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 *,
-                 reid_loss: dict,
-                 triplet_loss: dict | None = None,
-                 embed_from: str = 'centre',
-                 batch_norm: bool = False,
-                 **kwargs):
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        reid_loss: dict,
+        triplet_loss: dict | None = None,
+        embed_from: str = 'centre',
+        batch_norm: bool = False,
+        **kwargs,
+    ):
         super().__init__(num_classes=1, in_channels=in_channels, **kwargs)
         if embed_from not in ('centre', 'best_detection'):
             raise ValueError(f"AlignPSHead: embed_from is {embed_from!r}: expected 'centre' or 'best_detection'")
@@ -58,8 +61,10 @@ class AlignPSHead(FCOSHead):
         self.reid_loss = MODELS.build(reid_loss)
         self.triplet_loss = MODELS.build(triplet_loss) if triplet_loss else None
         if self.reid_loss.memory.embed_dims != in_channels:
-            raise ValueError(f'AlignPSHead: in_channels is {in_channels}, embed_dims of reid_loss '
-                             f'{self.reid_loss.memory.embed_dims}: the map is the embedding, they must agree')
+            raise ValueError(
+                f'AlignPSHead: in_channels is {in_channels}, embed_dims of reid_loss '
+                f'{self.reid_loss.memory.embed_dims}: the map is the embedding, they must agree'
+            )
         self.embedding_norm = RowNorm(in_channels) if batch_norm else nn.Identity()
         # No box is regressed there, so nothing is to be learnt; distributed training would wait for their gradients.
         self.scales[1:].requires_grad_(False)
@@ -79,8 +84,9 @@ class AlignPSHead(FCOSHead):
         first three take a collective of up to 8 bytes each."""
         return self.loss_by_feat(*self(feats), batch_data_samples)
 
-    def loss_and_predict(self, feats: Sequence[Tensor], batch_data_samples: SampleList,
-                         proposal_cfg: dict | None = None) -> tuple[dict[str, Tensor], InstanceList]:
+    def loss_and_predict(
+        self, feats: Sequence[Tensor], batch_data_samples: SampleList, proposal_cfg: dict | None = None
+    ) -> tuple[dict[str, Tensor], InstanceList]:
         """The losses and, detached, the detections that ``proposal_cfg`` (default: ``test_cfg``) lets through."""
         outputs = self(feats)
         losses = self.loss_by_feat(*outputs, batch_data_samples)
@@ -88,8 +94,14 @@ class AlignPSHead(FCOSHead):
             shapes = [sample.img_shape for sample in batch_data_samples]
             return losses, self.predict_by_feat(*outputs, shapes, proposal_cfg)
 
-    def loss_by_feat(self, cls_scores: list[Tensor], bbox_preds: list[Tensor], centernesses: list[Tensor], reid_map: Tensor,
-                     batch_data_samples: SampleList) -> dict[str, Tensor]:
+    def loss_by_feat(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        centernesses: list[Tensor],
+        reid_map: Tensor,
+        batch_data_samples: SampleList,
+    ) -> dict[str, Tensor]:
         boxes = pad_rows(person_boxes(batch_data_samples))
         person_ids = pad_rows([sample.gt_instances.person_ids for sample in batch_data_samples])
         points = self._points(reid_map)
@@ -101,16 +113,21 @@ class AlignPSHead(FCOSHead):
         scores = torch.cat([level.flatten(1) for level in cls_scores], dim=1)
         labels = (person < 0).long().flatten(1)
         labels = F.pad(labels, (0, scores.shape[1] - labels.shape[1]), value=1)
-        losses = dict(loss_cls=self.loss_cls(
-            scores.reshape(-1, 1).float(), labels.flatten(), avg_factor=mean_over_ranks(len(image) + len(person))))
+        losses = dict(
+            loss_cls=self.loss_cls(
+                scores.reshape(-1, 1).float(), labels.flatten(), avg_factor=mean_over_ranks(len(image) + len(person))
+            )
+        )
 
         target = boxes[image, person_at]
         found = self.bbox_coder.decode(point, self._in_pixels(bbox_preds[0][image, :, y, x]))
         centerness = self.centerness_target(torch.cat([point - target[:, :2], target[:, 2:] - point], dim=1))
         losses['loss_bbox'] = self.loss_bbox(
-            found, target, weight=centerness, avg_factor=mean_over_ranks(centerness.sum(), at_least=1e-6))
+            found, target, weight=centerness, avg_factor=mean_over_ranks(centerness.sum(), at_least=1e-6)
+        )
         losses['loss_centerness'] = self.loss_centerness(
-            centernesses[0][image, 0, y, x].float(), centerness, avg_factor=mean_over_ranks(len(image), at_least=1))
+            centernesses[0][image, 0, y, x].float(), centerness, avg_factor=mean_over_ranks(len(image), at_least=1)
+        )
 
         embeddings = self.describe(reid_map[image, :, y, x], learn=True)
         ids = person_ids[image, person_at]
@@ -130,8 +147,15 @@ class AlignPSHead(FCOSHead):
                 result.bboxes = result.bboxes / result.bboxes.new_tensor(sample.scale_factor).repeat(2)
         return results
 
-    def predict_by_feat(self, cls_scores: list[Tensor], bbox_preds: list[Tensor], centernesses: list[Tensor],
-                        reid_map: Tensor, img_shapes: Sequence[Sequence[int]], cfg: dict | None = None) -> InstanceList:
+    def predict_by_feat(
+        self,
+        cls_scores: list[Tensor],
+        bbox_preds: list[Tensor],
+        centernesses: list[Tensor],
+        reid_map: Tensor,
+        img_shapes: Sequence[Sequence[int]],
+        cfg: dict | None = None,
+    ) -> InstanceList:
         """What :meth:`predict` returns. A detection's score is its probability times its centerness: by that they are ranked
         and suppressed, but the threshold is on the probability alone."""
         cfg = self.test_cfg if cfg is None else cfg
@@ -155,9 +179,13 @@ class AlignPSHead(FCOSHead):
         labels = torch.zeros_like(points)
         found, kept = batched_nms(boxes, scores, labels, cfg['nms'], class_agnostic=True)
         count = cfg.get('max_per_img', -1)
-        found, kept = (rows[:count if count > 0 else None] for rows in (found, kept))
-        return InstanceData(bboxes=found[:, :4], scores=found[:, 4], labels=labels[kept],
-                            embeddings=self.describe(embeddings[:, points[kept]].T))
+        found, kept = (rows[: count if count > 0 else None] for rows in (found, kept))
+        return InstanceData(
+            bboxes=found[:, :4],
+            scores=found[:, 4],
+            labels=labels[kept],
+            embeddings=self.describe(embeddings[:, points[kept]].T),
+        )
 
     def embed(self, feats: Sequence[Tensor], boxes: list[Tensor], detections: InstanceList | None = None) -> list[Tensor]:
         """The embeddings of given boxes, from where ``embed_from`` says.
@@ -215,8 +243,9 @@ class AlignPSHead(FCOSHead):
 
 def pad_rows(rows: list[Tensor]) -> Tensor:
     """One (N_i, ...) tensor an image -> (B, G + 1, ...), filled up with zeros: at least one row an image."""
-    return pad_sequence([torch.cat([of_image, of_image.new_zeros(1, *of_image.shape[1:])]) for of_image in rows],
-                        batch_first=True)
+    return pad_sequence(
+        [torch.cat([of_image, of_image.new_zeros(1, *of_image.shape[1:])]) for of_image in rows], batch_first=True
+    )
 
 
 def assign_points(points: Tensor, boxes: Tensor, radius: float) -> Tensor:
@@ -249,7 +278,7 @@ def sample_at_centres(reid_map: Tensor, boxes: list[Tensor], stride: int) -> Ten
     grid = 2 * centres / size - 1  # with align_corners=False -1 and 1 are the map's outer edges, half a stride from a point
     sampled = F.grid_sample(reid_map.float(), grid[:, None].float(), padding_mode='border', align_corners=False)
     sampled = sampled.squeeze(2).transpose(1, 2)
-    return torch.cat([rows[:len(of_image)] for rows, of_image in zip(sampled, boxes, strict=True)])
+    return torch.cat([rows[: len(of_image)] for rows, of_image in zip(sampled, boxes, strict=True)])
 
 
 def embeddings_of_best(boxes: Tensor, detections: InstanceData, otherwise: Tensor) -> Tensor:

@@ -30,16 +30,18 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
         ValueError: Neck and head disagree on the number of levels or channels; or there is no such ``roi_level``.
     """
 
-    def __init__(self,
-                 backbone: dict,
-                 neck: dict,
-                 bbox_head: dict,
-                 roi_head: dict | None = None,
-                 roi_level: int = 2,
-                 train_cfg: dict | None = None,
-                 test_cfg: dict | None = None,
-                 data_preprocessor: dict | None = None,
-                 init_cfg: dict | None = None):
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        bbox_head: dict,
+        roi_head: dict | None = None,
+        roi_level: int = 2,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ):
         super().__init__(backbone, neck, bbox_head, train_cfg, test_cfg, data_preprocessor, init_cfg)
         levels = feature_levels(self.backbone, self.neck)
         check_strides(levels, 'bbox_head', self.bbox_head.strides, self.bbox_head.in_channels)
@@ -49,11 +51,14 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
 
     def _add_roi_head(self, roi_head: dict, roi_level: int) -> None:
         if not 0 <= roi_level < len(self.neck.in_channels):
-            raise ValueError(f'AlignPS: roi_level is {roi_level}, the backbone has the {len(self.neck.in_channels)} levels '
-                             f'that in_channels of the neck names: expected 0 to {len(self.neck.in_channels) - 1}')
+            raise ValueError(
+                f'AlignPS: roi_level is {roi_level}, the backbone has the {len(self.neck.in_channels)} levels '
+                f'that in_channels of the neck names: expected 0 to {len(self.neck.in_channels) - 1}'
+            )
         self.roi_level = roi_level
-        self.roi_head = MODELS.build({**roi_head, 'train_cfg': self.train_cfg and self.train_cfg['rcnn'],
-                                     'test_cfg': self.test_cfg['rcnn']})
+        self.roi_head = MODELS.build(
+            {**roi_head, 'train_cfg': self.train_cfg and self.train_cfg['rcnn'], 'test_cfg': self.test_cfg['rcnn']}
+        )
         self.memory.companions.append(self.bbox_head.reid_loss.memory)
 
     @property
@@ -97,8 +102,9 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
     def assess(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         return self.bbox_head.assess(feats, boxes)
 
-    def embed_beside_detections(self, feats: tuple[Tensor, ...], results: InstanceList, given: list[list[InstanceData]],
-                                boxes: list[list[Tensor]]) -> None:
+    def embed_beside_detections(
+        self, feats: tuple[Tensor, ...], results: InstanceList, given: list[list[InstanceData]], boxes: list[list[Tensor]]
+    ) -> None:
         if self.with_roi_head:
             return super().embed_beside_detections(feats, results, given, boxes)
         if not any(given):

@@ -85,21 +85,27 @@ class PersonSearchDetector:
         """
         feats = self.extract_feat(batch_inputs)
         results = self.detect(feats, batch_data_samples)
-        scales = [result.bboxes.new_tensor(sample.scale_factor).repeat(2)
-                  for result, sample in zip(results, batch_data_samples, strict=True)]
+        scales = [
+            result.bboxes.new_tensor(sample.scale_factor).repeat(2)
+            for result, sample in zip(results, batch_data_samples, strict=True)
+        ]
         given = [_instances_with_boxes(sample) for sample in batch_data_samples]
-        boxes = [[plain(instances.bboxes) * scale for instances in of_sample]
-                 for of_sample, scale in zip(given, scales, strict=True)]
-        check_boxes([torch.cat([result.bboxes[:0], *of_sample]) for result, of_sample in zip(results, boxes, strict=True)],
-                    len(feats[0]))
+        boxes = [
+            [plain(instances.bboxes) * scale for instances in of_sample] for of_sample, scale in zip(given, scales, strict=True)
+        ]
+        check_boxes(
+            [torch.cat([result.bboxes[:0], *of_sample]) for result, of_sample in zip(results, boxes, strict=True)],
+            len(feats[0]),
+        )
         self.embed_beside_detections(feats, results, given, boxes)
         if rescale:
             for result, scale in zip(results, scales, strict=True):
                 result.bboxes = result.bboxes / scale
         return self.add_pred_to_datasample(batch_data_samples, results)
 
-    def embed_beside_detections(self, feats: tuple[Tensor, ...], results: InstanceList, given: list[list[InstanceData]],
-                                boxes: list[list[Tensor]]) -> None:
+    def embed_beside_detections(
+        self, feats: tuple[Tensor, ...], results: InstanceList, given: list[list[InstanceData]], boxes: list[list[Tensor]]
+    ) -> None:
         """Gives embeddings to all that have none yet, from one call of :meth:`embed_boxes`.
 
         Args:
@@ -107,13 +113,18 @@ class PersonSearchDetector:
             given: Of each image the instances whose boxes were given.
             boxes: Their boxes in input-image pixels.
         """
-        wanted = [([] if 'embeddings' in result else [result]) + of_sample
-                  for result, of_sample in zip(results, given, strict=True)]
+        wanted = [
+            ([] if 'embeddings' in result else [result]) + of_sample for result, of_sample in zip(results, given, strict=True)
+        ]
         if not any(wanted):
             return
-        embeddings = self.embed_boxes(feats, [
-            torch.cat([result.bboxes[:0], *([] if 'embeddings' in result else [result.bboxes]), *of_sample])
-            for result, of_sample in zip(results, boxes, strict=True)])
+        embeddings = self.embed_boxes(
+            feats,
+            [
+                torch.cat([result.bboxes[:0], *([] if 'embeddings' in result else [result.bboxes]), *of_sample])
+                for result, of_sample in zip(results, boxes, strict=True)
+            ],
+        )
         for instances, embedding in zip(wanted, embeddings, strict=True):
             for each, part in zip(instances, embedding.split([len(each) for each in instances]), strict=True):
                 each.embeddings = part
@@ -127,8 +138,10 @@ class PersonSearchDetector:
 
 def check_boxes(boxes: list[Tensor], num_images: int) -> None:
     if len(boxes) != num_images:
-        raise ValueError(f'embed: {len(boxes)} tensors of boxes for the features of {num_images} images: '
-                         'expected one (N, 4) tensor an image, N = 0 where it has none')
+        raise ValueError(
+            f'embed: {len(boxes)} tensors of boxes for the features of {num_images} images: '
+            'expected one (N, 4) tensor an image, N = 0 where it has none'
+        )
     for image, of_image in enumerate(boxes):
         if of_image.ndim != 2 or of_image.shape[1] != 4:
             raise ValueError(f'embed: the boxes of image {image} have shape {tuple(of_image.shape)}: expected (N, 4)')
@@ -136,8 +149,9 @@ def check_boxes(boxes: list[Tensor], num_images: int) -> None:
             has_area = (of_image[:, 2:] > of_image[:, :2]).all(1)  # not so for NaN
             if not has_area.all():
                 index = has_area.tolist().index(False)
-                raise ValueError(f'embed: box {index} of image {image} is empty: {of_image[index].tolist()}, '
-                                 'expected x1 < x2 and y1 < y2')
+                raise ValueError(
+                    f'embed: box {index} of image {image} is empty: {of_image[index].tolist()}, expected x1 < x2 and y1 < y2'
+                )
 
 
 def plain(boxes) -> Tensor:

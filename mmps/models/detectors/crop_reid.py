@@ -1,4 +1,5 @@
 """A re-identification network on crops: the teacher of DKD. Shapes: N persons of a batch, C features, D embedding size."""
+
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -36,19 +37,19 @@ class ReIDNetwork(BaseModule):
         fc_channels: Widths of hidden layers, each followed by a batch norm and a ReLU.
     """
 
-    def __init__(self,
-                 backbone: dict,
-                 in_channels: int,
-                 out_channels: int,
-                 fc_channels: Sequence[int] = (),
-                 init_cfg: dict | None = None):
+    def __init__(
+        self, backbone: dict, in_channels: int, out_channels: int, fc_channels: Sequence[int] = (), init_cfg: dict | None = None
+    ):
         super().__init__(init_cfg)
         widths = [in_channels, *fc_channels]
         self.out_channels = out_channels
         self.backbone = MODELS.build(backbone)
-        self.head = ModuleDict(dict(
-            fcs=ModuleList(FcModule(*sizes, norm_cfg=dict(type='BN1d')) for sizes in pairwise(widths)),
-            fc_out=nn.Linear(widths[-1], out_channels)))
+        self.head = ModuleDict(
+            dict(
+                fcs=ModuleList(FcModule(*sizes, norm_cfg=dict(type='BN1d')) for sizes in pairwise(widths)),
+                fc_out=nn.Linear(widths[-1], out_channels),
+            )
+        )
 
     def forward(self, crops: Tensor) -> Tensor:
         """(N, 3, h, w) -> (N, C); N may be 0."""
@@ -78,12 +79,14 @@ class CropReID(PersonSearchDetector, BaseDetector):
 
     dense_head = look = assess = None  # nothing here detects: a distiller that asks for it is told so
 
-    def __init__(self,
-                 reid: dict,
-                 reid_loss: dict,
-                 crop_size: Sequence[int] = (256, 128),
-                 data_preprocessor: dict | None = None,
-                 init_cfg: dict | None = None):
+    def __init__(
+        self,
+        reid: dict,
+        reid_loss: dict,
+        crop_size: Sequence[int] = (256, 128),
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ):
         super().__init__(data_preprocessor, init_cfg)
         self.crop = RoIAlign(tuple(crop_size), spatial_scale=1.0, sampling_ratio=0, aligned=True)
         self.reid = MODELS.build(reid)
@@ -99,7 +102,7 @@ class CropReID(PersonSearchDetector, BaseDetector):
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor]:
         """The images (B, 3, H, W), as they are."""
-        return batch_inputs,
+        return (batch_inputs,)
 
     def loss_from_feats(self, feats: tuple[Tensor, ...], batch_data_samples: SampleList) -> dict[str, Tensor]:
         person_ids = torch.cat([sample.gt_instances.person_ids for sample in batch_data_samples])
@@ -119,10 +122,13 @@ class CropReID(PersonSearchDetector, BaseDetector):
             annotated = sample.get('gt_instances', {})
             boxes = plain(annotated.bboxes) if 'bboxes' in annotated else feats[0].new_zeros(0, 4)
             boxes = boxes * boxes.new_tensor(sample.scale_factor).repeat(2)
-            results.append(InstanceData(bboxes=boxes, scores=boxes.new_ones(len(boxes)),
-                                        labels=boxes.new_zeros(len(boxes), dtype=torch.long)))
+            results.append(
+                InstanceData(
+                    bboxes=boxes, scores=boxes.new_ones(len(boxes)), labels=boxes.new_zeros(len(boxes), dtype=torch.long)
+                )
+            )
         return results
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None) -> tuple[Tensor]:
         """The features (B, D) of images that are crops."""
-        return self.reid(batch_inputs),
+        return (self.reid(batch_inputs),)

@@ -27,17 +27,19 @@ class OIMLoss(nn.Module):
         queue_dims: Of the memory's update: how many channels the queue takes, None = all.
     """
 
-    def __init__(self,
-                 num_persons: int = 0,
-                 queue_size: int = 5000,
-                 embed_dims: int = 256,
-                 momentum: float = 0.5,
-                 scale: float = 30.0,
-                 loss_weight: float = 1.0,
-                 gamma: float = 0.0,
-                 queue_scale: float | None = None,
-                 normalise: bool = True,
-                 queue_dims: int | None = None):
+    def __init__(
+        self,
+        num_persons: int = 0,
+        queue_size: int = 5000,
+        embed_dims: int = 256,
+        momentum: float = 0.5,
+        scale: float = 30.0,
+        loss_weight: float = 1.0,
+        gamma: float = 0.0,
+        queue_scale: float | None = None,
+        normalise: bool = True,
+        queue_dims: int | None = None,
+    ):
         super().__init__()
         self.memory = IdentityMemory(num_persons, queue_size, embed_dims, momentum, normalise, queue_dims)
         self.scale = scale
@@ -58,8 +60,10 @@ class OIMLoss(nn.Module):
             ValueError: The memory has no rows for identities yet.
         """
         if self.memory.num_persons == 0:
-            raise ValueError('OIMLoss: the identity memory has no rows: set num_persons, or train with IdentityHook '
-                             'in custom_hooks, which takes the number from the data set')
+            raise ValueError(
+                'OIMLoss: the identity memory has no rows: set num_persons, or train with IdentityHook '
+                'in custom_hooks, which takes the number from the data set'
+            )
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.float()
             logits = self.scale * embeddings @ self._rows().T
@@ -76,7 +80,7 @@ class OIMLoss(nn.Module):
     def _rows(self) -> Tensor:
         rows = self.memory.rows()
         if self.queue_scale is not None:
-            rows[self.memory.num_persons:] *= self.queue_scale / self.scale
+            rows[self.memory.num_persons :] *= self.queue_scale / self.scale
         return rows
 
     def _focal_cross_entropy(self, logits: Tensor, person_ids: Tensor) -> Tensor:

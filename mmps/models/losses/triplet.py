@@ -45,8 +45,10 @@ class TripletLoss(nn.Module):
             ValueError: The lookup table has no rows yet.
         """
         if lut is not None and len(lut) == 0:
-            raise ValueError('TripletLoss: the lookup table has no rows: set num_persons, or train with IdentityHook in '
-                             'custom_hooks, which takes the number from the data set')
+            raise ValueError(
+                'TripletLoss: the lookup table has no rows: set num_persons, or train with IdentityHook in '
+                'custom_hooks, which takes the number from the data set'
+            )
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
             embeddings, person_ids = gather_rows(embeddings, person_ids)

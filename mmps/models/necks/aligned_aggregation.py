@@ -1,4 +1,5 @@
 """Shapes: L levels of the backbone from ``start_level`` on; level i of the neck has the stride of level i of those."""
+
 from collections.abc import Sequence
 
 import torch
@@ -33,19 +34,23 @@ class AlignedFeatureAggregation(BaseModule):
         ValueError: ``num_outs`` is less than L.
     """
 
-    def __init__(self,
-                 in_channels: Sequence[int],
-                 out_channels: int,
-                 start_level: int = 1,
-                 num_outs: int = 5,
-                 conv_cfg: dict | None = DEFORMABLE,
-                 norm_cfg: dict | None = None,
-                 init_cfg: dict | None = None):
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        start_level: int = 1,
+        num_outs: int = 5,
+        conv_cfg: dict | None = DEFORMABLE,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ):
         super().__init__(init_cfg or dict(type='Xavier', layer='Conv2d', distribution='uniform'))
         used = list(in_channels[start_level:])
         if not 0 < len(used) <= num_outs:
-            raise ValueError(f'AlignedFeatureAggregation: num_outs is {num_outs}, but from start_level {start_level} on '
-                             f'in_channels has {len(used)} levels: expected 1 to num_outs of them')
+            raise ValueError(
+                f'AlignedFeatureAggregation: num_outs is {num_outs}, but from start_level {start_level} on '
+                f'in_channels has {len(used)} levels: expected 1 to num_outs of them'
+            )
         self.in_channels = list(in_channels)
         self.out_channels = out_channels
         self.start_level = start_level
@@ -57,8 +62,9 @@ class AlignedFeatureAggregation(BaseModule):
         self.lateral_convs = nn.ModuleList(conv(channels) for channels in used)
         self.fpn_convs = nn.ModuleList(conv(levels * out_channels) for levels in range(len(used), 0, -1))
         self.norm = build_norm_layer(norm_cfg, out_channels)[1] if norm_cfg else nn.Identity()
-        self.fpn_convs.extend(ConvModule(out_channels, out_channels, 3, stride=2, padding=1, act_cfg=None)
-                              for _ in range(num_outs - len(used)))
+        self.fpn_convs.extend(
+            ConvModule(out_channels, out_channels, 3, stride=2, padding=1, act_cfg=None) for _ in range(num_outs - len(used))
+        )
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -73,9 +79,11 @@ class AlignedFeatureAggregation(BaseModule):
             ValueError: Another number of levels than ``in_channels`` has.
         """
         if len(inputs) != len(self.in_channels):
-            raise ValueError(f'AlignedFeatureAggregation: the backbone gives {len(inputs)} levels, '
-                             f'in_channels names {len(self.in_channels)}: {self.in_channels}')
-        laterals = [convolve(conv, x) for conv, x in zip(self.lateral_convs, inputs[self.start_level:], strict=True)]
+            raise ValueError(
+                f'AlignedFeatureAggregation: the backbone gives {len(inputs)} levels, '
+                f'in_channels names {len(self.in_channels)}: {self.in_channels}'
+            )
+        laterals = [convolve(conv, x) for conv, x in zip(self.lateral_convs, inputs[self.start_level :], strict=True)]
         for fine in range(len(laterals) - 2, -1, -1):
             coarse = F.interpolate(laterals[fine + 1], size=laterals[fine].shape[2:], mode='nearest')
             laterals[fine] = torch.cat([laterals[fine], coarse], dim=1)

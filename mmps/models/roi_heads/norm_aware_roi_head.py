@@ -1,4 +1,5 @@
 """Shapes: R RoIs of a batch, N_i boxes of image i, D embedding size; boxes are in input-image pixels."""
+
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from mmps.registry import MODELS
 @dataclass
 class BoxOutputs:
     """What a norm-aware head says of R boxes: embeddings (R, D), person logits (R,), box deltas (R, 4)."""
+
     embeddings: Tensor
     logits: Tensor
     deltas: Tensor
@@ -52,7 +54,8 @@ class NormAwareRoIHead(PersonSearchRoIHead):
         losses['loss_cls'] = self.bbox_head.loss_cls(outputs.logits, person.long()) if len(rois) else outputs.logits.sum()
         return dict(
             losses_over_ranks(losses, len(rois)),
-            loss_reid=self.reid_loss(outputs.embeddings[person], positive_ids(samples, batch_data_samples)))
+            loss_reid=self.reid_loss(outputs.embeddings[person], positive_ids(samples, batch_data_samples)),
+        )
 
     def describe(self, x: tuple[Tensor, ...], rois: Tensor) -> BoxOutputs:
         """(R, 5): index of the image, x1 y1 x2 y2."""
@@ -61,14 +64,15 @@ class NormAwareRoIHead(PersonSearchRoIHead):
         return BoxOutputs(embeddings, logits, self.bbox_head(feats[-1])[1])
 
     def box_features(self, x: tuple[Tensor, ...], rois: Tensor) -> tuple[Tensor, ...]:
-        return self.shared_head(self.bbox_roi_extractor(x[:self.bbox_roi_extractor.num_inputs], rois))
+        return self.shared_head(self.bbox_roi_extractor(x[: self.bbox_roi_extractor.num_inputs], rois))
 
     def predict(self, x: tuple[Tensor, ...], proposals: InstanceList, batch_data_samples: SampleList) -> InstanceList:
         """Detections in input-image pixels: bboxes, scores, labels and embeddings."""
         return self.refine(x, [each.bboxes for each in proposals], None, batch_data_samples)
 
-    def refine(self, x: tuple[Tensor, ...], boxes: list[Tensor], scores: list[Tensor] | None,
-               batch_data_samples: SampleList) -> InstanceList:
+    def refine(
+        self, x: tuple[Tensor, ...], boxes: list[Tensor], scores: list[Tensor] | None, batch_data_samples: SampleList
+    ) -> InstanceList:
         """Detections from boxes, with the scores that are given, or else those of the embeddings' norms.
 
         The embedding is that of the box before regression, as in both papers' code.
@@ -77,15 +81,17 @@ class NormAwareRoIHead(PersonSearchRoIHead):
         outputs = self.describe(x, bbox2roi(boxes))
         scores = outputs.logits.sigmoid().split(counts) if scores is None else scores
         deltas, embeddings = outputs.deltas.split(counts), outputs.embeddings.split(counts)
-        return [self._suppress(decode(self, *of_image[:2], sample), *of_image[2:]) for *of_image, sample in zip(
-            boxes, deltas, scores, embeddings, batch_data_samples, strict=True)]
+        return [
+            self._suppress(decode(self, *of_image[:2], sample), *of_image[2:])
+            for *of_image, sample in zip(boxes, deltas, scores, embeddings, batch_data_samples, strict=True)
+        ]
 
     def _suppress(self, boxes: Tensor, scores: Tensor, embeddings: Tensor) -> InstanceData:
         """One image's detections: over the threshold, of a size, without duplicates."""
         cfg = self.test_cfg
         kept = (scores > cfg.score_thr) & (boxes[:, 2:] - boxes[:, :2] >= 1e-2).all(1)
         boxes, scores, embeddings = boxes[kept], scores[kept], embeddings[kept]
-        kept = nms(boxes, scores, cfg.nms['iou_threshold'])[1][:cfg.max_per_img]
+        kept = nms(boxes, scores, cfg.nms['iou_threshold'])[1][: cfg.max_per_img]
         boxes, scores, embeddings = boxes[kept], scores[kept], embeddings[kept]
         if self.confidence_weighted:
             embeddings = embeddings * scores[:, None]

@@ -1,4 +1,5 @@
 """Shapes: R RoIs of a batch, N persons, D embedding size; box lists hold one (N_i, 4) tensor an image, input-image pixels."""
+
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.models.task_modules.samplers import SamplingResult
@@ -35,8 +36,9 @@ class PersonSearchRoIHead(StandardRoIHead):
         self.reid_roi_extractor = MODELS.build(reid_roi_extractor) if reid_roi_extractor else None
         ours, theirs = self.embedding_head.embed_dims, self.reid_loss.memory.lut.shape[1]
         if ours != theirs:
-            raise ValueError(f'{type(self).__name__}: embedding_head has embed_dims={ours}, reid_loss embed_dims={theirs}: '
-                             'they must agree')
+            raise ValueError(
+                f'{type(self).__name__}: embedding_head has embed_dims={ours}, reid_loss embed_dims={theirs}: they must agree'
+            )
 
     def loss(self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
         """Box losses, means over the RoIs of all ranks, and ``loss_reid``."""
@@ -58,7 +60,7 @@ class PersonSearchRoIHead(StandardRoIHead):
     def embed(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
         """The embeddings of given boxes: list of (N_i, D). An image may have none."""
         extractor = self.reid_roi_extractor or self.bbox_roi_extractor
-        roi_feats = extractor(x[:extractor.num_inputs], bbox2roi(boxes))
+        roi_feats = extractor(x[: extractor.num_inputs], bbox2roi(boxes))
         if self.with_shared_head:
             roi_feats = self.shared_head(roi_feats)
         return list(self.embedding_head(roi_feats).split([len(image_boxes) for image_boxes in boxes]))

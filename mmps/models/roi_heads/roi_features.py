@@ -1,4 +1,5 @@
 """Shared heads whose output is the features of a box as vectors. Shapes: R RoIs, C channels, (h, w) the pooled size."""
+
 import torch.nn.functional as F
 from mmdet.models.roi_heads.shared_heads import ResLayer
 from mmengine.model import BaseModule
@@ -39,7 +40,8 @@ class RoIFCs(BaseModule):
     def __init__(self, in_channels: int, roi_feat_size: int, fc_dims: int):
         super().__init__(dict(type='Xavier', distribution='uniform', layer='Linear'))
         self.layers = nn.Sequential(
-            nn.Linear(in_channels * roi_feat_size**2, fc_dims), nn.ReLU(), nn.Linear(fc_dims, fc_dims), nn.ReLU())
+            nn.Linear(in_channels * roi_feat_size**2, fc_dims), nn.ReLU(), nn.Linear(fc_dims, fc_dims), nn.ReLU()
+        )
 
     def forward(self, roi_feats: Tensor) -> tuple[Tensor, Tensor]:
         """(R, C, h, w) -> (R, C * h * w) before and (R, fc_dims) after the layers."""

@@ -18,12 +18,16 @@ def sample_rois(head: StandardRoIHead, proposals: InstanceList, batch_data_sampl
 
 def positives(samples: list[SamplingResult]) -> Tensor:
     """(R,) mask over the RoIs of all images."""
-    return torch.cat([
-        torch.arange(len(sample.priors), device=sample.priors.device) < len(sample.pos_priors) for sample in samples])
+    return torch.cat(
+        [torch.arange(len(sample.priors), device=sample.priors.device) < len(sample.pos_priors) for sample in samples]
+    )
 
 
 def positive_ids(samples: list[SamplingResult], batch_data_samples: SampleList) -> Tensor:
     """The person_ids of the positive RoIs of all images."""
-    return torch.cat([
-        each.gt_instances.person_ids[sample.pos_assigned_gt_inds]
-        for sample, each in zip(samples, batch_data_samples, strict=True)])
+    return torch.cat(
+        [
+            each.gt_instances.person_ids[sample.pos_assigned_gt_inds]
+            for sample, each in zip(samples, batch_data_samples, strict=True)
+        ]
+    )

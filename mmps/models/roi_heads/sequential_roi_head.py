@@ -29,7 +29,8 @@ class SequentialRoIHead(BaseModule):
         self.train_cfg, self.test_cfg = train_cfg, test_cfg
         self.first, self.second = (
             MODELS.build({**head, 'train_cfg': train_cfg, 'test_cfg': test_cfg and test_cfg[name]})
-            for name, head in (('first', first), ('second', second)))
+            for name, head in (('first', first), ('second', second))
+        )
 
     @property
     def reid_loss(self) -> nn.Module:
@@ -40,19 +41,21 @@ class SequentialRoIHead(BaseModule):
         samples = sample_rois(self.first, proposals, batch_data_samples)
         outputs = loss_of_boxes(self.first, x, samples)
         deltas = outputs['bbox_pred'].detach().split([len(each.priors) for each in samples])
-        refined = [InstanceData(bboxes=decode(self.first, each.priors, of_image, sample))
-                   for each, of_image, sample in zip(samples, deltas, batch_data_samples, strict=True)]
+        refined = [
+            InstanceData(bboxes=decode(self.first, each.priors, of_image, sample))
+            for each, of_image, sample in zip(samples, deltas, batch_data_samples, strict=True)
+        ]
         losses = self.second.loss(x, refined, batch_data_samples)
         return dict(
             {f's0.{name}': value for name, value in outputs['loss_bbox'].items()},
             loss_reid=losses.pop('loss_reid'),
-            **{f's1.{name}': value for name, value in losses.items()})
+            **{f's1.{name}': value for name, value in losses.items()},
+        )
 
     def predict(self, x: tuple[Tensor, ...], proposals: InstanceList, batch_data_samples: SampleList) -> InstanceList:
         """Detections in input-image pixels: bboxes, scores, labels and embeddings."""
         found = self.first.predict(x, proposals, batch_data_samples)
-        return self.second.refine(
-            x, [each.bboxes for each in found], [each.scores for each in found], batch_data_samples)
+        return self.second.refine(x, [each.bboxes for each in found], [each.scores for each in found], batch_data_samples)
 
     def assess(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Person logits (P,) and refined boxes (P, 4) of given boxes: the first head's, which detects."""

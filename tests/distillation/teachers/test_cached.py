@@ -1,4 +1,5 @@
 """A cache stands in for its teacher: the same embeddings of the same boxes, or a refusal that says why."""
+
 import json
 import shutil
 import sys
@@ -21,18 +22,28 @@ from mmps.structures.persons import mirror_boxes, person_boxes
 
 EMBED = dict(type='MethodOutputs', source='embed')
 RECORDERS = dict(embeddings=EMBED, lut=dict(type='Attribute', source='memory.lut'))
-BOTH = {f'{name}{suffix}': dict(from_student=name == 'student', recorder=recorder)
-        for name in ('student', 'teacher') for suffix, recorder in (('', 'embeddings'), ('_lut', 'lut'))}
+BOTH = {
+    f'{name}{suffix}': dict(from_student=name == 'student', recorder=recorder)
+    for name in ('student', 'teacher')
+    for suffix, recorder in (('', 'embeddings'), ('_lut', 'lut'))
+}
 DISTILLER = dict(
-    type='mmrazor.ConfigurableDistiller', student_recorders=RECORDERS, teacher_recorders=RECORDERS,
+    type='mmrazor.ConfigurableDistiller',
+    student_recorders=RECORDERS,
+    teacher_recorders=RECORDERS,
     distill_losses=dict(loss_relation=dict(type='RelationLoss'), loss_response=dict(type='ResponseLoss')),
-    loss_forward_mappings=dict(
-        loss_relation={name: BOTH[name] for name in ('student', 'teacher')}, loss_response=BOTH))
+    loss_forward_mappings=dict(loss_relation={name: BOTH[name] for name in ('student', 'teacher')}, loss_response=BOTH),
+)
 
 
 def pipeline(*flip, width=168):
-    return [dict(type='LoadImageFromFile'), dict(type='LoadPersonAnnotations', with_bbox=True),
-            dict(type='Resize', scale=(width, 98), keep_ratio=True), *flip, dict(type='PackPersonSearchInputs')]
+    return [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadPersonAnnotations', with_bbox=True),
+        dict(type='Resize', scale=(width, 98), keep_ratio=True),
+        *flip,
+        dict(type='PackPersonSearchInputs'),
+    ]
 
 
 @pytest.fixture
@@ -52,8 +63,15 @@ def root(small, tmp_path):
 def make_dataset(root, mmps_scope):
 
     def make(steps=None, data_root=root, filter_empty=True):
-        return DATASETS.build(dict(type='CUHKSYSU', data_root=str(data_root), filter_cfg=dict(filter_empty_gt=filter_empty),
-                                   pipeline=pipeline(dict(type='RandomFlip', prob=0.5)) if steps is None else steps))
+        return DATASETS.build(
+            dict(
+                type='CUHKSYSU',
+                data_root=str(data_root),
+                filter_cfg=dict(filter_empty_gt=filter_empty),
+                pipeline=pipeline(dict(type='RandomFlip', prob=0.5)) if steps is None else steps,
+            )
+        )
+
     return make
 
 
@@ -64,19 +82,35 @@ def make_config(root, detector_config, build_detector, tmp_path, monkeypatch):
 
     def make(seed=3, **changes):
         teacher = detector_config(width=8, num_persons=2)
-        teacher.data_preprocessor.update(mean=[100., 110, 120], std=[50., 60, 70], bgr_to_rgb=False)
+        teacher.data_preprocessor.update(mean=[100.0, 110, 120], std=[50.0, 60, 70], bgr_to_rgb=False)
         torch.manual_seed(seed)
         weights = build_detector(width=8, num_persons=2, seed=seed).state_dict()
         name = next(name for name in weights if name.endswith('memory.lut'))
         weights[name] = torch.nn.functional.normalize(torch.randn(2, 16))
         save_checkpoint(dict(state_dict=weights), str(tmp_path / f'teacher{seed}.pth'))
-        model = dict(type='PersonSearchDistill', architecture=detector_config(width=4, num_persons=2), teacher=teacher,
-                     teacher_ckpt=str(tmp_path / f'teacher{seed}.pth'), box_jitter=0.2, distiller=DISTILLER) | changes
-        loader = dict(num_workers=0, dataset=dict(
-            type='CUHKSYSU', data_root=str(root), filter_cfg=dict(filter_empty_gt=True),
-            pipeline=pipeline(dict(type='RandomFlip', prob=0.5))))
+        model = (
+            dict(
+                type='PersonSearchDistill',
+                architecture=detector_config(width=4, num_persons=2),
+                teacher=teacher,
+                teacher_ckpt=str(tmp_path / f'teacher{seed}.pth'),
+                box_jitter=0.2,
+                distiller=DISTILLER,
+            )
+            | changes
+        )
+        loader = dict(
+            num_workers=0,
+            dataset=dict(
+                type='CUHKSYSU',
+                data_root=str(root),
+                filter_cfg=dict(filter_empty_gt=True),
+                pipeline=pipeline(dict(type='RandomFlip', prob=0.5)),
+            ),
+        )
         (tmp_path / 'distilled.py').write_text(f'model = {Config(model).to_dict()}\ntrain_dataloader = {loader}\n')
         return Config.fromfile('distilled.py')
+
     return make
 
 
@@ -126,7 +160,8 @@ def test_every_jitter_has_the_embeddings_that_the_teacher_gives_in_training(conf
 def test_boxes_move_by_their_share_and_in_the_mirror_image_alike(written, make_dataset, config):
     cached, preprocessor = CachedTeacher(written), build(config).student.data_preprocessor
     (_, plain), (_, mirrored) = (
-        batch_of(make_dataset(pipeline(dict(type='RandomFlip', prob=flip))), preprocessor) for flip in (0.0, 1.0))
+        batch_of(make_dataset(pipeline(dict(type='RandomFlip', prob=flip))), preprocessor) for flip in (0.0, 1.0)
+    )
     given = torch.cat(person_boxes(plain))
     size = (given[:, 2:] - given[:, :2]).repeat(1, 2)
     for seed in range(5):
@@ -182,6 +217,7 @@ def test_images_without_persons_are_in_it_and_cost_nothing(config, make_dataset,
 @pytest.fixture
 def count_passes(monkeypatch):
     """A list that grows with every pass of the teacher; one after ``limit`` passes is interrupted."""
+
     class Passes(list):
         limit = None
 
@@ -201,8 +237,11 @@ def test_an_interrupted_write_goes_on_and_ends_as_an_unbroken_one(config, writte
     count_passes.limit = 2
     with pytest.raises(InterruptedError):
         cache_teacher(config, tmp_path / 'other', jitters=3)
-    with pytest.raises(ValueError, match=r'other: partial teacher cache: found 2 images, expected 3; go on with: python '
-                                         r'tools/cache_teacher\.py distilled\.py --out \S*other --jitters 3 --seed 0$'):
+    with pytest.raises(
+        ValueError,
+        match=r'other: partial teacher cache: found 2 images, expected 3; go on with: python '
+        r'tools/cache_teacher\.py distilled\.py --out \S*other --jitters 3 --seed 0$',
+    ):
         CachedTeacher(tmp_path / 'other')
     count_passes.limit = None
     cache_teacher(config, tmp_path / 'other', jitters=3)
@@ -262,19 +301,28 @@ def test_other_transforms_are_refused(config, written, make_dataset):
     refused(message, cache_teacher, config, written, jitters=3)
 
 
-@pytest.mark.parametrize('name, changes, arguments', [
-    ('jitters', {}, dict(jitters=2)), ('seed', {}, dict(jitters=3, seed=1)),
-    ('box_jitter', dict(box_jitter=0.1), dict(jitters=3))])
+@pytest.mark.parametrize(
+    'name, changes, arguments',
+    [
+        ('jitters', {}, dict(jitters=2)),
+        ('seed', {}, dict(jitters=3, seed=1)),
+        ('box_jitter', dict(box_jitter=0.1), dict(jitters=3)),
+    ],
+)
 def test_a_cache_of_other_boxes_is_not_gone_on_with(make_config, written, name, changes, arguments):
     refused((f'its {name} differ: found ',), cache_teacher, make_config(**changes), written, **arguments)
 
 
-@pytest.mark.parametrize('harm', [
-    lambda file: file.write_bytes(file.read_bytes()[:-10]),
-    lambda file: file.write_bytes(b''),
-    lambda file: file.unlink(),
-    lambda file: np.save(file, np.load(file)[..., :-1]),
-], ids=['cut', 'emptied', 'removed', 'of another shape'])
+@pytest.mark.parametrize(
+    'harm',
+    [
+        lambda file: file.write_bytes(file.read_bytes()[:-10]),
+        lambda file: file.write_bytes(b''),
+        lambda file: file.unlink(),
+        lambda file: np.save(file, np.load(file)[..., :-1]),
+    ],
+    ids=['cut', 'emptied', 'removed', 'of another shape'],
+)
 def test_a_damaged_file_is_named(config, written, harm):
     for file in written.glob('*.npy'):
         whole = file.read_bytes()
@@ -309,29 +357,48 @@ def test_an_image_with_another_number_of_persons_is_named(config, written, make_
 def test_recorders_of_feature_maps_are_refused_when_the_model_is_built(config, written):
     maps = dict(RECORDERS, feats=dict(type='MethodOutputs', source='extract_feat'))
     distiller = dict(
-        DISTILLER, student_recorders=maps, teacher_recorders=maps, distill_losses=dict(loss_pkd=dict(type='mmrazor.PKDLoss')),
-        loss_forward_mappings=dict(loss_pkd=dict(preds_S=dict(from_student=True, recorder='feats'),
-                                                 preds_T=dict(from_student=False, recorder='feats'))))
-    refused(('a cached teacher has no feature maps: recorders may read embed and memory.lut only',), build, config,
-            distiller=distiller, teacher=dict(type='CachedTeacher', path=str(written)), teacher_ckpt=None)
+        DISTILLER,
+        student_recorders=maps,
+        teacher_recorders=maps,
+        distill_losses=dict(loss_pkd=dict(type='mmrazor.PKDLoss')),
+        loss_forward_mappings=dict(
+            loss_pkd=dict(preds_S=dict(from_student=True, recorder='feats'), preds_T=dict(from_student=False, recorder='feats'))
+        ),
+    )
+    refused(
+        ('a cached teacher has no feature maps: recorders may read embed and memory.lut only',),
+        build,
+        config,
+        distiller=distiller,
+        teacher=dict(type='CachedTeacher', path=str(written)),
+        teacher_ckpt=None,
+    )
 
 
 def test_the_whole_of_gdps_is_refused_for_its_maps(repository, config, written):
     distil = Config.fromfile(repository / 'configs/_base_/distillers/gdps.py').distil
-    refused(('a cached teacher has no feature maps',), MODELS.build, dict(
-        distil, architecture=config.model.architecture, teacher=dict(type='CachedTeacher', path=str(written))))
+    refused(
+        ('a cached teacher has no feature maps',),
+        MODELS.build,
+        dict(distil, architecture=config.model.architecture, teacher=dict(type='CachedTeacher', path=str(written))),
+    )
 
 
 def test_a_distiller_that_moves_boxes_otherwise_is_refused(config, written):
     teacher = dict(type='CachedTeacher', path=str(written))
-    refused(('box_jitter is 0.1 with shared boxes', 'embedded boxes with box_jitter 0.2: write a cache from this config'),
-            build, config, box_jitter=0.1, teacher=teacher, teacher_ckpt=None)
+    refused(
+        ('box_jitter is 0.1 with shared boxes', 'embedded boxes with box_jitter 0.2: write a cache from this config'),
+        build,
+        config,
+        box_jitter=0.1,
+        teacher=teacher,
+        teacher_ckpt=None,
+    )
 
 
 def test_the_runner_asks_the_cache_about_its_training_set(config, written, make_dataset):
 
     class Loop(BaseLoop):
-
         def run(self):
             pass
 
@@ -339,20 +406,24 @@ def test_the_runner_asks_the_cache_about_its_training_set(config, written, make_
 
     def before_run(dataset):
         loop = Loop(None, torch.utils.data.DataLoader(dataset))
-        IdentityHook().before_run(SimpleNamespace(_train_loop=loop, train_loop=loop, model=model,
-                                                  logger=MMLogger.get_instance('cache')))
+        IdentityHook().before_run(
+            SimpleNamespace(_train_loop=loop, train_loop=loop, model=model, logger=MMLogger.get_instance('cache'))
+        )
 
     before_run(make_dataset())
     refused(('its transforms differ',), before_run, make_dataset(pipeline(width=120)))
 
 
-@pytest.mark.parametrize('changes, arguments, message', [
-    (dict(teacher_ckpt=None), {}, 'distilled.py: expected the config of a distilled run'),
-    (dict(teacher=None), {}, 'distilled.py: expected the config of a distilled run'),
-    (dict(teacher_ckpt='nowhere.pth'), {}, 'nowhere.pth'),
-    (dict(box_jitter=0.0), dict(jitters=2), '--jitters 2: expected 1'),
-    ({}, dict(jitters=0), '--jitters 0: expected 1 or more'),
-])
+@pytest.mark.parametrize(
+    'changes, arguments, message',
+    [
+        (dict(teacher_ckpt=None), {}, 'distilled.py: expected the config of a distilled run'),
+        (dict(teacher=None), {}, 'distilled.py: expected the config of a distilled run'),
+        (dict(teacher_ckpt='nowhere.pth'), {}, 'nowhere.pth'),
+        (dict(box_jitter=0.0), dict(jitters=2), '--jitters 2: expected 1'),
+        ({}, dict(jitters=0), '--jitters 0: expected 1 or more'),
+    ],
+)
 def test_what_cannot_be_cached_is_refused_before_anything_is_written(make_config, tmp_path, changes, arguments, message):
     refused((message,), cache_teacher, make_config(**changes), tmp_path / 'cache', **arguments)
     assert not (tmp_path / 'cache').exists()
@@ -364,7 +435,8 @@ def test_random_scales_are_refused(config, tmp_path):
     refused(('RandomChoiceResize', 'of one scale'), cache_teacher, config, tmp_path / 'cache')
     config.train_dataloader.dataset.pipeline = pipeline()
     config.model.architecture.data_preprocessor.batch_augments = [
-        dict(type='BatchSyncRandomResize', random_size_range=(96, 192))]
+        dict(type='BatchSyncRandomResize', random_size_range=(96, 192))
+    ]
     refused(('batch_augments', 'of one scale'), cache_teacher, config, tmp_path / 'cache')
 
 
