@@ -43,9 +43,23 @@ VISBACKENDS = _registry('VISBACKENDS', 'mmps')
 WEIGHT_INITIALIZERS = _registry('WEIGHT_INITIALIZERS', 'mmps')
 
 
+# Names of earlier versions, in configs.
+RENAMED = {
+    'num_persons': 'num_identities',
+    'normalise': 'normalize',
+    'assess': 'refine_boxes',
+    'look': 'run_dense_head',
+}
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """An error's last words, ': did you mean A or B?', with the names that are most like this one; empty where none is."""
+    """An error's last words, ': did you mean A or B?', with the names that are most like this one; empty where none is.
+
+    A name of an earlier version is answered with its new one.
+    """
     names = sorted(set(known))
+    if RENAMED.get(name) in names:
+        return f': it is now called {RENAMED[name]}'
     last = name.split('.')[-1]
     near = difflib.get_close_matches(name, names, cutoff=0.5) or [each for each in names if last in each.split('.')]
     return f': did you mean {" or ".join(near[:3])}?' if near else ''

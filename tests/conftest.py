@@ -56,7 +56,7 @@ def mmps_scope():
         yield
 
 
-def fpn_config(width: int = 8, num_persons: int = 6) -> dict:
+def fpn_config(width: int = 8, num_identities: int = 6) -> dict:
     """The small FPN detector of the demo, smaller still; D is twice the width."""
     return changed(
         'oim_r18-w8_fpn.py',
@@ -73,7 +73,7 @@ def fpn_config(width: int = 8, num_persons: int = 6) -> dict:
             'roi_head.embedding_head.embed_dims': 2 * width,
             'roi_head.reid_loss.embed_dims': 2 * width,
             'roi_head.reid_loss.queue_size': 10,
-            'roi_head.reid_loss.num_persons': num_persons,
+            'roi_head.reid_loss.num_identities': num_identities,
             'train_cfg.rpn_proposal.max_per_img': 30,
             'test_cfg.rpn.max_per_img': 20,
             'test_cfg.rcnn.max_per_img': 5,
@@ -93,7 +93,7 @@ C4_RESNET18 = {
 }
 
 
-def c4_config(num_persons: int = 6) -> dict:
+def c4_config(num_identities: int = 6) -> dict:
     """OIM's C4 form on a ResNet-18; MMDetection's shared head knows no other width than the full one."""
     return changed(
         'oim_r50_c4.py',
@@ -109,13 +109,13 @@ def c4_config(num_persons: int = 6) -> dict:
             'roi_head.embedding_head.embed_dims': 16,
             'roi_head.reid_loss.embed_dims': 16,
             'roi_head.reid_loss.queue_size': 10,
-            'roi_head.reid_loss.num_persons': num_persons,
+            'roi_head.reid_loss.num_identities': num_identities,
             'test_cfg.rcnn.max_per_img': 5,
         },
     )
 
 
-def nae_config(num_persons: int = 6) -> dict:
+def nae_config(num_identities: int = 6) -> dict:
     """NAE on the same small C4 ResNet-18."""
     return changed(
         'nae_r50_c4.py',
@@ -130,14 +130,14 @@ def nae_config(num_persons: int = 6) -> dict:
             'roi_head.embedding_head.embed_dims': 16,
             'roi_head.reid_loss.embed_dims': 16,
             'roi_head.reid_loss.queue_size': 10,
-            'roi_head.reid_loss.num_persons': num_persons,
+            'roi_head.reid_loss.num_identities': num_identities,
             'test_cfg.rcnn.score_thr': 0.05,
             'test_cfg.rcnn.max_per_img': 5,
         },
     )
 
 
-def seqnet_config(num_persons: int = 6) -> dict:
+def seqnet_config(num_identities: int = 6) -> dict:
     """SeqNet over a small FPN."""
     return changed(
         'seqnet_r18-w8_fpn.py',
@@ -156,7 +156,7 @@ def seqnet_config(num_persons: int = 6) -> dict:
             'roi_head.second.embedding_head.embed_dims': 16,
             'roi_head.second.reid_loss.embed_dims': 16,
             'roi_head.second.reid_loss.queue_size': 10,
-            'roi_head.second.reid_loss.num_persons': num_persons,
+            'roi_head.second.reid_loss.num_identities': num_identities,
             'train_cfg.rpn_proposal.max_per_img': 30,
             'test_cfg.rpn.max_per_img': 20,
             'test_cfg.rcnn.first.score_thr': 0.05,
@@ -166,7 +166,7 @@ def seqnet_config(num_persons: int = 6) -> dict:
     )
 
 
-def alignps_config(num_persons: int = 6) -> dict:
+def alignps_config(num_identities: int = 6) -> dict:
     """AlignPS with plain convolutions, and with the paper's strides, losses and rule for given boxes."""
     cfg = changed(
         'alignps_r18-w8.py',
@@ -180,14 +180,14 @@ def alignps_config(num_persons: int = 6) -> dict:
             'bbox_head.reid_loss.gamma': 2.0,
             'bbox_head.reid_loss.scale': 10.0,
             'bbox_head.reid_loss.momentum': 0.5,
-            'bbox_head.reid_loss.normalise': False,
+            'bbox_head.reid_loss.normalize': False,
             'bbox_head.reid_loss.loss_weight': 1.0,
             'neck.out_channels': 16,
             'bbox_head.in_channels': 16,
             'bbox_head.feat_channels': 16,
             'bbox_head.stacked_convs': 1,
             'bbox_head.norm_cfg.num_groups': 4,
-            'bbox_head.reid_loss.num_persons': num_persons,
+            'bbox_head.reid_loss.num_identities': num_identities,
             'bbox_head.reid_loss.embed_dims': 16,
             'bbox_head.reid_loss.queue_size': 10,
             'bbox_head.reid_loss.queue_dims': 4,
@@ -198,9 +198,9 @@ def alignps_config(num_persons: int = 6) -> dict:
     return cfg
 
 
-def roi_alignps_config(num_persons: int = 6) -> dict:
+def roi_alignps_config(num_identities: int = 6) -> dict:
     """AlignPS with OIM's small RoI head on the backbone's third level."""
-    cfg, of_rois = alignps_config(num_persons), fpn_config(num_persons=num_persons)
+    cfg, of_rois = alignps_config(num_identities), fpn_config(num_identities=num_identities)
     cfg.roi_head = of_rois.roi_head
     cfg.roi_head.bbox_roi_extractor.update(featmap_strides=[16], out_channels=32)
     cfg.roi_head.bbox_head.in_channels = cfg.roi_head.embedding_head.in_channels = 32
@@ -227,7 +227,7 @@ def changed(base: str, changes: dict) -> dict:
 
 @pytest.fixture
 def detector_config():
-    """detector_config(a key of SMALL, num_persons, ...) -> config of a small detector."""
+    """detector_config(a key of SMALL, num_identities, ...) -> config of a small detector."""
 
     def make(kind: str = 'fpn', **kwargs) -> dict:
         return SMALL[kind](**kwargs)

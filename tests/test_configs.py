@@ -207,7 +207,7 @@ def test_runtime_is_mmpss(path):
 @EACH
 def test_no_number_of_identities_is_written_down(path):
     """It comes from the data set."""
-    assert 'num_persons' not in read(path).model.to_dict().__repr__()
+    assert 'num_identities' not in read(path).model.to_dict().__repr__()
 
 
 @pytest.mark.parametrize('path', [path for path in CONFIGS if path.stem.endswith('_prw')], ids=lambda path: path.stem)

@@ -8,9 +8,13 @@ import pytest
 from mmengine import registry as mmengine
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from torch import nn
 
 import mmps
 from mmps import registry
+from mmps.cli.explain import explain
+from mmps.distillation.recorders import MethodOutputsRecorder
+from mmps.registry import MODELS
 
 SCOPES = pytest.mark.parametrize('scope', ['mmps', 'mmdet', 'mmrazor', 'mmengine'])
 
@@ -39,8 +43,8 @@ def test_mmpss_names_are_found_from_every_scope(scope, kind, name):
 @SCOPES
 def test_modules_are_built_from_every_scope(scope):
     with DefaultScope.overwrite_default_scope(scope):
-        loss = mmengine.MODELS.build(dict(type='mmps.OIMLoss', num_persons=3, queue_size=2, embed_dims=4))
-    assert loss.memory.num_persons == 3
+        loss = mmengine.MODELS.build(dict(type='mmps.OIMLoss', num_identities=3, queue_size=2, embed_dims=4))
+    assert loss.memory.num_identities == 3
 
 
 @pytest.mark.parametrize(
@@ -87,12 +91,12 @@ def python(code, repository, cwd):
 def test_a_name_is_found_before_mmps_is_imported(repository, tmp_path):
     done = python(
         'from mmengine.registry import MODELS\n'
-        "print(MODELS.build(dict(type='mmps.OIMLoss', num_persons=3, queue_size=2, embed_dims=4)))",
+        "print(MODELS.build(dict(type='mmps.OIMLoss', num_identities=3, queue_size=2, embed_dims=4)))",
         repository,
         tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert 'num_persons=3' in done.stdout
+    assert 'num_identities=3' in done.stdout
 
 
 def test_a_config_of_mmps_is_a_base_from_anywhere(tmp_path):
@@ -113,3 +117,22 @@ def test_every_kind_that_mmdetection_has_has_mmpss_scope():
 
     kinds = {name for name, value in vars(mmdet).items() if isinstance(value, Registry) and not name.startswith('MMENGINE')}
     assert kinds and all(getattr(registry, kind).scope == 'mmps' for kind in kinds)
+
+
+class Detector(nn.Module):
+    def refine_boxes(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ('build', 'line'),
+    [
+        (lambda: MODELS.build(dict(type='mmps.OIMLoss', num_persons=3, queue_size=2, embed_dims=4)), 'num_identities'),
+        (lambda: MethodOutputsRecorder('assess').prepare_from_model(Detector()), 'refine_boxes'),
+    ],
+    ids=['argument', 'recorded method'],
+)
+def test_a_name_of_an_earlier_version_is_answered_with_its_new_one(build, line):
+    with pytest.raises((TypeError, ValueError)) as error:
+        build()
+    assert explain(error.value).endswith(f': it is now called {line}')

@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/schedules/schedule_24e.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(bbox_head=dict(reid_loss=dict(queue_size=500, scale=15.0, queue_scale=10.0, normalise=True), triplet_loss=None))
+model = dict(bbox_head=dict(reid_loss=dict(queue_size=500, scale=15.0, queue_scale=10.0, normalize=True), triplet_loss=None))
 optim_wrapper = dict(optimizer=dict(weight_decay=0.0007))
 val_evaluator = dict(score_thr=0.15)
 test_evaluator = val_evaluator

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from mmps.datasets import PersonSearchDataset
 from mmps.datasets.fingerprint import FLIPS, fingerprint, repeatable_settings
 from mmps.distillation import PersonSearchDistill
-from mmps.distillation.images import normalisation
+from mmps.distillation.images import normalization
 from mmps.distillation.teachers.cache_files import FORMAT, CacheWriter, Header, TeacherCache, command, create_cache
 from mmps.fileio.checkpoint import read_weights, weights_fingerprint
 from mmps.registry import DATASETS, MODELS
@@ -28,7 +28,7 @@ def cache_teacher(cfg: Config, out: Path, jitters: int | None = None, seed: int 
     """Writes what the teacher of a distilled run says of its training set's persons, or goes on where a former call ended.
 
     The teacher sees each image alone and its mirror image, as the student's preprocessor and the conversion to its own
-    normalisation give them, in float32.
+    normalization give them, in float32.
 
     Args:
         cfg: Config of the distilled run: teacher, teacher_ckpt, box_jitter and the student's training pipeline.
@@ -92,14 +92,14 @@ def describe(cfg: Config, dataset: PersonSearchDataset, model: PersonSearchDisti
             f"{name_of(cfg)}: the student's data_preprocessor has batch_augments, which give other images each "
             'time: cached embeddings are of one scale'
         )
-    mean, std = (values.flatten().tolist() for values in normalisation(teacher.data_preprocessor))
+    mean, std = (values.flatten().tolist() for values in normalization(teacher.data_preprocessor))
     identities, embed_dims = teacher.memory.lut.shape
     return Header(
         format=FORMAT,
         data=fingerprint(dataset),
         transforms=repeatable_settings(dataset),
         weights=weights_fingerprint(read_weights(cfg.model.teacher_ckpt, 'teacher_ckpt')),
-        normalisation=dict(
+        normalization=dict(
             mean=mean,
             std=std,
             other_channel_order=teacher.data_preprocessor._channel_conversion,

@@ -36,7 +36,7 @@ class Annotations:
         boxes (N, 4): float32.
         person_ids (N,): -1 unlabelled.
         ignored (N,): Neither persons to find nor background.
-        num_persons (): Labelled identities.
+        num_identities (): Labelled identities.
         query_images (Q,), query_boxes (Q, 4), query_person_ids (Q,)
         hard_queries (H,): Those that the data set marks as hard.
         target_queries (T,), target_images (T,), target_boxes (T, 4)
@@ -52,7 +52,7 @@ class Annotations:
     boxes: np.ndarray
     person_ids: np.ndarray
     ignored: np.ndarray
-    num_persons: np.ndarray
+    num_identities: np.ndarray
     query_images: np.ndarray
     query_boxes: np.ndarray
     query_person_ids: np.ndarray
@@ -124,9 +124,9 @@ def no_queries() -> dict[str, np.ndarray]:
 class PersonSearchDataset(BaseDetDataset):
     """Base of the person-search data sets, read from their original files.
 
-    A subclass says which files hold its annotations and how they read; ids are mapped there, once: 0..num_persons-1
+    A subclass says which files hold its annotations and how they read; ids are mapped there, once: 0..num_identities-1
     for labelled persons, -1 for the others. ``metainfo`` has ``dataset_type``; ``cbgm``, the k1 and k2 with which a search
-    is re-ranked by context; in training ``num_persons``; and in test mode ``protocol``, a :class:`SearchProtocol` over the
+    is re-ranked by context; in training ``num_identities``; and in test mode ``protocol``, a :class:`SearchProtocol` over the
     images in the order of their ``img_id``. That is the search by which the data set is known; ``search_names`` and
     ``search`` give all that it offers.
 
@@ -245,7 +245,7 @@ class PersonSearchDataset(BaseDetDataset):
             self._metainfo['protocol'] = annotations.protocol()
             self._hard_queries = annotations.hard_queries
         else:
-            self._metainfo['num_persons'] = int(annotations.num_persons)
+            self._metainfo['num_identities'] = int(annotations.num_identities)
         return self._data_list(annotations)
 
     def _data_list(self, annotations: Annotations) -> list[dict]:

@@ -82,9 +82,9 @@ class CUHKSYSU(PersonSearchDataset):
         index, sizes = {name: i for i, name in enumerate(images)}, image_sizes(self.image_folder(), images)
         if self.test_mode:
             split, labelled = _read_queries(last_file, f'TestG{self.gallery_size}', index, sizes)
-            num_persons = len(split['query_images'])
+            num_identities = len(split['query_images'])
         else:
-            num_persons, labelled = _read_identities(last_file, index)
+            num_identities, labelled = _read_identities(last_file, index)
             split = no_queries()
         annotations = Annotations(
             images=np.array(images, dtype=str),
@@ -94,7 +94,7 @@ class CUHKSYSU(PersonSearchDataset):
             boxes=xywh_to_xyxy(boxes),
             person_ids=_person_ids(box_images, boxes, *labelled, last_file),
             ignored=np.zeros(len(boxes), dtype=bool),
-            num_persons=np.array(num_persons),
+            num_identities=np.array(num_identities),
             **split,
         )
         return annotations.only(visible(annotations.boxes, sizes[box_images], scenes_file))

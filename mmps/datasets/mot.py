@@ -133,7 +133,7 @@ class MOTChallenge(PersonSearchDataset):
             boxes=boxes,
             person_ids=all_ids,
             ignored=ignored,
-            num_persons=np.array(labels.shape[1]),
+            num_identities=np.array(labels.shape[1]),
             **no_queries(),
         )
         return self._with_queries(annotations, frames) if self.test_mode else annotations
@@ -175,7 +175,7 @@ class MOTChallenge(PersonSearchDataset):
         cameras, box_images = annotations.cameras, annotations.box_images
         queries, targets, galleries = [], [], []
         by_person = np.argsort(annotations.person_ids, kind='stable')
-        ends = np.searchsorted(annotations.person_ids[by_person], np.arange(int(annotations.num_persons) + 1))
+        ends = np.searchsorted(annotations.person_ids[by_person], np.arange(int(annotations.num_identities) + 1))
         for rows in np.split(by_person, ends)[1:-1]:  # an identity at a time: each has a gallery of its own
             query = box_images[rows[0]]
             far = (cameras != cameras[query]) | (np.abs(frames - frames[query]) >= self.frame_gap)

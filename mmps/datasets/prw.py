@@ -66,7 +66,7 @@ class PRW(PersonSearchDataset):
             boxes=boxes,
             ignored=np.zeros(len(boxes), dtype=bool),
             person_ids=np.where(ids >= 0, np.searchsorted(labels, ids), -1),
-            num_persons=np.array(len(labels)),
+            num_identities=np.array(len(labels)),
             **{**no_queries(), **queries},
         )
         return annotations.only(visible(boxes, sizes[box_images], root / 'annotations'))

@@ -17,7 +17,7 @@ from mmps.distillation.recorders import BatchRecorder, check_module
 from mmps.distillation.statistics import fixed_statistics
 from mmps.fileio.checkpoint import load_exactly
 from mmps.registry import MODELS
-from mmps.structures import boxes_beside, jitter_boxes, person_boxes, with_area
+from mmps.structures import jitter_boxes, person_boxes, sample_background_boxes, with_area
 
 
 class Boxes(NamedTuple):
@@ -33,9 +33,9 @@ class PersonSearchDistill(SingleTeacherDistill):
 
     Recorders, connectors, losses and their mappings are MMRazor's ``ConfigurableDistiller``; the levels that are compared may
     be left open (:func:`~mmps.distillation.levels.fit_levels`). Both models look at the same images, each in its own
-    normalisation, and at the same persons: the ground-truth boxes of the batch, moved by the same jitter. The teacher runs its
-    feature extractor and what a recorder reads: ``embed`` of the persons, ``assess`` of the persons and as many boxes beside
-    them, the dense head; no assigner, sampler, loss or other head.
+    normalization, and at the same persons: the ground-truth boxes of the batch, moved by the same jitter. The teacher runs its
+    feature extractor and what a recorder reads: ``embed`` of the persons, ``refine_boxes`` of the persons and of as many
+    background boxes, the dense head; no assigner, sampler, loss or other head.
 
     A checkpoint holds the student under its own names, so that the plain student's config loads it, and what the distiller
     has learnt (connectors) under ``distiller.``; the teacher, which does not change, is not stored.
@@ -187,8 +187,10 @@ class PersonSearchDistill(SingleTeacherDistill):
             embedded = person_boxes(samples)
             if self.student_boxes == 'shared':
                 embedded = jitter_boxes(embedded, self.box_jitter)
-        asked = any(reads(each, 'assess') for each in (self.distiller.student_recorders, self.distiller.teacher_recorders))
-        beside = boxes_beside(embedded) if asked else embedded
+        asked = any(
+            reads(each, 'refine_boxes') for each in (self.distiller.student_recorders, self.distiller.teacher_recorders)
+        )
+        beside = sample_background_boxes(embedded) if asked else embedded
         return Boxes(embedded, [torch.cat(of_image) for of_image in zip(embedded, beside, strict=True)])
 
     def _student_boxes(self, feats: tuple[Tensor, ...], shared: Boxes) -> Boxes:
@@ -197,7 +199,7 @@ class PersonSearchDistill(SingleTeacherDistill):
             return shared
         start = jitter_boxes(shared.embedded, self.box_jitter)
         with torch.no_grad():  # the class's method: no recorder is to see this call
-            _, found = type(self.student).assess(self.student, feats, start)
+            _, found = type(self.student).refine_boxes(self.student, feats, start)
         return Boxes(list(with_area(found).split([len(of_image) for of_image in start])), shared.assessed)
 
     def _ask_teacher(self, images: Tensor, samples: SampleList, boxes: Boxes) -> None:
@@ -288,11 +290,11 @@ def check_sources(cfg: dict, student: nn.Module, teacher: nn.Module | None) -> N
 def ask(model: nn.Module, recorders: RecorderManager, feats: tuple[Tensor, ...], boxes: Boxes) -> None:
     """Runs what the recorders read and the model's features do not give. A student's dense head runs for its own losses."""
     if reads(recorders, 'dense_head') and not model.training:
-        model.look(feats)
+        model.run_dense_head(feats)
     if reads(recorders, 'embed'):
         model.embed(feats, boxes.embedded)
-    if reads(recorders, 'assess'):
-        model.assess(feats, boxes.assessed)
+    if reads(recorders, 'refine_boxes'):
+        model.refine_boxes(feats, boxes.assessed)
 
 
 def reads(recorders: RecorderManager, source: str) -> bool:

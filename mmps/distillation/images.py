@@ -16,7 +16,7 @@ class ImageConversion(nn.Module):
 
     def __init__(self, source: ImgDataPreprocessor, target: ImgDataPreprocessor):
         super().__init__()
-        (mean, std), (wanted_mean, wanted_std) = (normalisation(preprocessor) for preprocessor in (source, target))
+        (mean, std), (wanted_mean, wanted_std) = (normalization(preprocessor) for preprocessor in (source, target))
         self.flip = source._channel_conversion != target._channel_conversion
         if self.flip:
             mean, std = mean.flip(0), std.flip(0)
@@ -39,7 +39,7 @@ class ImageConversion(nn.Module):
         return converted * inside[:, None]
 
 
-def normalisation(preprocessor: ImgDataPreprocessor) -> tuple[Tensor, Tensor]:
+def normalization(preprocessor: ImgDataPreprocessor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, (3, 1, 1) each, in the order of the channels that the model sees."""
     if preprocessor._enable_normalize:
         return preprocessor.mean, preprocessor.std

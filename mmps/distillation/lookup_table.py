@@ -28,7 +28,7 @@ from mmps.registry import MODELS
 from mmps.structures import person_boxes
 from mmps.version import __version__
 
-FORMAT = 1
+FORMAT = 2
 EXPORT = 'python tools/export_lookup_table.py CONFIG CHECKPOINT --out'
 
 
@@ -39,7 +39,7 @@ class Header:
     Attributes:
         dataset: Class of the training set.
         data: Its fingerprint.
-        num_persons: I.
+        num_identities: I.
         dims: D.
         teacher: File name of the teacher's config.
         weights: Fingerprint of the teacher's weights.
@@ -49,7 +49,7 @@ class Header:
 
     dataset: str
     data: str
-    num_persons: int
+    num_identities: int
     dims: int
     teacher: str
     weights: str
@@ -65,7 +65,7 @@ class Header:
         command = f'{EXPORT} {path} --dims {memory.embed_dims} makes one that fits, CONFIG being of the same training set'
         for what, theirs, ours in (
             ('training set', self.dataset, type(dataset).__name__),
-            ('number of identities', self.num_persons, memory.num_persons),
+            ('number of identities', self.num_identities, memory.num_identities),
             ('embedding size', self.dims, memory.embed_dims),
             ('fingerprint of the training set', self.data, fingerprint(dataset)),
         ):
@@ -94,22 +94,22 @@ def load_lookup_table(path: str | Path) -> tuple[Header, Tensor]:
         raise ValueError(f'{path} is no lookup table: expected what {EXPORT} {path} writes ({one_line(error)})') from error
     if header.format != FORMAT:
         raise ValueError(f'{path}: format {header.format}, but this version of mmps reads format {FORMAT}')
-    if table.dtype != np.float32 or table.shape != (header.num_persons, header.dims) or not np.isfinite(table).all():
+    if table.dtype != np.float32 or table.shape != (header.num_identities, header.dims) or not np.isfinite(table).all():
         raise ValueError(
-            f'{path}: expected finite float32 numbers ({header.num_persons}, {header.dims}), as its header says, '
+            f'{path}: expected finite float32 numbers ({header.num_identities}, {header.dims}), as its header says, '
             f'got {table.dtype} {table.shape}'
         )
     return header, torch.from_numpy(table)
 
 
 @torch.no_grad()
-def mean_embeddings(detector: nn.Module, batches: Iterable[dict], num_persons: int) -> Tensor:
-    """(I, D), the mean of the embeddings of each identity's boxes, L2-normalised; zeros where an identity has no box.
+def mean_embeddings(detector: nn.Module, batches: Iterable[dict], num_identities: int) -> Tensor:
+    """(I, D), the mean of the embeddings of each identity's boxes, L2-normalized; zeros where an identity has no box.
 
     Args:
         detector: In evaluation.
         batches: Of the training set through a test pipeline, in which annotations are in original-image pixels.
-        num_persons: I.
+        num_identities: I.
 
     Raises:
         ValueError: The batches have no annotations.
@@ -128,7 +128,7 @@ def mean_embeddings(detector: nn.Module, batches: Iterable[dict], num_persons: i
             person_ids.append(ids[usable])
         embeddings = torch.cat(detector.embed(detector.extract_feat(batch['inputs']), boxes)).double()
         if sums is None:
-            sums = embeddings.new_zeros(num_persons, embeddings.shape[1])
+            sums = embeddings.new_zeros(num_identities, embeddings.shape[1])
         sums.index_add_(0, torch.cat(person_ids), embeddings)
     return F.normalize(sums).float()
 
@@ -179,12 +179,12 @@ def export_lookup_table(cfg: Config, checkpoint: str, out: str, dims: int | None
     header = dict(
         dataset=type(dataset).__name__,
         data=fingerprint(dataset),
-        num_persons=dataset.metainfo['num_persons'],
+        num_identities=dataset.metainfo['num_identities'],
         teacher=name,
         weights=weights_fingerprint(detector.state_dict()),
     )
     batches = tqdm(loader, desc='embedding', unit='batch')
-    means = mean_embeddings(detector.to(get_device()).eval(), batches, header['num_persons']).cpu()
+    means = mean_embeddings(detector.to(get_device()).eval(), batches, header['num_identities']).cpu()
     table = with_dims(means, dims or means.shape[1])
     save_lookup_table(out, Header(**header, dims=table.shape[1]), table)
     unseen = int((~means.any(1)).sum())

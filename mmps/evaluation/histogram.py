@@ -18,7 +18,7 @@ def colour_histogram(
         stripes: Stripes of equal height, from head to foot.
 
     Returns:
-        float32 (N, stripes x bins), L2-normalised: N x 256 by default.
+        float32 (N, stripes x bins), L2-normalized: N x 256 by default.
 
     Raises:
         ValueError: Another type or shape of image or boxes.

@@ -13,7 +13,7 @@ from .annotations import one_line
 from .arrays import open_npz, read_array
 from .atomic import write_atomic
 
-FORMAT_VERSION = 3  # raised with every change of what a loader reads or of the arrays it makes
+FORMAT_VERSION = 4  # raised with every change of what a loader reads or of the arrays it makes
 
 Arrays = dict[str, np.ndarray]
 

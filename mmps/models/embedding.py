@@ -41,7 +41,7 @@ class BNLinear(BaseModule):
 
 @MODELS.register_module()
 class EmbeddingHead(BaseModule):
-    """Turns the pooled features of persons into embeddings: fully connected layers, then L2-normalisation.
+    """Turns the pooled features of persons into embeddings: fully connected layers, then L2-normalization.
 
     With ``roi_feat_size=None`` the features are averaged over the box first, as OIM does on res5 (Xiao et al., CVPR 2017);
     with a size they are flattened, which keeps where on the body a feature lies, as heads over an FPN do.
@@ -51,7 +51,7 @@ class EmbeddingHead(BaseModule):
         embed_dims: D.
         roi_feat_size: Height and width (h, w) of the pooled features, or None.
         fc_dims: Widths of hidden layers, each followed by a ReLU.
-        batch_norm: Standardise every dimension before the L2-normalisation, as NAE (Chen et al., CVPR 2020) does. In
+        batch_norm: Standardise every dimension before the L2-normalization, as NAE (Chen et al., CVPR 2020) does. In
             training it needs two persons; of a single one it uses the running statistics.
         init_cfg: Default: weights of standard deviation 0.01.
     """
@@ -74,7 +74,7 @@ class EmbeddingHead(BaseModule):
         self.norm = RowNorm(embed_dims) if batch_norm else None
 
     def forward(self, roi_feats: Tensor) -> Tensor:
-        """(N, C, h, w) -> (N, D), L2-normalised, float32; N may be 0."""
+        """(N, C, h, w) -> (N, D), L2-normalized, float32; N may be 0."""
         embeddings = self.layers(self.pool(roi_feats).flatten(1)).float()
         if self.norm is not None:
             embeddings = self.norm(embeddings)
@@ -102,7 +102,7 @@ class NormAwareEmbedding(BaseModule):
         self.rescaler = RowNorm(1)
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """One (N, C_k) tensor a kind -> embeddings (N, D), L2-normalised, and person logits (N,), both float32; N may be 0."""
+        """One (N, C_k) tensor a kind -> embeddings (N, D), L2-normalized, and person logits (N,), both float32; N may be 0."""
         projected = torch.cat([project(kind) for project, kind in zip(self.projectors, feats, strict=True)], dim=1)
         norms = torch.linalg.vector_norm(projected, dim=1, keepdim=True)
         return projected / norms.clamp(min=1e-12), self.rescaler(norms).squeeze(1)

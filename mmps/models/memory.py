@@ -15,12 +15,12 @@ class IdentityMemory(nn.Module):
     Both and the queue's write position are buffers, always float32: they are saved, resumed and moved with the model.
 
     Args:
-        num_persons: I. 0 leaves it open: :meth:`resize` sets it from the data set when training starts, and a checkpoint
+        num_identities: I. 0 leaves it open: :meth:`resize` sets it from the data set when training starts, and a checkpoint
             brings its own.
         queue_size: Q.
         embed_dims: D.
         momentum: The part of the old row that an update keeps.
-        normalise: Give a row unit length after each update; AlignPS (Yan et al., CVPR 2021) in its published code does not.
+        normalize: Give a row unit length after each update; AlignPS (Yan et al., CVPR 2021) in its published code does not.
         queue_dims: How many channels of an embedding, from the first, a queue slot takes; the others keep what they had, at
             the start zero. None = all. AlignPS's code writes 64 of its 256.
 
@@ -30,37 +30,37 @@ class IdentityMemory(nn.Module):
 
     def __init__(
         self,
-        num_persons: int = 0,
+        num_identities: int = 0,
         queue_size: int = 5000,
         embed_dims: int = 256,
         momentum: float = 0.5,
-        normalise: bool = True,
+        normalize: bool = True,
         queue_dims: int | None = None,
     ):
         super().__init__()
         self.momentum = momentum
-        self.normalise = normalise
+        self.normalize = normalize
         self.queue_dims = queue_dims
         self.fixed = False
         self.companions: list[IdentityMemory] = []  # further memories of the same identities: they open with this one
-        self.register_buffer('lut', torch.zeros(num_persons, embed_dims))
+        self.register_buffer('lut', torch.zeros(num_identities, embed_dims))
         self.register_buffer('queue', torch.zeros(queue_size, embed_dims))
         self.register_buffer('queue_position', torch.zeros((), dtype=torch.long))
 
     @property
-    def num_persons(self) -> int:
+    def num_identities(self) -> int:
         return len(self.lut)
 
     @property
     def embed_dims(self) -> int:
         return self.lut.shape[1]
 
-    def resize(self, num_persons: int) -> None:
-        """Gives the LUT ``num_persons`` empty rows. The buffer stays the same tensor object: wrappers may hold it."""
-        self.lut.data = self.lut.new_zeros(num_persons, self.embed_dims)
+    def resize(self, num_identities: int) -> None:
+        """Gives the LUT ``num_identities`` empty rows. The buffer stays the same tensor object: wrappers may hold it."""
+        self.lut.data = self.lut.new_zeros(num_identities, self.embed_dims)
         for companion in self.companions:
-            if companion.num_persons == 0:
-                companion.resize(num_persons)
+            if companion.num_identities == 0:
+                companion.resize(num_identities)
 
     @torch.no_grad()
     def fix(self, table: Tensor) -> None:
@@ -87,12 +87,12 @@ class IdentityMemory(nn.Module):
     def update(self, embeddings: Tensor, person_ids: Tensor) -> None:
         """Takes in a batch, in its order, ranks one after the other; all ranks end with the same memory.
 
-        LUT[id] <- normalise(m * LUT[id] + (1 - m) * e) for a labelled person; an unlabelled one is written to the queue.
-        ``normalise=False`` leaves the row as the mean makes it, ``queue_dims`` writes the first channels only. After
+        LUT[id] <- normalize(m * LUT[id] + (1 - m) * e) for a labelled person; an unlabelled one is written to the queue.
+        ``normalize=False`` leaves the row as the mean makes it, ``queue_dims`` writes the first channels only. After
         :meth:`fix` a labelled person changes nothing.
 
         Args:
-            embeddings: (N, D), L2-normalised. May be empty. Every rank must call it.
+            embeddings: (N, D), L2-normalized. May be empty. Every rank must call it.
             person_ids: (N,), -1 = unlabelled.
         """
         embeddings, person_ids = gather_rows(embeddings.detach().float(), person_ids)
@@ -114,7 +114,7 @@ class IdentityMemory(nn.Module):
         for persons in labelled[by_round].split(sighting.bincount().tolist()):
             before, after = rows[: len(persons)], seen[: len(persons)]
             torch.index_select(embeddings, 0, persons, out=after).lerp_(before, self.momentum)
-            if self.normalise:
+            if self.normalize:
                 torch.div(after, torch.linalg.vector_norm(after, dim=1, keepdim=True).clamp_min_(1e-12), out=before)
             else:
                 before.copy_(after)
@@ -140,9 +140,11 @@ class IdentityMemory(nn.Module):
                     f'{self.embed_dims}: set embed_dims'
                 )
         lut = state_dict.get(f'{prefix}lut')
-        if lut is not None and self.num_persons == 0:
+        if lut is not None and self.num_identities == 0:
             self.resize(len(lut))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
-        return f'num_persons={self.num_persons}, queue_size={len(self.queue)}, momentum={self.momentum}, fixed={self.fixed}'
+        return (
+            f'num_identities={self.num_identities}, queue_size={len(self.queue)}, momentum={self.momentum}, fixed={self.fixed}'
+        )

@@ -1,3 +1,3 @@
-from .persons import boxes_beside, jitter_boxes, person_boxes, with_area
+from .persons import jitter_boxes, person_boxes, sample_background_boxes, with_area
 
-__all__ = ['boxes_beside', 'jitter_boxes', 'person_boxes', 'with_area']
+__all__ = ['jitter_boxes', 'person_boxes', 'sample_background_boxes', 'with_area']

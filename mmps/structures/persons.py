@@ -45,7 +45,7 @@ def mirror_boxes(boxes: Tensor, width: int) -> Tensor:
     return torch.stack([width - x2, y1, width - x1, y2], -1)
 
 
-def boxes_beside(boxes: list[Tensor]) -> list[Tensor]:
+def sample_background_boxes(boxes: list[Tensor]) -> list[Tensor]:
     """For each box one of its size, moved sideways by half its width to one and a half, and up or down by up to half its
     height: mostly background, partly the person, as what a detector must tell apart."""
     moved = []

@@ -126,7 +126,7 @@ def test_the_demo_prints_its_table_and_writes_a_report_with_every_network(tmp_pa
         of_images = [
             identities[[person['person_id'] for person in dataset.get_data_info(i)['instances']]] for i in range(len(dataset))
         ]
-        embeddings = [normalised(each + noise * rng.normal(size=each.shape)) for each in of_images]
+        embeddings = [normalized(each + noise * rng.normal(size=each.shape)) for each in of_images]
         queries = np.stack(
             [
                 embeddings[image][np.abs(boxes[image] - box).sum(1).argmin()]
@@ -173,7 +173,7 @@ def test_the_demo_prints_its_table_and_writes_a_report_with_every_network(tmp_pa
     assert 'paired' in page and page.count('<figure>') == 3 * 6
 
 
-def normalised(rows):
+def normalized(rows):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 

@@ -138,11 +138,14 @@ def test_a_name_like_no_other_is_only_named():
     'wrong, words',
     [
         (
-            dict(type='OIMLoss', num_persons=3, queue_size=2, embed_dims=4, scal=1),
+            dict(type='OIMLoss', num_identities=3, queue_size=2, embed_dims=4, scal=1),
             "OIMLoss has no argument 'scal': did you mean scale",
         ),
         (dict(type='ResNet'), "ResNet: missing 1 required positional argument: 'depth'"),
-        (dict(type='OIMLoss', num_persons='many', queue_size=2, embed_dims=4), "IdentityMemory|OIMLoss.*num_persons='many'"),
+        (
+            dict(type='OIMLoss', num_identities='many', queue_size=2, embed_dims=4),
+            "IdentityMemory|OIMLoss.*num_identities='many'",
+        ),
         (dict(type='TwoStagePersonSearch', backbone=3), 'TwoStagePersonSearch cannot be built with .*dict'),
     ],
 )

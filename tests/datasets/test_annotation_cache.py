@@ -16,7 +16,7 @@ def contents(dataset):
             for name, value in vars(protocol).items()
         }
     )
-    return [dataset.get_data_info(i) for i in range(len(dataset))], dataset.metainfo.get('num_persons'), fields
+    return [dataset.get_data_info(i) for i in range(len(dataset))], dataset.metainfo.get('num_identities'), fields
 
 
 @pytest.fixture(params=['cuhk_sysu', 'prw', 'mot'])
@@ -82,7 +82,7 @@ def test_cache_that_needs_pickle_is_not_loaded(cuhk_sysu, own_cache, log_lines):
     with np.load(path) as stored:
         arrays = dict(stored)
     np.savez(path, **{**arrays, 'boxes': np.array([{}], dtype=object)})
-    assert CUHKSYSU(data_root=str(cuhk_sysu)).metainfo['num_persons'] == 2
+    assert CUHKSYSU(data_root=str(cuhk_sysu)).metainfo['num_identities'] == 2
     assert len(log_lines) == 1
 
 

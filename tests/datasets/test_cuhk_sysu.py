@@ -15,7 +15,7 @@ def people(dataset):
 
 def test_training_scenes_are_all_but_the_pool_with_ids_in_the_order_of_train_mat(cuhk_sysu):
     dataset = CUHKSYSU(data_root=str(cuhk_sysu))
-    assert dataset.metainfo['num_persons'] == 2
+    assert dataset.metainfo['num_identities'] == 2
     assert dataset.metainfo['dataset_type'] == 'CUHKSYSU'
     assert dataset.metainfo['classes'] == ('person',)
     assert people(dataset) == {
@@ -78,7 +78,7 @@ def test_one_identity_one_query_and_one_test_scene_are_enough(tmp_path):
 def test_labelled_box_that_images_mat_does_not_have_is_counted_in_a_warning(tmp_path, log_lines):
     persons = [[('s2.jpg', (12, 11, 21, 41))] * 99 + [('s2.jpg', (1, 1, 21, 41))]]
     root = write_cuhk_sysu(tmp_path / 'odd', {'s2.jpg': [(12, 11, 21, 41)]}, persons, [], [])
-    assert CUHKSYSU(data_root=str(root)).metainfo['num_persons'] == 1
+    assert CUHKSYSU(data_root=str(root)).metainfo['num_identities'] == 1
     assert len(log_lines) == 1 and '1 of 100 labelled boxes' in log_lines[0]
 
 

@@ -19,7 +19,7 @@ def people(dataset, index):
 def test_first_part_trains_and_the_rest_tests(mot):
     training = MOTChallenge(data_root=str(mot), train_fraction=0.25)
     assert names(training) == ['MOT16-02/img1/000001.jpg', 'MOT16-02/img1/000002.jpg']
-    assert training.metainfo['num_persons'] == 2
+    assert training.metainfo['num_identities'] == 2
     testing = MOTChallenge(data_root=str(mot), test_mode=True, train_fraction=0.25, frame_gap=2)
     assert names(testing) == [f'MOT16-02/img1/{frame:06d}.jpg' for frame in range(3, 9)]
     assert testing.get_data_info(0)['img_path'] == str(mot / 'train/MOT16-02/img1/000003.jpg')
@@ -51,7 +51,7 @@ def test_gallery_keeps_its_distance_from_the_query(mot):
 
 def test_tracks_of_two_sequences_are_different_people_and_all_frames_of_others_are_searched(mot):
     write_mot(mot / 'train/MOT16-04')
-    assert MOTChallenge(data_root=str(mot)).metainfo['num_persons'] == 4
+    assert MOTChallenge(data_root=str(mot)).metainfo['num_identities'] == 4
     protocol = MOTChallenge(data_root=str(mot), test_mode=True, train_fraction=0, frame_gap=6).metainfo['protocol']
     assert protocol.num_queries == 4
     assert protocol.galleries[0].tolist() == [6, 7, *range(8, 16)]
@@ -95,7 +95,7 @@ def test_data_root_may_be_the_challenge_its_split_or_one_sequence(mot, below, mo
 def test_rows_of_mot15_are_all_visible_pedestrians(tmp_path, ending):
     write_mot(tmp_path / 'mot15/train/PETS09-S2L1', [(*row[:7], *ending) for row in MOT_ROWS])
     dataset = MOTChallenge(data_root=str(tmp_path / 'mot15'))
-    assert dataset.metainfo['num_persons'] == 3
+    assert dataset.metainfo['num_identities'] == 3
     assert [ignored for _, _, ignored in people(dataset, 0)] == [0, 0, 1, 1, 0]
 
 
@@ -114,10 +114,10 @@ def test_real_sample_loads(real_data):
     assert (first['height'], first['width']) == (1080, 1920)
     assert {'bbox': [1362, 568, 1465, 809], 'bbox_label': 0, 'ignore_flag': 0, 'person_id': 0} in first['instances']
     ids = [person['person_id'] for person in first['instances']]
-    assert 0 < training.metainfo['num_persons'] == max(ids) + 1
+    assert 0 < training.metainfo['num_identities'] == max(ids) + 1
     testing = MOTChallenge(data_root=str(root), test_mode=True, frame_gap=2)
     protocol = testing.metainfo['protocol']
-    assert 0 < protocol.num_queries <= training.metainfo['num_persons'] + 5
+    assert 0 < protocol.num_queries <= training.metainfo['num_identities'] + 5
     assert all(set(gallery.tolist()) <= {2, 3} for gallery in protocol.galleries if len(gallery) < 3)
     carried = [query for i in range(len(testing)) for query in testing.get_data_info(i).get('queries', [])]
     assert sorted(query['query_id'] for query in carried) == list(range(protocol.num_queries))

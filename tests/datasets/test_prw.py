@@ -18,7 +18,7 @@ def people(dataset):
 
 def test_training_ids_are_contiguous_in_sorted_order_and_boxes_are_inside_the_frame(prw):
     dataset = PRW(data_root=str(prw))
-    assert dataset.metainfo['num_persons'] == 3
+    assert dataset.metainfo['num_identities'] == 3
     assert dataset.metainfo['dataset_type'] == 'PRW'
     assert people(dataset) == [
         [((0, 5, 17, 45), 2), ((40, 0, 60, 34), -1)],

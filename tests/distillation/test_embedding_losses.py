@@ -175,7 +175,7 @@ def test_an_empty_table_leaves_the_relations_among_persons_and_no_responses():
 def test_different_identities_are_refused_in_one_line_with_both_numbers(loss_class):
     data = case()
     data['teacher_lut'] = unit(8, 10, 4)
-    with pytest.raises(ValueError, match=r'num_persons=5.*8') as error:
+    with pytest.raises(ValueError, match=r'num_identities=5.*8') as error:
         loss_class()(**data)
     assert '\n' not in str(error.value) and loss_class.__name__ in str(error.value)
 

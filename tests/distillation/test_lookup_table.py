@@ -15,7 +15,7 @@ from mmps.distillation.lookup_table import Header, load_lookup_table, save_looku
 from mmps.fileio.checkpoint import weights_fingerprint
 from mmps.registry import DATASETS, MODELS
 
-HEADER = Header(dataset='PRW', data='ab', num_persons=4, dims=3, teacher='teacher.py', weights='cd')
+HEADER = Header(dataset='PRW', data='ab', num_identities=4, dims=3, teacher='teacher.py', weights='cd')
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def write_config(repository, data, detector_config, tmp_path):
     def write(name, kind='fpn', hooks=(), **kwargs):
         cfg = Config.fromfile(repository / 'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py')
         cfg.merge_from_dict({f'{part}_dataloader.dataset.data_root': str(data) for part in ('train', 'val', 'test')})
-        cfg.model = detector_config(kind, num_persons=0, **kwargs)
+        cfg.model = detector_config(kind, num_identities=0, **kwargs)
         cfg.train_dataloader.dataset.pipeline[2].scale = cfg.test_dataloader.dataset.pipeline[1].scale = (96, 64)
         cfg.train_dataloader.batch_size = 2
         cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1)
@@ -109,7 +109,7 @@ def test_rows_are_the_mean_embeddings_of_the_training_set(teacher, export, tmp_p
     assert header == Header(
         dataset='CUHKSYSU',
         data=fingerprint(dataset),
-        num_persons=3,
+        num_identities=3,
         dims=16,
         teacher='teacher.py',
         weights=weights_fingerprint(model.state_dict()),
@@ -222,8 +222,8 @@ def test_a_table_that_is_not_what_its_header_says_is_refused(table, words, tmp_p
 
 
 def test_a_newer_format_is_refused(tmp_path, monkeypatch):
-    save_lookup_table(tmp_path / 'table.npz', Header(**{**vars(HEADER), 'format': 2}), torch.zeros(4, 3))
-    with pytest.raises(ValueError, match='format 2, but this version of mmps reads format 1'):
+    save_lookup_table(tmp_path / 'table.npz', Header(**{**vars(HEADER), 'format': 3}), torch.zeros(4, 3))
+    with pytest.raises(ValueError, match='format 3, but this version of mmps reads format 2'):
         load_lookup_table(tmp_path / 'table.npz')
 
 

@@ -210,7 +210,7 @@ def test_the_checkpoint_is_the_students_and_what_the_distiller_learnt(build_dist
 
 def test_a_plain_student_loads_it(build_distill, build_detector, tmp_path):
     model = build_distill()
-    plain = build_detector(width=4, num_persons=0, seed=1)
+    plain = build_detector(width=4, num_identities=0, seed=1)
     plain.load_state_dict(model.state_dict())
     assert same(state(plain), state(model.student))
     save_checkpoint({'state_dict': model.state_dict()}, str(tmp_path / 'a.pth'))
@@ -297,8 +297,8 @@ def test_a_teacher_checkpoint_of_another_model_is_refused(build_distill, teacher
 
 
 def test_teacher_and_student_of_other_identities_are_refused(build_distill, detector_config, make_batch):
-    model = build_distill(teacher=detector_config(width=8, num_persons=9))
-    with pytest.raises(ValueError, match=r'num_persons=6.*9'):
+    model = build_distill(teacher=detector_config(width=8, num_identities=9))
+    with pytest.raises(ValueError, match=r'num_identities=6.*9'):
         model.loss(*make_batch([[0, 3], [5]]))
 
 

@@ -47,9 +47,9 @@ class Loop(BaseLoop):
         pass
 
 
-def model_with(num_persons, teacher=None):
+def model_with(num_identities, teacher=None):
     model = nn.Module()
-    model.memory = IdentityMemory(num_persons, 4, 8)
+    model.memory = IdentityMemory(num_identities, 4, 8)
     if teacher is not None:
         model.teacher = model_with(teacher)
     return model
@@ -69,27 +69,27 @@ def runner_with(model, **metainfo):
 
 def test_the_data_set_sizes_an_open_memory():
     model = model_with(0)
-    IdentityHook().before_run(runner_with(model, num_persons=7, dataset_type='PRW'))
-    assert model.memory.num_persons == 7 and not model.memory.lut.any()
+    IdentityHook().before_run(runner_with(model, num_identities=7, dataset_type='PRW'))
+    assert model.memory.num_identities == 7 and not model.memory.lut.any()
 
 
 def test_a_memory_of_the_right_size_is_left_alone():
     model = model_with(7, teacher=7)
     model.memory.lut.fill_(1)
-    IdentityHook().before_run(runner_with(model, num_persons=7))
+    IdentityHook().before_run(runner_with(model, num_identities=7))
     assert model.memory.lut.eq(1).all()
 
 
 def test_a_wrapped_model_is_sized_too():
     wrapper = wrapped(model_with(0))
-    IdentityHook().before_run(runner_with(wrapper, num_persons=7))
-    assert wrapper.module.memory.num_persons == 7
+    IdentityHook().before_run(runner_with(wrapper, num_identities=7))
+    assert wrapper.module.memory.num_identities == 7
 
 
 @pytest.mark.parametrize(
     'model, numbers',
     [
-        (model_with(5), ('num_persons=5', '7')),
+        (model_with(5), ('num_identities=5', '7')),
         (model_with(7, teacher=9), ('teacher', '9', '7')),
         (model_with(0, teacher=9), ('teacher', '9', '7')),
     ],
@@ -97,12 +97,12 @@ def test_a_wrapped_model_is_sized_too():
 )
 def test_another_number_is_refused_in_one_line_with_both(model, numbers):
     with pytest.raises(ValueError) as error:
-        IdentityHook().before_run(runner_with(model, num_persons=7, dataset_type='PRW'))
+        IdentityHook().before_run(runner_with(model, num_identities=7, dataset_type='PRW'))
     message = str(error.value)
     assert all(number in message for number in numbers) and 'PRW' in message and '\n' not in message
 
 
-@pytest.mark.parametrize('metainfo', [{}, {'num_persons': 0}])
+@pytest.mark.parametrize('metainfo', [{}, {'num_identities': 0}])
 def test_a_training_set_without_identities_is_refused(metainfo):
     with pytest.raises(ValueError, match=r'PRW.*no labelled identity'):
         IdentityHook().before_run(runner_with(model_with(0), dataset_type='PRW', **metainfo))
@@ -111,7 +111,7 @@ def test_a_training_set_without_identities_is_refused(metainfo):
 def test_a_test_needs_no_training_set():
     model = model_with(0)
     IdentityHook().before_run(SimpleNamespace(_train_loop=dict(type='EpochBasedTrainLoop'), model=model))
-    assert model.memory.num_persons == 0
+    assert model.memory.num_identities == 0
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
@@ -155,12 +155,12 @@ def test_the_default_runtime_has_them_and_checks_before_it_saves(repository, mmp
 
 def test_a_teacher_without_identities_points_to_its_checkpoint():
     with pytest.raises(ValueError, match=r'name its checkpoint as model\.teacher_ckpt'):
-        IdentityHook().before_run(runner_with(model_with(0, teacher=0), num_persons=7, dataset_type='PRW'))
+        IdentityHook().before_run(runner_with(model_with(0, teacher=0), num_identities=7, dataset_type='PRW'))
 
 
-def load(identities, num_persons, resume):
-    """What the hook leaves of a checkpoint with that many identities for a training set of ``num_persons``."""
-    runner = runner_with(model_with(num_persons), num_persons=num_persons)
+def load(identities, num_identities, resume):
+    """What the hook leaves of a checkpoint with that many identities for a training set of ``num_identities``."""
+    runner = runner_with(model_with(num_identities), num_identities=num_identities)
     runner._resume = resume
     prefix = 'roi_head.reid_loss.memory'
     checkpoint = {
@@ -209,7 +209,7 @@ def table(training, tmp_path):
     """A lookup table for it: the file's path, its header and its rows, of 8 numbers."""
     rows = torch.nn.functional.normalize(torch.randn(2, 8, generator=torch.Generator().manual_seed(0)))
     data = fingerprint(training(None).train_loop.dataloader.dataset)
-    header = Header(dataset='CUHKSYSU', data=data, num_persons=2, dims=8, teacher='teacher.py', weights='ab')
+    header = Header(dataset='CUHKSYSU', data=data, num_identities=2, dims=8, teacher='teacher.py', weights='ab')
     save_lookup_table(tmp_path / 'table.npz', header, rows)
     return str(tmp_path / 'table.npz'), header, rows
 
@@ -225,7 +225,7 @@ def test_a_lookup_table_is_fixed_once_the_data_set_has_sized_the_memory(training
 
 
 def test_of_two_memories_only_that_of_the_searched_embeddings_is_fixed(training, table, tmp_path, build_detector):
-    detector = build_detector('alignps-roi', num_persons=2)
+    detector = build_detector('alignps-roi', num_identities=2)
     save_lookup_table(tmp_path / 'wide.npz', replace(table[1], dims=16), torch.ones(2, 16))
     LookupTableHook(str(tmp_path / 'wide.npz')).before_run(training(detector))
     assert detector.roi_head.reid_loss.memory.fixed and not detector.bbox_head.reid_loss.memory.fixed
@@ -235,7 +235,7 @@ def test_of_two_memories_only_that_of_the_searched_embeddings_is_fixed(training,
     'changes, words',
     [
         (dict(dataset='PRW'), ['training set', 'PRW', 'CUHKSYSU']),
-        (dict(num_persons=3), ['number of identities', ' 3', ' 2']),
+        (dict(num_identities=3), ['number of identities', ' 3', ' 2']),
         (dict(dims=16), ['embedding size', ' 16', ' 8']),
         (dict(data='0123456789abcdef' * 4), ['fingerprint of the training set', '0123456789abcdef']),
     ],
@@ -244,7 +244,7 @@ def test_of_two_memories_only_that_of_the_searched_embeddings_is_fixed(training,
 def test_a_table_that_does_not_fit_is_refused_in_one_line_with_both_sides(training, table, tmp_path, changes, words):
     header = replace(table[1], **changes)
     path = str(tmp_path / 'other.npz')
-    save_lookup_table(path, header, torch.ones(header.num_persons, header.dims))
+    save_lookup_table(path, header, torch.ones(header.num_identities, header.dims))
     model = model_with(2)
     with pytest.raises(ValueError) as error:
         LookupTableHook(path).before_run(training(model))

@@ -19,7 +19,7 @@ NAN, HUGE = float('nan'), 1e34  # what a batch's loss is multiplied with: HUGE o
 
 
 class Embedder(BaseModel):
-    """One layer, normalisation and OIM. A batch's factor is its sample; NaN reaches embeddings too."""
+    """One layer, normalization and OIM. A batch's factor is its sample; NaN reaches embeddings too."""
 
     def __init__(self):
         super().__init__()

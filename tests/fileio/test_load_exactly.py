@@ -36,9 +36,9 @@ def test_what_a_distillation_adds_is_passed_over(tmp_path, model):
 
 
 def test_an_open_lookup_table_takes_the_checkpoints_identities(tmp_path, model, build_detector):
-    opened = build_detector(num_persons=0)
+    opened = build_detector(num_identities=0)
     load_exactly(opened, saved(tmp_path / 'a.pth', model.state_dict()), 'checkpoint')
-    assert opened.memory.num_persons == model.memory.num_persons
+    assert opened.memory.num_identities == model.memory.num_identities
 
 
 def test_a_missing_file_is_named(tmp_path, model):
@@ -67,4 +67,4 @@ def test_a_tensor_that_differs_is_named_in_one_line(tmp_path, model, change):
 
 def test_another_number_of_identities_is_refused(tmp_path, model, build_detector):
     with pytest.raises(ValueError, match=r'memory\.lut: \(6, 16\).*\(4, 16\)'):
-        load_exactly(model, saved(tmp_path / 'a.pth', build_detector(num_persons=4).state_dict()), 'checkpoint')
+        load_exactly(model, saved(tmp_path / 'a.pth', build_detector(num_identities=4).state_dict()), 'checkpoint')

@@ -139,7 +139,7 @@ def test_the_memory_takes_in_who_was_seen(build, make_batch):
     queue = detector.memory.queue.ne(0).any(0)
     assert queue[:4].all() and not queue[4:].any()  # queue_dims
     norms = detector.memory.lut[[0, 3, 5]].norm(dim=1)
-    assert (norms - 1).abs().min() > 1e-3  # not normalised
+    assert (norms - 1).abs().min() > 1e-3  # not normalized
 
 
 def test_the_triplets_are_those_of_the_memory_before_the_batch(build, make_batch, monkeypatch):
@@ -461,10 +461,10 @@ def test_a_roi_head_embeds_what_the_dense_head_detects(build, make_batch):
 
 
 def test_the_dense_heads_memory_opens_with_that_of_the_roi_head(build):
-    open_ones = {'roi_head.reid_loss.num_persons': 0, 'bbox_head.reid_loss.num_persons': 0}
+    open_ones = {'roi_head.reid_loss.num_identities': 0, 'bbox_head.reid_loss.num_identities': 0}
     detector = build('roi', open_ones)
     detector.memory.resize(9)
-    assert detector.memory.num_persons == detector.bbox_head.reid_loss.memory.num_persons == 9
+    assert detector.memory.num_identities == detector.bbox_head.reid_loss.memory.num_identities == 9
     loaded, filled = build('roi', open_ones), build('roi')
     for memory in (filled.memory, filled.bbox_head.reid_loss.memory):
         memory.lut.normal_()
@@ -565,7 +565,7 @@ def test_proposals_of_the_roi_head_leave_the_persons_statistics_alone(build, mak
 
 
 def test_an_open_memory_is_refused_and_the_hook_named(build, make_batch):
-    detector = build(changes={'bbox_head.reid_loss.num_persons': 0}).train()
+    detector = build(changes={'bbox_head.reid_loss.num_identities': 0}).train()
     with pytest.raises(ValueError, match='IdentityHook'):
         detector.loss(*make_batch([[0]]))
 

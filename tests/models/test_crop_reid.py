@@ -27,7 +27,7 @@ def small_config(repository):
             'model.reid.out_channels': 16,
             'model.reid_loss.embed_dims': 16,
             'model.reid_loss.queue_size': 10,
-            'model.reid_loss.num_persons': 6,
+            'model.reid_loss.num_identities': 6,
         }
     )
     return cfg.model
@@ -192,7 +192,7 @@ def test_another_embedding_size_is_refused_in_one_line(small_config, mmps_scope)
         MODELS.build(small_config)
 
 
-@pytest.mark.parametrize('source', ['assess', 'dense_head.forward'])
+@pytest.mark.parametrize('source', ['refine_boxes', 'dense_head.forward'])
 def test_a_distiller_that_wants_detections_is_told_that_there_are_none(network, source):
     with pytest.raises(ValueError, match=f"CropReID has no method '{source}'"):
         MethodOutputsRecorder(source).prepare_from_model(network)

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from mmps.models import IdentityMemory
 
 
-def one_by_one(lut, queue, position, embeddings, person_ids, momentum, normalise=True, queue_dims=None):
+def one_by_one(lut, queue, position, embeddings, person_ids, momentum, normalize=True, queue_dims=None):
     """The field's update: one person after the other."""
     for embedding, person_id in zip(embeddings, person_ids.tolist(), strict=True):
         if person_id >= 0:
             lut[person_id] = momentum * lut[person_id] + (1 - momentum) * embedding
-            if normalise:
+            if normalize:
                 lut[person_id] /= lut[person_id].norm()
         else:
             queue[position, :queue_dims] = embedding[:queue_dims]
@@ -22,30 +22,30 @@ def one_by_one(lut, queue, position, embeddings, person_ids, momentum, normalise
     return lut, queue, position
 
 
-def persons(count, num_persons, seed=0, dims=8, unlabelled=0.3):
+def persons(count, num_identities, seed=0, dims=8, unlabelled=0.3):
     generator = torch.Generator().manual_seed(seed)
     embeddings = F.normalize(torch.randn(count, dims, generator=generator))
-    person_ids = torch.randint(num_persons, (count,), generator=generator)
+    person_ids = torch.randint(num_identities, (count,), generator=generator)
     person_ids[torch.rand(count, generator=generator) < unlabelled] = -1
     return embeddings, person_ids
 
 
-def memory_with(num_persons=5, queue_size=7, dims=8, momentum=0.5, **options):
-    memory = IdentityMemory(num_persons, queue_size, dims, momentum, **options)
-    memory.lut.copy_(F.normalize(torch.randn(num_persons, dims, generator=torch.Generator().manual_seed(9))))
+def memory_with(num_identities=5, queue_size=7, dims=8, momentum=0.5, **options):
+    memory = IdentityMemory(num_identities, queue_size, dims, momentum, **options)
+    memory.lut.copy_(F.normalize(torch.randn(num_identities, dims, generator=torch.Generator().manual_seed(9))))
     return memory
 
 
 @pytest.mark.parametrize('momentum', [0.0, 0.5, 0.9])
 @pytest.mark.parametrize(
-    'count, num_persons, unlabelled',
+    'count, num_identities, unlabelled',
     [(200, 3, 0.0), (200, 3, 0.3), (200, 150, 0.1), (64, 1, 0.0), (50, 5, 1.0), (1, 5, 0.0), (1, 5, 1.0), (40, 5, 0.9)],
 )
-def test_batch_update_equals_one_step_a_person_in_order(count, num_persons, unlabelled, momentum):
-    memory = memory_with(num_persons, momentum=momentum)
+def test_batch_update_equals_one_step_a_person_in_order(count, num_identities, unlabelled, momentum):
+    memory = memory_with(num_identities, momentum=momentum)
     expected = memory.lut.double(), memory.queue.double(), 0
     for step in range(4):
-        embeddings, person_ids = persons(count, num_persons, step, unlabelled=unlabelled)
+        embeddings, person_ids = persons(count, num_identities, step, unlabelled=unlabelled)
         memory.update(embeddings, person_ids)
         expected = one_by_one(*expected, embeddings.double(), person_ids, momentum)
         torch.testing.assert_close(memory.lut.double(), expected[0], atol=1e-6, rtol=0)
@@ -53,13 +53,13 @@ def test_batch_update_equals_one_step_a_person_in_order(count, num_persons, unla
         assert memory.queue_position == expected[2]
 
 
-@pytest.mark.parametrize('options', [dict(normalise=False), dict(queue_dims=3), dict(normalise=False, queue_dims=3)])
-@pytest.mark.parametrize('count, num_persons', [(200, 3), (30, 5), (1, 5)])
-def test_options_of_the_update_equal_one_step_a_person_in_order(count, num_persons, options):
-    memory = memory_with(num_persons, **options)
+@pytest.mark.parametrize('options', [dict(normalize=False), dict(queue_dims=3), dict(normalize=False, queue_dims=3)])
+@pytest.mark.parametrize('count, num_identities', [(200, 3), (30, 5), (1, 5)])
+def test_options_of_the_update_equal_one_step_a_person_in_order(count, num_identities, options):
+    memory = memory_with(num_identities, **options)
     expected = memory.lut.double(), memory.queue.double(), 0
     for step in range(4):
-        embeddings, person_ids = persons(count, num_persons, step)
+        embeddings, person_ids = persons(count, num_identities, step)
         memory.update(embeddings, person_ids)
         expected = one_by_one(*expected, embeddings.double(), person_ids, 0.5, **options)
         torch.testing.assert_close(memory.lut.double(), expected[0], atol=1e-6, rtol=0)
@@ -145,7 +145,7 @@ def test_memory_resumes_from_its_state_dict():
 def test_an_open_memory_takes_the_size_of_its_checkpoint():
     memory, opened = memory_with(5), IdentityMemory(0, 7, 8)
     opened.load_state_dict(memory.state_dict())
-    assert opened.num_persons == 5 and torch.equal(opened.lut, memory.lut)
+    assert opened.num_identities == 5 and torch.equal(opened.lut, memory.lut)
 
 
 def test_a_memory_of_another_size_refuses_a_checkpoint():
@@ -154,17 +154,17 @@ def test_a_memory_of_another_size_refuses_a_checkpoint():
 
 
 @pytest.mark.parametrize('strict', [True, False])
-@pytest.mark.parametrize('num_persons', [0, 5])
+@pytest.mark.parametrize('num_identities', [0, 5])
 @pytest.mark.parametrize('name, what', [('lut', 'lookup table'), ('queue', 'queue')])
-def test_embeddings_of_another_size_are_refused_in_one_line(strict, num_persons, name, what):
+def test_embeddings_of_another_size_are_refused_in_one_line(strict, num_identities, name, what):
     state = memory_with(5, dims=6).state_dict()
-    memory = IdentityMemory(num_persons, 7, 8)
+    memory = IdentityMemory(num_identities, 7, 8)
     with pytest.raises(
         ValueError, match=f'the {what} of the checkpoint holds embeddings of 6 values, the model makes 8: set embed_dims'
     ) as error:
         memory.load_state_dict({name: state[name]}, strict=strict)
     assert '\n' not in str(error.value)
-    assert memory.num_persons == num_persons
+    assert memory.num_identities == num_identities
 
 
 def test_a_companion_opens_with_the_memory_and_keeps_what_it_has():
@@ -181,7 +181,7 @@ def test_resize_keeps_the_buffer_object():
     held = memory.lut
     memory.resize(5)
     assert memory.lut is held and dict(memory.named_buffers())['lut'] is held
-    assert held.shape == (5, 8) and memory.num_persons == 5
+    assert held.shape == (5, 8) and memory.num_identities == 5
 
 
 def test_an_update_neither_changes_nor_keeps_the_embeddings():

@@ -39,7 +39,7 @@ def run_rank(rank, store, results):
     dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
     found = {}
     for case, steps in CASES.items():
-        loss = OIMLoss(num_persons=5, queue_size=7, embed_dims=8)
+        loss = OIMLoss(num_identities=5, queue_size=7, embed_dims=8)
         found[case] = [train(case, step, loss, embeddings_of(case, step)[rank], ids[rank]) for step, ids in enumerate(steps)]
     torch.save(found, results / f'{rank}.pt')
     dist.destroy_process_group()
@@ -54,7 +54,7 @@ def ranks(tmp_path_factory):
 
 @pytest.mark.parametrize('case', CASES)
 def test_two_ranks_hold_the_memory_of_one_process(ranks, case):
-    loss = OIMLoss(num_persons=5, queue_size=7, embed_dims=8)
+    loss = OIMLoss(num_identities=5, queue_size=7, embed_dims=8)
     for step, ids in enumerate(CASES[case]):
         expected, *_ = train(case, step, loss, torch.cat(embeddings_of(case, step)), [*ids[0], *ids[1]])
         for rank in ranks:
@@ -65,7 +65,7 @@ def test_two_ranks_hold_the_memory_of_one_process(ranks, case):
 
 @pytest.mark.parametrize('case', CASES)
 def test_the_mean_of_the_ranks_losses_is_that_of_one_process(ranks, case):
-    loss = OIMLoss(num_persons=5, queue_size=7, embed_dims=8)
+    loss = OIMLoss(num_identities=5, queue_size=7, embed_dims=8)
     for step, ids in enumerate(CASES[case]):
         _, expected, grad = train(case, step, loss, torch.cat(embeddings_of(case, step)), [*ids[0], *ids[1]])
         (_, *values), (_, *others) = (rank[case][step] for rank in ranks)

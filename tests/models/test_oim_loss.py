@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from mmps.models.losses import OIMLoss
 
 
-def oim(num_persons=6, **kwargs):
+def oim(num_identities=6, **kwargs):
     torch.manual_seed(0)
-    loss = OIMLoss(num_persons, queue_size=5, embed_dims=8, **kwargs)
-    loss.memory.lut.copy_(F.normalize(torch.randn(num_persons, 8)))
+    loss = OIMLoss(num_identities, queue_size=5, embed_dims=8, **kwargs)
+    loss.memory.lut.copy_(F.normalize(torch.randn(num_identities, 8)))
     loss.memory.queue.copy_(F.normalize(torch.randn(5, 8)))
     return loss
 
@@ -32,7 +32,7 @@ def same(one, other):
 
 def test_six_steps_equal_the_recorded_ones(golden):
     recorded = np.load(golden / 'expected/oim_seed0.npz')
-    loss = OIMLoss(num_persons=20, queue_size=16, embed_dims=32, momentum=0.5, scale=30.0)
+    loss = OIMLoss(num_identities=20, queue_size=16, embed_dims=32, momentum=0.5, scale=30.0)
     for step in range(6):
         embeddings = torch.from_numpy(recorded[f'x{step}']).requires_grad_()
         value = loss(embeddings, torch.from_numpy(recorded[f'ids{step}']).long())
@@ -152,7 +152,7 @@ def test_without_labelled_persons_the_focal_loss_is_zero_and_has_a_gradient(ids)
 
 
 def test_options_of_the_memory_reach_it():
-    loss = oim(normalise=False, queue_dims=3)
+    loss = oim(normalize=False, queue_dims=3)
     before = state(loss)
     embeddings, ids = persons([2, -1])
     loss(embeddings, ids)

@@ -93,7 +93,7 @@ class Detector(nn.Module):
     def __init__(self):
         super().__init__()
         self.linear = nn.Linear(2, 3)
-        self.reid_loss = nn.ModuleDict(dict(memory=IdentityMemory(num_persons=0, queue_size=4, embed_dims=8)))
+        self.reid_loss = nn.ModuleDict(dict(memory=IdentityMemory(num_identities=0, queue_size=4, embed_dims=8)))
 
     @property
     def memory(self):
@@ -111,7 +111,7 @@ def weights(**memory):
 def test_without_a_memory_it_stays_open():
     model = Detector()
     model.load_state_dict(fit(weights(), model))
-    assert model.memory.num_persons == 0 and model.linear.bias.eq(1).all()
+    assert model.memory.num_identities == 0 and model.linear.bias.eq(1).all()
 
 
 def test_a_lookup_table_of_any_number_of_persons_is_taken_and_the_position_may_be_missing():

@@ -9,10 +9,10 @@ from mmps.models.losses import TripletLoss
 from mmps.registry import MODELS
 
 
-def persons(ids, seed=0, dims=8, num_persons=6):
+def persons(ids, seed=0, dims=8, num_identities=6):
     generator = torch.Generator().manual_seed(seed)
     embeddings = F.normalize(torch.randn(len(ids), dims, generator=generator, dtype=torch.float64))
-    lut = 0.7 * torch.randn(num_persons, dims, generator=generator, dtype=torch.float64)
+    lut = 0.7 * torch.randn(num_identities, dims, generator=generator, dtype=torch.float64)
     return embeddings.requires_grad_(), torch.tensor(ids, dtype=torch.long), lut
 
 
@@ -40,7 +40,7 @@ BATCHES = pytest.mark.parametrize(
 @BATCHES
 @pytest.mark.parametrize('margin', [0.0, 0.3, 2.0])
 def test_loss_and_gradient_are_those_of_the_loop(ids, margin):
-    embeddings, person_ids, lut = persons(ids, num_persons=13)
+    embeddings, person_ids, lut = persons(ids, num_identities=13)
     value = TripletLoss(margin, loss_weight=0.5)(embeddings, person_ids, lut)
     expected = 0.5 * one_by_one(embeddings, person_ids, lut, margin)
     torch.testing.assert_close(value, expected, atol=1e-9, rtol=0)
@@ -56,7 +56,7 @@ def test_without_a_lookup_table_it_is_mmdetections():
 
 
 def test_float32_is_near_the_loop():
-    embeddings, person_ids, lut = persons([3, -1, 7, 3, 12, 0], num_persons=13)
+    embeddings, person_ids, lut = persons([3, -1, 7, 3, 12, 0], num_identities=13)
     value = TripletLoss()(embeddings.float(), person_ids, lut.float())
     assert value.item() == pytest.approx(one_by_one(embeddings, person_ids, lut, 0.3).item(), abs=1e-6)
 

@@ -302,7 +302,7 @@ def test_a_separate_reid_extractor_pools_for_the_reid_branch(build_detector, det
 
 
 def test_state_dict_carries_the_memory(build_detector, make_batch):
-    detector, other = build_detector(), build_detector(num_persons=0, seed=1)
+    detector, other = build_detector(), build_detector(num_identities=0, seed=1)
     detector.train().loss(*make_batch([[0, 3], [-1]]))
     other.load_state_dict(detector.state_dict())
     assert same(memory_of(detector), memory_of(other))

@@ -594,14 +594,14 @@ def test_a_small_npz_does_not_fill_the_memory(tmp_path, read, content, why):
 
 # A distillation's files
 
-TABLE = TableHeader(dataset='PRW', data='d', num_persons=2, dims=3, teacher='t.py', weights='w')
+TABLE = TableHeader(dataset='PRW', data='d', num_identities=2, dims=3, teacher='t.py', weights='w')
 
 
 @fuzzed(
     hnp.arrays('f4', (2, 3), elements=NUMBERS),
     st.none() | ARRAYS,
     st.dictionaries(st.sampled_from([*vars(TABLE), 'x']), ODD, max_size=2),
-    examples=[(np.zeros((2, 3), 'f4'), None, {'num_persons': 2.0}), (np.zeros((2, 3), 'f4'), None, {'weights': None})],
+    examples=[(np.zeros((2, 3), 'f4'), None, {'num_identities': 2.0}), (np.zeros((2, 3), 'f4'), None, {'weights': None})],
 )
 def test_a_lookup_table_is_what_was_written(folder, table, other, changes):
     path = folder / 'table.npz'
@@ -620,7 +620,7 @@ HEADER = Header(
     data='d',
     transforms=['t'],
     weights='w',
-    normalisation={'mean': [0.5]},
+    normalization={'mean': [0.5]},
     box_jitter=0.1,
     seed=0,
     images=2,

@@ -64,7 +64,7 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp('inputs')
     generate(folder / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
     teacher = Config.fromfile(ROOT / 'configs/oim/oim_r18-w32-fpn_10e_synthps-mini.py').model
-    teacher.roi_head.reid_loss.num_persons = 10
+    teacher.roi_head.reid_loss.num_identities = 10
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmps'):
         model = MODELS.build(teacher)

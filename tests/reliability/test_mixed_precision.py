@@ -107,12 +107,12 @@ def compare(build, make_batch, kind, precision, steps):
 
 
 def assert_sound(model):
-    """The memory: float32, of unit length where it normalises."""
+    """The memory: float32, of unit length where it normalizes."""
     for memory in (module for module in model.modules() if isinstance(module, IdentityMemory) and module.training):
         assert memory.lut.dtype == memory.queue.dtype == torch.float32
         assert memory.lut.isfinite().all() and memory.queue.isfinite().all()
-        if memory.normalise:
-            torch.testing.assert_close(memory.lut.norm(dim=1), torch.ones(memory.num_persons))
+        if memory.normalize:
+            torch.testing.assert_close(memory.lut.norm(dim=1), torch.ones(memory.num_identities))
 
 
 def changes(found, expected):

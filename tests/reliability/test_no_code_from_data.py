@@ -168,7 +168,7 @@ def test_the_annotation_cache(tmp_path, mark, monkeypatch, small_datasets):
     [path] = (tmp_path / 'cache/annotations').iterdir()
     for write in (lambda: np.savez(path, boxes=objects(mark)), lambda: path.write_bytes(pickle.dumps(Payload(mark)))):
         write()
-        assert CUHKSYSU(data_root=str(root)).metainfo['num_persons'] == 2  # read again from the data set's own files
+        assert CUHKSYSU(data_root=str(root)).metainfo['num_identities'] == 2  # read again from the data set's own files
 
 
 def resume_info(payload) -> dict:

@@ -81,7 +81,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp('soak') / 'tiny'
     generate(folder, 'cuhk-sysu', 'tiny', progress=False)
     cfg = Config.fromfile(TEACHER).model
-    cfg.roi_head.reid_loss.num_persons = 10
+    cfg.roi_head.reid_loss.num_identities = 10
     with DefaultScope.overwrite_default_scope('mmps'):
         teacher = MODELS.build(cfg)
     teacher.memory.lut.copy_(torch.nn.functional.normalize(torch.randn_like(teacher.memory.lut)))

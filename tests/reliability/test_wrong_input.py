@@ -43,7 +43,7 @@ def given(tmp_path_factory):
     """A folder with a data set and what was made of others: checkpoints, predictions, a lookup table, teacher caches."""
     folder = tmp_path_factory.mktemp('given')
     generate(folder / 'data', 'cuhk-sysu', 'tiny', progress=False)
-    persons = 'model.roi_head.reid_loss.num_persons'
+    persons = 'model.roi_head.reid_loss.num_identities'
     student = build(STUDENT, **{persons: 10, 'model.backbone.base_channels': 8, 'model.neck.in_channels': [8, 16, 32, 64]})
     for name, model in (('student', student), ('teacher', build(TEACHER, **{persons: 7}))):
         torch.save({'state_dict': model.state_dict()}, folder / f'{name}.pth')
@@ -241,8 +241,8 @@ CASES = {
         ['embed_dims=128', 'embed_dims=100'],
     ),
     'student of another number of identities': (
-        lambda here: train(STUDENT, 'model.roi_head.reid_loss.num_persons=7'),
-        ['num_persons=7', '10'],
+        lambda here: train(STUDENT, 'model.roi_head.reid_loss.num_identities=7'),
+        ['num_identities=7', '10'],
     ),
     'a loss that is not a number': (
         lambda here: train(STUDENT, 'model.roi_head.reid_loss.loss_weight=nan'),
@@ -267,7 +267,7 @@ CASES = {
     ),
     'teacher of another number of identities': (
         lambda here: distil(f'model.teacher_ckpt={here.given}/teacher.pth'),
-        ['num_persons', '7', '10'],
+        ['num_identities', '7', '10'],
     ),
     # files that tools write for each other
     'missing predictions': (

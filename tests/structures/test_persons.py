@@ -2,7 +2,7 @@ import pytest
 import torch
 from mmdet.structures.bbox import HorizontalBoxes, bbox_overlaps
 
-from mmps.structures import boxes_beside, jitter_boxes, person_boxes, with_area
+from mmps.structures import jitter_boxes, person_boxes, sample_background_boxes, with_area
 
 
 def test_persons_come_as_one_tensor_an_image(make_batch):
@@ -41,10 +41,10 @@ def test_the_given_boxes_are_not_changed():
     assert torch.equal(boxes, before)
 
 
-def test_boxes_beside_are_of_the_same_size_and_mostly_background():
+def test_sample_background_boxes_are_of_the_same_size_and_mostly_background():
     torch.manual_seed(0)
     boxes = torch.tensor([[10.0, 20, 50, 140], [0, 0, 2, 3]]).repeat(500, 1)
-    beside, none = boxes_beside([boxes, boxes[:0]])
+    beside, none = sample_background_boxes([boxes, boxes[:0]])
     assert beside.shape == boxes.shape and none.shape == (0, 4)
     size = boxes[:, 2:] - boxes[:, :2]
     torch.testing.assert_close(beside[:, 2:] - beside[:, :2], size)

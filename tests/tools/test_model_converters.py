@@ -37,7 +37,7 @@ def call(repository, load_script, tmp_path, monkeypatch):
 @pytest.fixture
 def small(tmp_path, detector_config):
     """A small AlignPS: its config and a checkpoint as its authors would release it, of 5 identities."""
-    cfg = detector_config('alignps', num_persons=0)
+    cfg = detector_config('alignps', num_identities=0)
     Config(dict(model=cfg)).dump(tmp_path / 'small.py')
     with DefaultScope.overwrite_default_scope('mmps'):
         model = MODELS.build(cfg)
@@ -149,6 +149,6 @@ def test_a_whole_alignps_is_converted(call, filled, tmp_path, repository, capsys
     backbone = build_model(repository / 'configs' / ALIGNPS).backbone.state_dict()
     released = filled('alignps') | {f'backbone.{name}': tensor for name, tensor in backbone.items()}
     model = converted(call, 'alignps', released, tmp_path, repository, ALIGNPS)
-    assert ' 0 identities' in capsys.readouterr().out and model.memory.num_persons == 0
+    assert ' 0 identities' in capsys.readouterr().out and model.memory.num_identities == 0
     assert torch.equal(model.bbox_head.scales[4].scale, released['bbox_head.scales.4.scale'])
     assert torch.equal(model.backbone.layer4[2].bn3.running_var, backbone['layer4.2.bn3.running_var'])

@@ -46,7 +46,7 @@ def write_cuhk_sysu(
     num_images: int = 18184,
     num_boxes: int = 96143,
     num_test: int = 6978,
-    num_persons: int = 5532,
+    num_identities: int = 5532,
     num_queries: int = 2900,
     gallery_sizes: Sequence[int] = (100,),
 ) -> list[str]:
@@ -88,7 +88,7 @@ def write_cuhk_sysu(
                         'nAppear',
                         'scene',
                     )
-                    for i in range(num_persons)
+                    for i in range(num_identities)
                 ]
             )
         },

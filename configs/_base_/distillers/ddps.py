@@ -6,10 +6,10 @@ _base_ = './fgd.py'
 distil = dict(
     distiller=dict(
         student_recorders=dict(
-            assessed=dict(type='MethodOutputs', source='assess'), embeddings=dict(type='MethodOutputs', source='embed')
+            refined=dict(type='MethodOutputs', source='refine_boxes'), embeddings=dict(type='MethodOutputs', source='embed')
         ),
         teacher_recorders=dict(
-            assessed=dict(type='MethodOutputs', source='assess'), embeddings=dict(type='MethodOutputs', source='embed')
+            refined=dict(type='MethodOutputs', source='refine_boxes'), embeddings=dict(type='MethodOutputs', source='embed')
         ),
         distill_losses=dict(
             loss_boxes=dict(type='SoftTargetLoss', background_weight=1.0, temperature=4.0, loss_weight=1.0),
@@ -17,8 +17,8 @@ distil = dict(
         ),
         loss_forward_mappings=dict(
             loss_boxes=dict(
-                student=dict(from_student=True, recorder='assessed', data_idx=0),
-                teacher=dict(from_student=False, recorder='assessed', data_idx=0),
+                student=dict(from_student=True, recorder='refined', data_idx=0),
+                teacher=dict(from_student=False, recorder='refined', data_idx=0),
             ),
             loss_relation=dict(
                 student=dict(from_student=True, recorder='embeddings'), teacher=dict(from_student=False, recorder='embeddings')

@@ -3,13 +3,13 @@
 # a box regression that is bounded by the teacher's (weight 0.5).
 _base_ = './feature.py'
 recorders = dict(
-    dense=dict(type='MethodOutputs', source='dense_head.forward'), assessed=dict(type='MethodOutputs', source='assess')
+    dense=dict(type='MethodOutputs', source='dense_head.forward'), refined=dict(type='MethodOutputs', source='refine_boxes')
 )
 distil = dict(
     box_jitter=0.2,
     distiller=dict(
         student_recorders=dict(
-            samples=dict(type='Batch', source='samples'), boxes=dict(type='MethodInputs', source='assess'), **recorders
+            samples=dict(type='Batch', source='samples'), boxes=dict(type='MethodInputs', source='refine_boxes'), **recorders
         ),
         teacher_recorders=recorders,
         distill_losses=dict(
@@ -29,12 +29,12 @@ distil = dict(
                 teacher=dict(from_student=False, recorder='dense', data_idx=0),
             ),
             loss_boxes=dict(
-                student=dict(from_student=True, recorder='assessed', data_idx=0),
-                teacher=dict(from_student=False, recorder='assessed', data_idx=0),
+                student=dict(from_student=True, recorder='refined', data_idx=0),
+                teacher=dict(from_student=False, recorder='refined', data_idx=0),
             ),
             loss_bounded=dict(
-                student=dict(from_student=True, recorder='assessed', data_idx=1),
-                teacher=dict(from_student=False, recorder='assessed', data_idx=1),
+                student=dict(from_student=True, recorder='refined', data_idx=1),
+                teacher=dict(from_student=False, recorder='refined', data_idx=1),
                 boxes=dict(from_student=True, recorder='boxes', data_idx=1),
                 samples=dict(from_student=True, recorder='samples'),
             ),

@@ -18,7 +18,7 @@ model = dict(
         norm_cfg=dict(num_groups=8),
         batch_norm=True,
         reid_loss=dict(
-            embed_dims=32, queue_size=200, momentum=0.9, scale=16.0, gamma=0.0, normalise=True, queue_dims=None, loss_weight=0.5
+            embed_dims=32, queue_size=200, momentum=0.9, scale=16.0, gamma=0.0, normalize=True, queue_dims=None, loss_weight=0.5
         ),
         triplet_loss=None,
         embed_from='centre',

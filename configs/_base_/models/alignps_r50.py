@@ -40,7 +40,7 @@ model = dict(
         loss_bbox=dict(type='GIoULoss', loss_weight=1.0),
         loss_centerness=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
         reid_loss=dict(
-            type='OIMLoss', embed_dims=256, queue_size=5000, momentum=0.5, scale=10.0, gamma=2.0, normalise=False, queue_dims=64
+            type='OIMLoss', embed_dims=256, queue_size=5000, momentum=0.5, scale=10.0, gamma=2.0, normalize=False, queue_dims=64
         ),
         triplet_loss=dict(type='TripletLoss', margin=0.3),
         embed_from='best_detection',

@@ -1,7 +1,7 @@
 """Distillation of person embeddings: the embeddings themselves, relation-based and response-based.
 
 Shapes: P persons of the batch, I labelled identities, D_s and D_t embedding sizes of student and teacher. Embeddings are
-L2-normalised and come as one (N_i, D) tensor an image, as ``embed`` gives them, or as one (P, D) tensor.
+L2-normalized and come as one (N_i, D) tensor an image, as ``embed`` gives them, or as one (P, D) tensor.
 
 The batch is that of all ranks, unless a loss says otherwise. Where a loss is a mean over persons, their number is a collective
 of 8 bytes; where persons are compared with each other, those of all ranks are gathered: their number and 4 P (D_s + D_t) bytes.
@@ -36,7 +36,7 @@ def seen_by_both(name: str, student_lut: Tensor, teacher_lut: Tensor) -> Tensor:
     """
     if len(student_lut) != len(teacher_lut):
         raise ValueError(
-            f'{name}: the student has num_persons={len(student_lut)}, the teacher {len(teacher_lut)}: '
+            f'{name}: the student has num_identities={len(student_lut)}, the teacher {len(teacher_lut)}: '
             'both must be trained on the same identities'
         )
     return (student_lut != 0).any(1) & (teacher_lut != 0).any(1)

@@ -37,7 +37,7 @@ class Header:
         data: :func:`~mmps.datasets.fingerprint.fingerprint` of the training set.
         transforms: :func:`~mmps.datasets.fingerprint.repeatable_settings` of its pipeline.
         weights: :func:`~mmps.fileio.checkpoint.weights_fingerprint` of the teacher's checkpoint.
-        normalisation: The teacher's images: mean, std, channel order; and the padding of an image alone.
+        normalization: The teacher's images: mean, std, channel order; and the padding of an image alone.
         box_jitter: How far an edge may move, as a part of the box's width or height.
         seed: The movements were drawn with it.
         images, boxes, jitters, identities, embed_dims: M, P, J, I, D.
@@ -48,7 +48,7 @@ class Header:
     data: str
     transforms: list[str]
     weights: str
-    normalisation: dict
+    normalization: dict
     box_jitter: float
     seed: int
     images: int

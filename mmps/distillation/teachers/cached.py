@@ -23,7 +23,7 @@ class FixedTable(nn.Module):
         self.register_buffer('lut', lut, persistent=False)
 
     @property
-    def num_persons(self) -> int:
+    def num_identities(self) -> int:
         return len(self.lut)
 
 
@@ -100,7 +100,7 @@ class CachedTeacher(BaseModel):
         """The embeddings of what the last call of :meth:`boxes` gave for these samples.
 
         Returns:
-            list of (N_i, D), float32, L2-normalised.
+            list of (N_i, D), float32, L2-normalized.
         """
         rows = _joined([self.cache.embeddings[chosen] for chosen in self._chosen])
         return list(_sent(rows, boxes[0].device).split([len(of_image) for of_image in boxes]))

@@ -10,7 +10,7 @@ from mmps.registry import HOOKS
 @HOOKS.register_module()
 class SkippedStepHook(Hook):
     """Takes back what the forward passes of a step that the loss scaler skips have left in the model: identity memories, the
-    running statistics of normalisation. So weights, memory and statistics always belong together, and the values of an
+    running statistics of normalization. So weights, memory and statistics always belong together, and the values of an
     overflow, which may be NaN, reach none of them.
 
     It does nothing without a loss scaler (``AmpOptimWrapper``). With one it copies the buffers of the modules that train

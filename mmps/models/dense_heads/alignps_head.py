@@ -35,7 +35,7 @@ class AlignPSHead(FCOSHead):
         triplet_loss: Called with the same and the lookup table as it was before the batch; None = without.
         embed_from: Where a given box's embedding is read. 'centre': at its centre, between four points. 'best_detection': as
             published, at the point of the detection that overlaps it most, or at its centre where none does.
-        batch_norm: Standardise every channel over the persons before the L2-normalisation, as NAE and ``EmbeddingHead`` do;
+        batch_norm: Standardise every channel over the persons before the L2-normalization, as NAE and ``EmbeddingHead`` do;
             not in the paper. What all persons share, and background lacks, is large in a map that detects too, and would
             make them alike where a network is trained from scratch.
         **kwargs: As ``FCOSHead`` has them, but for ``num_classes``, which is 1, and ``regress_ranges``, which are not used.
@@ -70,7 +70,7 @@ class AlignPSHead(FCOSHead):
         self.scales[1:].requires_grad_(False)
 
     def reid_map(self, feats: Sequence[Tensor]) -> Tensor:
-        """(B, D, H, W): the embeddings of all points, not normalised."""
+        """(B, D, H, W): the embeddings of all points, not normalized."""
         return feats[0] - feats[0].mean((2, 3), keepdim=True)
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
@@ -195,7 +195,7 @@ class AlignPSHead(FCOSHead):
             detections: What :meth:`predict` found in these images, if it was called; only 'best_detection' looks at them.
 
         Returns:
-            list of (N_i, D), L2-normalised, float32, with a gradient to the re-id map.
+            list of (N_i, D), L2-normalized, float32, with a gradient to the re-id map.
         """
         reid_map = self.reid_map(feats)
         at_centres = self.describe(sample_at_centres(reid_map, boxes, self.strides[0]))
@@ -209,7 +209,7 @@ class AlignPSHead(FCOSHead):
             detections = self.predict_by_feat(*outputs, reid_map, [whole] * len(reid_map))
         return [embeddings_of_best(*of_image) for of_image in zip(boxes, detections, at_centres, strict=True)]
 
-    def assess(self, feats: Sequence[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def refine_boxes(self, feats: Sequence[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Person logits (P,) of given boxes, and the boxes (P, 4) that are regressed, both read at their centres."""
         (logits, *_), (distances, *_), *_ = self(feats[:1])
         values = sample_at_centres(torch.cat([logits, self._in_pixels(distances)], 1), boxes, self.strides[0])
@@ -217,7 +217,7 @@ class AlignPSHead(FCOSHead):
         return values[:, 0], self.bbox_coder.decode((flat[:, :2] + flat[:, 2:]) / 2, values[:, 1:])
 
     def describe(self, values: Tensor, learn: bool = False) -> Tensor:
-        """(N, D) values of the re-id map -> embeddings (N, D), L2-normalised, float32.
+        """(N, D) values of the re-id map -> embeddings (N, D), L2-normalized, float32.
 
         Only where persons are learnt, in the loss, do the batch's statistics count: proposals are mostly background.
         """

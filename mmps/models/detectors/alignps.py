@@ -73,7 +73,7 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
     def dense_head(self) -> nn.Module:
         return self.bbox_head
 
-    def look(self, feats: tuple[Tensor, ...]) -> tuple[list[Tensor], ...]:
+    def run_dense_head(self, feats: tuple[Tensor, ...]) -> tuple[list[Tensor], ...]:
         return self.bbox_head(feats[:-1] if self.with_roi_head else feats)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
@@ -99,14 +99,14 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
     def embed_boxes(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
         return self.roi_head.embed(feats[-1:], boxes) if self.with_roi_head else self.bbox_head.embed(feats, boxes)
 
-    def assess(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        return self.bbox_head.assess(feats, boxes)
+    def refine_boxes(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        return self.bbox_head.refine_boxes(feats, boxes)
 
-    def embed_beside_detections(
+    def embed_remaining(
         self, feats: tuple[Tensor, ...], results: InstanceList, given: list[list[InstanceData]], boxes: list[list[Tensor]]
     ) -> None:
         if self.with_roi_head:
-            return super().embed_beside_detections(feats, results, given, boxes)
+            return super().embed_remaining(feats, results, given, boxes)
         if not any(given):
             return
         # The detections have their embeddings, and a box's may be that of the detection it overlaps most.
@@ -116,4 +116,4 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
                 instances.embeddings = part
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None) -> tuple:
-        return self.look(self.extract_feat(batch_inputs))
+        return self.run_dense_head(self.extract_feat(batch_inputs))

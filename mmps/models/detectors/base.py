@@ -27,7 +27,7 @@ class PersonSearchDetector:
         """The head that looks everywhere: the RPN of a two-stage detector."""
 
     @abstractmethod
-    def look(self, feats: tuple[Tensor, ...]) -> tuple[list[Tensor], ...]:
+    def run_dense_head(self, feats: tuple[Tensor, ...]) -> tuple[list[Tensor], ...]:
         """What the dense head returns for these features: first the person logits, (B, A, H_i, W_i) a level."""
 
     @abstractmethod
@@ -50,7 +50,7 @@ class PersonSearchDetector:
             boxes: One (N_i, 4) tensor an image, x1 y1 x2 y2 in input-image pixels; N_i may be 0.
 
         Returns:
-            list of (N_i, D), L2-normalised.
+            list of (N_i, D), L2-normalized.
 
         Raises:
             ValueError: Another number of images than the features have, no (N, 4) tensor, or a box without an area (which
@@ -60,7 +60,7 @@ class PersonSearchDetector:
         return self.embed_boxes(feats, boxes)
 
     @abstractmethod
-    def assess(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def refine_boxes(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """What the detector says of given boxes: is there a person, and where exactly? A distiller asks both models.
 
         Args:
@@ -97,13 +97,13 @@ class PersonSearchDetector:
             [torch.cat([result.bboxes[:0], *of_sample]) for result, of_sample in zip(results, boxes, strict=True)],
             len(feats[0]),
         )
-        self.embed_beside_detections(feats, results, given, boxes)
+        self.embed_remaining(feats, results, given, boxes)
         if rescale:
             for result, scale in zip(results, scales, strict=True):
                 result.bboxes = result.bboxes / scale
         return self.add_pred_to_datasample(batch_data_samples, results)
 
-    def embed_beside_detections(
+    def embed_remaining(
         self, feats: tuple[Tensor, ...], results: InstanceList, given: list[list[InstanceData]], boxes: list[list[Tensor]]
     ) -> None:
         """Gives embeddings to all that have none yet, from one call of :meth:`embed_boxes`.

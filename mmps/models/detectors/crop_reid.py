@@ -69,7 +69,7 @@ class CropReID(PersonSearchDetector, BaseDetector):
 
     Args:
         reid: Network from crops (N, 3, h, w) to features (N, D), e.g. :class:`ReIDNetwork`. They are standardised over persons
-            and L2-normalised here. Of one person, or nobody, in a training batch its batch norms use their running statistics.
+            and L2-normalized here. Of one person, or nobody, in a training batch its batch norms use their running statistics.
         reid_loss: Called with embeddings (N, D) and person_ids (N,); owns the identity memory as ``memory``.
         crop_size: Height and width (h, w) in pixels.
 
@@ -77,7 +77,7 @@ class CropReID(PersonSearchDetector, BaseDetector):
         ValueError: Network and identity memory are of different embedding sizes.
     """
 
-    dense_head = look = assess = None  # nothing here detects: a distiller that asks for it is told so
+    dense_head = run_dense_head = refine_boxes = None  # nothing here detects: a distiller that asks for it is told so
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ class TwoStagePersonSearch(PersonSearchDetector, TwoStageDetector):
     def dense_head(self) -> nn.Module:
         return self.rpn_head
 
-    def look(self, feats: tuple[Tensor, ...]) -> tuple[list[Tensor], ...]:
+    def run_dense_head(self, feats: tuple[Tensor, ...]) -> tuple[list[Tensor], ...]:
         return self.rpn_head(feats)
 
     def loss_from_feats(self, feats: tuple[Tensor, ...], batch_data_samples: SampleList) -> dict[str, Tensor]:
@@ -55,5 +55,5 @@ class TwoStagePersonSearch(PersonSearchDetector, TwoStageDetector):
     def embed_boxes(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
         return self.roi_head.embed(feats, boxes)
 
-    def assess(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        return self.roi_head.assess(feats, boxes)
+    def refine_boxes(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        return self.roi_head.refine_boxes(feats, boxes)

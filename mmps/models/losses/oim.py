@@ -15,7 +15,7 @@ class OIMLoss(nn.Module):
     and the Q latest unlabelled persons. Afterwards the memory takes in the batch.
 
     Args:
-        num_persons: I, 0 = from the data set or the checkpoint (:class:`~mmps.models.memory.IdentityMemory`).
+        num_identities: I, 0 = from the data set or the checkpoint (:class:`~mmps.models.memory.IdentityMemory`).
         queue_size: Q; 5000 for CUHK-SYSU, 500 for PRW in the paper's code.
         embed_dims: D.
         momentum: Of the memory's update.
@@ -23,13 +23,13 @@ class OIMLoss(nn.Module):
         loss_weight: Factor of the loss.
         gamma: Of the focal factor (1 - p)^gamma, p the probability of the person's own row; 0 = none.
         queue_scale: ``scale`` for the rows of the queue, None = the same.
-        normalise: Of the memory's update: whether a row of the lookup table gets unit length.
+        normalize: Of the memory's update: whether a row of the lookup table gets unit length.
         queue_dims: Of the memory's update: how many channels the queue takes, None = all.
     """
 
     def __init__(
         self,
-        num_persons: int = 0,
+        num_identities: int = 0,
         queue_size: int = 5000,
         embed_dims: int = 256,
         momentum: float = 0.5,
@@ -37,11 +37,11 @@ class OIMLoss(nn.Module):
         loss_weight: float = 1.0,
         gamma: float = 0.0,
         queue_scale: float | None = None,
-        normalise: bool = True,
+        normalize: bool = True,
         queue_dims: int | None = None,
     ):
         super().__init__()
-        self.memory = IdentityMemory(num_persons, queue_size, embed_dims, momentum, normalise, queue_dims)
+        self.memory = IdentityMemory(num_identities, queue_size, embed_dims, momentum, normalize, queue_dims)
         self.scale = scale
         self.loss_weight = loss_weight
         self.gamma = gamma
@@ -53,15 +53,15 @@ class OIMLoss(nn.Module):
         On several ranks the mean over them is that: a collective of 8 bytes, beside those of the memory's update.
 
         Args:
-            embeddings: (N, D), L2-normalised.
+            embeddings: (N, D), L2-normalized.
             person_ids: (N,), -1 = unlabelled.
 
         Raises:
             ValueError: The memory has no rows for identities yet.
         """
-        if self.memory.num_persons == 0:
+        if self.memory.num_identities == 0:
             raise ValueError(
-                'OIMLoss: the identity memory has no rows: set num_persons, or train with IdentityHook '
+                'OIMLoss: the identity memory has no rows: set num_identities, or train with IdentityHook '
                 'in custom_hooks, which takes the number from the data set'
             )
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -80,7 +80,7 @@ class OIMLoss(nn.Module):
     def _rows(self) -> Tensor:
         rows = self.memory.rows()
         if self.queue_scale is not None:
-            rows[self.memory.num_persons :] *= self.queue_scale / self.scale
+            rows[self.memory.num_identities :] *= self.queue_scale / self.scale
         return rows
 
     def _focal_cross_entropy(self, logits: Tensor, person_ids: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class TripletLoss(nn.Module):
         identities. Computed in float32 also under AMP.
 
         Args:
-            embeddings: (N, D), L2-normalised.
+            embeddings: (N, D), L2-normalized.
             person_ids: (N,), -1 = unlabelled.
             lut: (I, D), the lookup table; its rows need not be of unit length. None = the batch's persons alone.
 
@@ -46,7 +46,7 @@ class TripletLoss(nn.Module):
         """
         if lut is not None and len(lut) == 0:
             raise ValueError(
-                'TripletLoss: the lookup table has no rows: set num_persons, or train with IdentityHook in '
+                'TripletLoss: the lookup table has no rows: set num_identities, or train with IdentityHook in '
                 'custom_hooks, which takes the number from the data set'
             )
         with torch.autocast(embeddings.device.type, enabled=False):

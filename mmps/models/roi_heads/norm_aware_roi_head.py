@@ -97,13 +97,13 @@ class NormAwareRoIHead(PersonSearchRoIHead):
             embeddings = embeddings * scores[:, None]
         return InstanceData(bboxes=boxes, scores=scores, labels=kept.new_zeros(len(kept)), embeddings=embeddings)
 
-    def assess(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def refine_boxes(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Person logits (P,), those of the embeddings' norms, and refined boxes (P, 4) of given boxes."""
         outputs = self.describe(x, bbox2roi(boxes))
         return outputs.logits, self.bbox_head.bbox_coder.decode(torch.cat(list(boxes)), outputs.deltas)
 
     def embed(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
-        """The embeddings of given boxes: list of (N_i, D), L2-normalised. An image may have none."""
+        """The embeddings of given boxes: list of (N_i, D), L2-normalized. An image may have none."""
         embeddings, _ = self.embedding_head(self.box_features(x, bbox2roi(boxes)))
         return list(embeddings.split([len(image_boxes) for image_boxes in boxes]))
 

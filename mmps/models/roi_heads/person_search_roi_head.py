@@ -53,7 +53,7 @@ class PersonSearchRoIHead(StandardRoIHead):
             return torch.cat(self.embed(x, [sample.pos_priors for sample in samples]))
         return self.embedding_head(bbox_feats[positives(samples)])
 
-    def assess(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def refine_boxes(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Person logits (P,) and refined boxes (P, 4) of given boxes."""
         return assess_boxes(self, x, boxes)
 

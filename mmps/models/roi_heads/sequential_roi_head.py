@@ -57,10 +57,10 @@ class SequentialRoIHead(BaseModule):
         found = self.first.predict(x, proposals, batch_data_samples)
         return self.second.refine(x, [each.bboxes for each in found], [each.scores for each in found], batch_data_samples)
 
-    def assess(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def refine_boxes(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Person logits (P,) and refined boxes (P, 4) of given boxes: the first head's, which detects."""
         return assess_boxes(self.first, x, boxes)
 
     def embed(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
-        """The embeddings of given boxes: list of (N_i, D), L2-normalised. An image may have none."""
+        """The embeddings of given boxes: list of (N_i, D), L2-normalized. An image may have none."""
         return self.second.embed(x, boxes)

@@ -77,21 +77,21 @@ def make_dataset(root, mmps_scope):
 
 @pytest.fixture
 def make_config(root, detector_config, build_detector, tmp_path, monkeypatch):
-    """make_config(**changes of the model) -> config of a distilled run whose teacher has another normalisation."""
+    """make_config(**changes of the model) -> config of a distilled run whose teacher has another normalization."""
     monkeypatch.chdir(tmp_path)
 
     def make(seed=3, **changes):
-        teacher = detector_config(width=8, num_persons=2)
+        teacher = detector_config(width=8, num_identities=2)
         teacher.data_preprocessor.update(mean=[100.0, 110, 120], std=[50.0, 60, 70], bgr_to_rgb=False)
         torch.manual_seed(seed)
-        weights = build_detector(width=8, num_persons=2, seed=seed).state_dict()
+        weights = build_detector(width=8, num_identities=2, seed=seed).state_dict()
         name = next(name for name in weights if name.endswith('memory.lut'))
         weights[name] = torch.nn.functional.normalize(torch.randn(2, 16))
         save_checkpoint(dict(state_dict=weights), str(tmp_path / f'teacher{seed}.pth'))
         model = (
             dict(
                 type='PersonSearchDistill',
-                architecture=detector_config(width=4, num_persons=2),
+                architecture=detector_config(width=4, num_identities=2),
                 teacher=teacher,
                 teacher_ckpt=str(tmp_path / f'teacher{seed}.pth'),
                 box_jitter=0.2,
@@ -196,7 +196,7 @@ def test_a_student_learns_from_the_cache_what_it_learns_from_the_teacher(make_co
 
 def test_checkpoints_hold_nothing_of_the_cache(config, written):
     cached = CachedTeacher(written)
-    assert not cached.state_dict() and cached.memory.num_persons == 2
+    assert not cached.state_dict() and cached.memory.num_identities == 2
     lut = build(config).teacher.memory.lut
     assert torch.equal(cached.memory.lut, lut) and lut.any()
     model = build(config, teacher=dict(type='CachedTeacher', path=str(written)), teacher_ckpt=None)

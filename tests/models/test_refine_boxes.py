@@ -1,4 +1,4 @@
-"""What every detector says of given boxes (``assess``) and of everywhere (``look``): a distiller asks both models for it."""
+"""Every detector refines given boxes (``refine_boxes``) and runs its dense head (``run_dense_head``) for a distiller."""
 
 import pytest
 import torch
@@ -25,11 +25,11 @@ def detector_and_feats(build_detector, make_batch):
 @EACH
 def test_every_box_has_a_logit_and_a_box_that_reach_the_backbone(detector_and_feats, kind, training):
     detector, feats, _ = detector_and_feats(kind, training)
-    logits, boxes = detector.assess(feats, BOXES)
+    logits, boxes = detector.refine_boxes(feats, BOXES)
     assert logits.shape == (3,) and boxes.shape == (3, 4)
     if kind.startswith('alignps'):  # where it sees nobody, its distances are 0, without a gradient
         torch.nn.init.constant_(detector.bbox_head.conv_reg.bias, 1)
-        logits, boxes = detector.assess(feats, BOXES)
+        logits, boxes = detector.refine_boxes(feats, BOXES)
     for values in (logits, boxes):
         total = (values.movedim(0, -1) * torch.tensor([1.0, 2, 4])).sum()  # unequal: a batch norm fixes their plain sum
         (gradient,) = torch.autograd.grad(total, detector.backbone.conv1.weight, retain_graph=True)
@@ -39,7 +39,7 @@ def test_every_box_has_a_logit_and_a_box_that_reach_the_backbone(detector_and_fe
 @EACH
 def test_no_boxes_have_none_and_a_gradient_of_nothing(detector_and_feats, kind):
     detector, feats, _ = detector_and_feats(kind)
-    logits, boxes = detector.assess(feats, [torch.zeros(0, 4)] * 3)
+    logits, boxes = detector.refine_boxes(feats, [torch.zeros(0, 4)] * 3)
     assert logits.shape == (0,) and boxes.shape == (0, 4)
     (logits.sum() + boxes.sum()).backward()
 
@@ -47,17 +47,17 @@ def test_no_boxes_have_none_and_a_gradient_of_nothing(detector_and_feats, kind):
 @EACH
 def test_a_box_is_assessed_in_its_own_image(detector_and_feats, kind):
     detector, feats, _ = detector_and_feats(kind)
-    together = detector.assess(feats, BOXES)
-    alone = detector.assess(tuple(level[2:] for level in feats), BOXES[2:])
+    together = detector.refine_boxes(feats, BOXES)
+    alone = detector.refine_boxes(tuple(level[2:] for level in feats), BOXES[2:])
     for ours, theirs in zip(alone, together, strict=True):
         torch.testing.assert_close(ours, theirs[2:])
-    assert (together[0][2:] - detector.assess(tuple(level[:1] for level in feats), BOXES[2:])[0]).any()
+    assert (together[0][2:] - detector.refine_boxes(tuple(level[:1] for level in feats), BOXES[2:])[0]).any()
 
 
 @EACH
 def test_the_dense_head_looks_at_every_level(detector_and_feats, kind):
     detector, feats, _ = detector_and_feats(kind)
-    logits, *_ = detector.look(feats)
+    logits, *_ = detector.run_dense_head(feats)
     levels = feats[:-1] if kind == 'alignps-roi' else feats
     anchors = {'fpn': 1, 'seqnet': 1, 'alignps': 1, 'alignps-roi': 1, 'c4': 15, 'nae': 15}[kind]
     assert [each.shape for each in logits] == [(3, anchors, *level.shape[2:]) for level in levels]
@@ -73,7 +73,7 @@ def test_a_roi_heads_answer_is_what_it_detects_with(detector_and_feats, kind):
     found = head.predict_bbox(
         feats, [sample.metainfo for sample in samples], [InstanceData(bboxes=each) for each in BOXES], rcnn_test_cfg=None
     )
-    logits, boxes = detector.assess(feats, BOXES)
+    logits, boxes = detector.refine_boxes(feats, BOXES)
     torch.testing.assert_close(logits.sigmoid(), torch.cat([each.scores[:, 0] for each in found]))
     torch.testing.assert_close(in_image(boxes), torch.cat([each.bboxes for each in found]))
 
@@ -82,7 +82,7 @@ def test_a_norm_aware_heads_answer_is_what_it_detects_with(detector_and_feats):
     detector, feats, samples = detector_and_feats('nae')
     detector.roi_head.test_cfg.update(score_thr=0.0, nms=dict(type='nms', iou_threshold=1.0))
     found = detector.roi_head.predict(feats, [InstanceData(bboxes=each) for each in BOXES], samples)
-    logits, boxes = detector.assess(feats, BOXES)
+    logits, boxes = detector.refine_boxes(feats, BOXES)
     expected = torch.cat([in_image(boxes), logits.sigmoid()[:, None]], 1).split([2, 0, 1])
     for ours, result in zip(expected, found, strict=True):
         torch.testing.assert_close(
@@ -103,7 +103,7 @@ def test_alignps_answers_from_the_maps_at_a_boxs_centre(detector_and_feats, kind
         'forward',
         lambda feats: ([(x + 1000 * y).expand(3, 1, -1, -1)], [distances / stride if training else distances], None, None),
     )
-    logits, boxes = detector.assess(feats, BOXES)
+    logits, boxes = detector.refine_boxes(feats, BOXES)
     torch.testing.assert_close(boxes, edges.expand(3, -1))
     torch.testing.assert_close(logits, torch.tensor([14 + 32000.0, 42 + 30000, 74 + 33000]))
 
@@ -113,8 +113,8 @@ def test_a_box_around_a_point_has_the_points_own_answer(detector_and_feats, kind
     detector, feats, _ = detector_and_feats(kind)
     point = torch.tensor([5 * 8 + 4.0, 3 * 8 + 4.0])
     around = torch.cat([point - torch.tensor([7.0, 11]), point + torch.tensor([7.0, 11])])[None]
-    logits, boxes = detector.assess(feats, [around[:0], around, around[:0]])
-    (scores, *_), (distances, *_), *_ = detector.look(feats)
+    logits, boxes = detector.refine_boxes(feats, [around[:0], around, around[:0]])
+    (scores, *_), (distances, *_), *_ = detector.run_dense_head(feats)
     left, top, right, bottom = distances[1, :, 3, 5]
     torch.testing.assert_close(logits, scores[1, :, 3, 5])
     torch.testing.assert_close(boxes, torch.stack([point[0] - left, point[1] - top, point[0] + right, point[1] + bottom])[None])
