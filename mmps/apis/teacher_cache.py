@@ -17,8 +17,8 @@ from tqdm import tqdm
 from mmps.datasets import PersonSearchDataset
 from mmps.datasets.fingerprint import FLIPS, fingerprint, repeatable_settings
 from mmps.distillation import PersonSearchDistill
-from mmps.distillation.images import normalization
 from mmps.distillation.teachers.cache_files import FORMAT, CacheWriter, Header, TeacherCache, command, create_cache
+from mmps.distillation.teachers.image_conversion import normalization
 from mmps.fileio.checkpoint import read_weights, weights_fingerprint
 from mmps.registry import DATASETS, MODELS
 from mmps.structures.persons import mirror_boxes, move_edges, person_boxes
@@ -81,7 +81,7 @@ def name_of(cfg: Config) -> str:
 
 def describe(cfg: Config, dataset: PersonSearchDataset, model: PersonSearchDistill, **settings) -> Header:
     """The header of the cache that is asked for; settings: box_jitter, jitters, seed."""
-    teacher, preprocessor = model.teacher, model.student.data_preprocessor
+    teacher, preprocessor = model.teacher.network, model.student.data_preprocessor
     if not hasattr(teacher, 'embed'):
         raise ValueError(
             f'{name_of(cfg)}: the teacher is a {type(teacher).__name__}, which has no re-id branch: expected a '
@@ -165,6 +165,7 @@ def embed_image(model: PersonSearchDistill, packed: dict, movements: Tensor) -> 
     if len(boxes) != movements.shape[1]:
         raise ValueError(f'{sample.img_path}: found {len(boxes)} persons, expected the {movements.shape[1]} that are annotated')
     boxes = move_edges(boxes, movements.to(boxes.device))
-    feats = model.teacher.extract_feat(model.for_teacher(batch['inputs'], batch['data_samples']))
-    embeddings = model.teacher.embed(feats, [each.flatten(0, 1) for each in (boxes, mirror_boxes(boxes, sample.img_shape[1]))])
+    teacher = model.teacher.network
+    feats = teacher.extract_feat(model.teacher.convert(batch['inputs'], batch['data_samples']))
+    embeddings = teacher.embed(feats, [each.flatten(0, 1) for each in (boxes, mirror_boxes(boxes, sample.img_shape[1]))])
     return torch.stack(embeddings).unflatten(1, movements.shape[:2]).float().cpu().numpy()
