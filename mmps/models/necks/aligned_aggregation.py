@@ -1,5 +1,7 @@
-"""The neck of AlignPS. Shapes: L backbone levels from ``start_level`` on; level i of the neck has the stride of level i of
-them."""
+"""The neck of AlignPS.
+
+Shapes: L levels of the backbone from ``start_level`` on. Levels of the neck have the same strides as these.
+"""
 
 from collections.abc import Sequence
 
