@@ -392,7 +392,7 @@ def test_the_whole_of_gdps_is_refused_for_its_maps(repository, config, written):
 def test_a_distiller_that_moves_boxes_otherwise_is_refused(config, written):
     teacher = dict(type='CachedTeacher', path=str(written))
     refused(
-        ('box_jitter is 0.1 ', 'embedded boxes with box_jitter 0.2: write a cache from this config'),
+        ('box_jitter is 0.1, ', 'embedded boxes with box_jitter 0.2: write a cache from this config'),
         build,
         config,
         box_jitter=0.1,
