@@ -262,7 +262,9 @@ def roi_align_backward(
 
 def _compiled_max_pooling(name: str) -> Callable:
     if name not in replaced:
-        raise MissingOperator(f"RoIAlign with pool_mode='max' needs compiled mmcv {MMCV}: with mmcv-lite it pools averages")
+        raise MissingOperator(
+            f"RoIAlign with pool_mode='max' needs compiled mmcv {MMCV}: with mmcv-lite only average pooling works"
+        )
     return replaced[name]
 
 
@@ -363,7 +365,7 @@ def sigmoid_focal_loss_backward(
 
 def _without_class_weights(weight: Tensor) -> None:
     if weight.numel():
-        raise MissingOperator('sigmoid_focal_loss: expected no weights of classes, which mmps does not have')
+        raise MissingOperator('sigmoid_focal_loss: class weights are not supported')
 
 
 # Functions that replace those of compiled MMCV, because its kernels ignore strides.

@@ -64,14 +64,14 @@ def repeatable_settings(dataset: PersonSearchDataset) -> list[str]:
     for transform in transforms:
         if type(transform) in FLIPS:
             raise ValueError(
-                'train_dataloader: expected RandomFlip once, as the last transform before packing: what follows '
-                'it would not make the mirror image of the image that is not flipped'
+                'train_dataloader: expected RandomFlip once, as the last transform before packing: later '
+                'transforms may treat an image and its mirror image differently'
             )
         if type(transform) not in REPEATABLE:
             name = getattr(transform, '__name__', type(transform).__name__)
             raise ValueError(
-                f"train_dataloader: {name} may give another image each time, a teacher's cached embeddings are "
-                'of one scale, crop and colouring (a fixed Resize and a horizontal RandomFlip can be cached)'
+                f"train_dataloader: {name} may return a different image each time, but a teacher's cached "
+                'embeddings are of one scale, crop and colouring (a fixed Resize and a horizontal RandomFlip can be cached)'
             )
     return [str(transform) for transform in transforms]
 

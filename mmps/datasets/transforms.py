@@ -30,7 +30,7 @@ class LoadPersonAnnotations(LoadAnnotations):
     def transform(self, results: dict) -> dict:
         height, width = results.get('ori_shape', (MIN_SIDE, MIN_SIDE))
         if min(height, width) < MIN_SIDE:
-            raise ValueError(f'{results["img_path"]}: {width} x {height} pixels; expected at least {MIN_SIDE} each way')
+            raise ValueError(f'{results["img_path"]}: {width} x {height} pixels; expected at least {MIN_SIDE} on each side')
         return super().transform(results)
 
     def _load_labels(self, results: dict) -> None:

@@ -183,7 +183,7 @@ class PersonSearchMetric(BaseMetric):
             return self.cbgm
         if 'cbgm' not in self.dataset_meta:
             raise ValueError(
-                "PersonSearchMetric: the data set's metainfo names no k1 and k2 for CBGM; expected cbgm=dict(k1=..., k2=...)"
+                "PersonSearchMetric: the data set's metainfo has no k1 and k2 for CBGM; expected cbgm=dict(k1=..., k2=...)"
             )
         return CBGM(**self.dataset_meta['cbgm'])
 

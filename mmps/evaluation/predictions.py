@@ -92,14 +92,14 @@ class Predictions:
             for query, (name, own) in enumerate(zip(self.query_images, protocol.query_images.tolist(), strict=True)):
                 if name != protocol.images[own]:
                     raise ValueError(
-                        f'{protocol.describe(query)} was predicted from image {name!r}: other queries, or in another order'
+                        f'{protocol.describe(query)} was predicted from image {name!r}: other queries, or another order'
                     )
         if self.query_boxes is not None:
             apart = np.abs(self.query_boxes - protocol.query_boxes).max(axis=1)
             for query in np.flatnonzero(~(apart <= SAME_BOX))[:1]:
                 raise ValueError(
                     f'{protocol.describe(query)} has the box {_readable(protocol.query_boxes[query])}, but was predicted '
-                    f'from {_readable(self.query_boxes[query])}: other queries, or in another order'
+                    f'from {_readable(self.query_boxes[query])}: other queries, or another order'
                 )
 
 
@@ -194,7 +194,7 @@ def _read(path: str | Path, arrays: Mapping[str, np.ndarray]) -> Predictions:
         raise ValueError(f"{path}: array 'images': {repeated!r} is listed twice")
     queries = _array(path, arrays, 'query_embeddings', 'Q', 'D')
     if not queries.shape[1]:
-        raise ValueError(f"{path}: array 'query_embeddings': expected at least one number a query, got {queries.shape}")
+        raise ValueError(f"{path}: array 'query_embeddings': expected at least one number per query, got {queries.shape}")
     fields: dict[str, Any] = {}
     if 'query_images' in arrays:
         fields['query_images'] = tuple(_array(path, arrays, 'query_images', len(queries), kinds='U').tolist())

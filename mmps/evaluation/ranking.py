@@ -105,7 +105,7 @@ def upper_bound(
         ValueError: The predictions have no annotated boxes with embeddings.
     """
     if predictions.gt_boxes is None or predictions.gt_embeddings is None:
-        raise ValueError('the upper bound needs the embeddings of ground-truth boxes (gt_embeddings), but got none')
+        raise ValueError('the upper bound needs ground-truth boxes and their embeddings (gt_embeddings), got none')
     scores = [np.ones(len(boxes), np.float32) for boxes in predictions.gt_boxes]
     queries = predictions.query_embeddings
     candidates = Candidates.from_lists(protocol, predictions.gt_boxes, scores, predictions.gt_embeddings, queries.shape[1])

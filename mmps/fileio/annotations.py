@@ -90,7 +90,7 @@ def box_rows(boxes: Sequence[np.ndarray]) -> np.ndarray:
     """Returns N boxes as (N, 4) float64. Raises ValueError unless each has four numbers; call it inside :func:`expecting`."""
     rows = finite(boxes)
     if len(boxes) and rows.shape != (len(boxes), 4):
-        raise ValueError(f'{len(boxes)} boxes as {rows.shape}')
+        raise ValueError(f'{len(boxes)} boxes of shape {rows.shape}')
     return rows.reshape(-1, 4)
 
 

@@ -59,12 +59,12 @@ def named_tensors(path: str, checkpoint: dict, *keys: str) -> dict[str, Tensor]:
     if not weights or not all(
         isinstance(name, str) and name.isprintable() and isinstance(value, Tensor) for name, value in weights.items()
     ):
-        raise ValueError(f'{path} is no checkpoint: expected named tensors, or them as {" or ".join(keys)}')
+        raise ValueError(f'{path} is no checkpoint: expected named tensors, at the top level or under {" or ".join(keys)}')
     for name, value in weights.items():
         if not _is_plain(value):
             raise ValueError(
-                f'{path} is no checkpoint: expected plain numbers, all of them in the file, as {name}, '
-                f'got {value.dtype} {tuple(value.shape)}, {value.layout}, on {value.device.type}'
+                f'{path} is no checkpoint: expected dense, real tensors that are stored in full, but '
+                f'{name} is {value.dtype} {tuple(value.shape)}, {value.layout}, on {value.device.type}'
             )
     return weights
 

@@ -71,7 +71,7 @@ def _tag(tag: Struct, content: bytes, at: int, end: int) -> tuple[int, int]:
         raise ValueError('the file ends early')
     kind, size = tag.unpack_from(content, at)
     if at + TAG_BYTES + size > end:
-        raise ValueError('an element is longer than what holds it')
+        raise ValueError('an element is longer than its container')
     return kind, size
 
 
@@ -106,16 +106,16 @@ def _check(tag: Struct, content: bytes, kind: int, at: int, end: int, depth: int
         or plain[0][2] % 4
         or plain[1][0] not in (INT8, UTF8)
     ):
-        raise ValueError('a matrix without its shape, its name or what is in it')
+        raise ValueError('a matrix without shape, name or content')
     shape = [number[0] for number in iter_unpack(f'{tag.format[0]}I', content[plain[0][1] : plain[0][1] + plain[0][2]])]
     count = math.prod(shape)
     if matrix_class == STRUCT:
         (kind, at, size), (names, _, length) = plain[2:]
         width = int.from_bytes(content[at : at + size], 'little' if tag.format[0] == '<' else 'big')
         if (kind, size, names) != (INT32, 4, INT8) or not 0 < width <= 64 or length % width:
-            raise ValueError('a struct without names of fields')
+            raise ValueError('a struct without field names')
         filled = matrices == count * (length // width)
     else:
         filled = matrices == count if matrix_class == CELL else not matrices
     if not filled or count > end - start:
-        raise ValueError(f'a matrix of shape {shape} that is not filled')
+        raise ValueError(f'a matrix of shape {shape} with missing entries')

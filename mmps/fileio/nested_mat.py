@@ -115,7 +115,7 @@ def _stream(file: BinaryIO, key: str, field: str, name: str) -> NestedRows:
     if inner is None:  # no rows
         raise _OtherLayout
     if compressed and file.read(1):  # reading to the end also verifies the checksum
-        raise ValueError('more than the rows of its struct array')
+        raise ValueError('data after the rows of the struct array')
     return NestedRows(
         _decode(header, outer, rows), _decode(header, inner, list(index_of)), np.concatenate(indices), np.array(offsets)
     )
@@ -131,7 +131,7 @@ def _index_records(nested: bytes, start: int, head: '_Head', index_of: dict[byte
         indices.append(index_of.setdefault(nested[start:end], len(index_of)))
         start = end
     if start != len(nested):
-        raise ValueError('records that do not fill their struct array')
+        raise ValueError('the lengths of the records and of their struct array differ')
     return np.array(indices, dtype=np.int32)
 
 

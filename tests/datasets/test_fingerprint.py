@@ -98,7 +98,7 @@ def function(results):
     ],
 )
 def test_a_random_transform_is_refused_with_the_reason(cuhk_sysu, name, transform):
-    with pytest.raises(ValueError, match=rf'^[^\n]*: {name} may give another image each time[^\n]*scale[^\n]*$'):
+    with pytest.raises(ValueError, match=rf'^[^\n]*: {name} may return a different image each time[^\n]*scale[^\n]*$'):
         settings(cuhk_sysu, *LOAD, transform, FLIP, PACK)
 
 

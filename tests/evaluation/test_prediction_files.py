@@ -105,7 +105,7 @@ NAN = np.array([0, 1, np.nan, 0, 0], np.float32)
         ({'embeddings': np.tile(NAN[:, None], 3)}, r"array 'embeddings': row 2 is not finite"),
         ({'embeddings': np.zeros((5, 2), np.float32)}, r"array 'embeddings': expected shape \(5, 3\) of floats, got \(5, 2\)"),
         ({'query_embeddings': np.zeros(3, np.float32)}, r"array 'query_embeddings': expected shape \(Q, D\)"),
-        ({'query_embeddings': np.zeros((2, 0), np.float32)}, r'expected at least one number a query, got \(2, 0\)'),
+        ({'query_embeddings': np.zeros((2, 0), np.float32)}, r'expected at least one number per query, got \(2, 0\)'),
         ({'query_images': np.array(['a'])}, r"array 'query_images': expected shape \(2,\) of text, got \(1,\)"),
         ({'query_boxes': np.zeros((2, 5))}, r"array 'query_boxes': expected shape \(2, 4\)"),
         ({'offsets': np.zeros(3, int)}, r"array 'offsets': expected shape \(5,\) of whole numbers, got \(3,\)"),
