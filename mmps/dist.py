@@ -1,8 +1,10 @@
-"""Losses over the batch of all ranks. DDP averages the ranks' gradients: a loss is that of one process with the whole batch if
-its mean over the ranks is. A single process computes nothing here, and no value of it changes.
+"""Computes losses over the batch of all ranks.
 
-Collectives of their own, all of a few bytes but for the gathered embeddings; every rank must come to every one of them, also
-one without persons.
+DDP averages gradients, so each rank scales its loss such that the average equals the full-batch loss. A single process
+computes nothing here, and its values stay bit-identical.
+
+Every rank must take part in every collective, even a rank without persons. All collectives transfer a few bytes, except
+:func:`gather_rows`.
 """
 
 import torch
@@ -13,14 +15,14 @@ from torch.distributed.nn.functional import all_reduce  # with a gradient, unlik
 
 
 def mean_over_ranks(value: Tensor | float, at_least: float | None = None) -> Tensor | float:
-    """A sum over the batch, or a count, as its mean over the ranks: what a rank's own sum is divided by.
+    """Returns the mean over the ranks of a batch sum or count. Each rank divides its own sum by it.
 
-    One collective of the value's size, and one more in the backward pass if it has a gradient. (Those come in the same order on
-    all ranks only if what follows them in the graph does not depend on the persons that a rank has.)
+    Runs one collective of the value's size, and one more in the backward pass if the value has a gradient. The backward
+    collectives run in the same order on all ranks only if the rest of the graph does not depend on a rank's persons.
 
     Args:
         value: A tensor, or a number known to the host.
-        at_least: What the sum over all ranks counts as at least.
+        at_least: Lower bound for the sum over all ranks.
     """
     world = get_world_size()
     if world == 1:
@@ -34,9 +36,9 @@ def mean_over_ranks(value: Tensor | float, at_least: float | None = None) -> Ten
 
 
 def losses_over_ranks(losses: dict[str, Tensor], count: int) -> dict[str, Tensor]:
-    """Losses that are means over ``count`` things of this rank, to be means over those of all ranks.
+    """Turns losses that are means over ``count`` items of this rank into means over the items of all ranks.
 
-    One collective of 8 bytes. What has no 'loss' in its name stays.
+    Runs one collective of 8 bytes. Entries without 'loss' in their name stay as they are.
     """
     if get_world_size() == 1:
         return losses
@@ -45,17 +47,17 @@ def losses_over_ranks(losses: dict[str, Tensor], count: int) -> dict[str, Tensor
 
 
 def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The rows of all ranks, in rank order; ranks may hold different numbers of them, also none.
+    """Gathers the rows of all ranks, in rank order. Ranks may hold different numbers of rows, or none.
 
-    This rank's own keep their gradient, times the number of ranks: each rank is to compute the same loss over all rows, and
-    DDP divides by their number. One collective for the counts, for which the host waits, and one a tensor, of as many rows
-    as the fullest rank has.
+    This rank's own rows keep their gradient, times the number of ranks, because each rank computes the same loss over all
+    rows and DDP divides by the number of ranks. Runs one collective for the counts, for which the host waits, and one per
+    tensor, padded to the largest count.
 
     Args:
-        tensors: (N, ...) each, of the same N.
+        tensors: (N, ...) each, with the same N.
 
     Returns:
-        (M, ...) each, M the sum of N over the ranks.
+        (M, ...) each, where M is the sum of N over the ranks.
     """
     world = get_world_size()
     if world == 1:

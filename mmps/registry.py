@@ -1,8 +1,8 @@
-"""mmps's registries, scope ``mmps``.
+"""Defines mmps's registries, with scope ``mmps``.
 
-Each is a child of MMDetection's registry of the same kind, so that under ``default_scope = 'mmps'`` a config names mmps's and
-MMDetection's modules without a prefix (MMRazor's need ``mmrazor.``). Each is also entered at MMEngine's root, so that any
-scope reaches it as ``mmps.Name``; looking a name up imports the module that registers it.
+Each is a child of MMDetection's registry of the same kind. With ``default_scope = 'mmps'`` a config therefore names the
+modules of mmps and MMDetection without a prefix; MMRazor's need ``mmrazor.``. Each is also a child of MMEngine's root
+registry, so that any scope can use ``mmps.Name``. Looking up a name imports the module that registers it.
 """
 
 import difflib
@@ -27,7 +27,7 @@ TRANSFORMS = _registry('TRANSFORMS', 'mmps.datasets')
 METRICS = _registry('METRICS', 'mmps.evaluation')
 HOOKS = _registry('HOOKS', 'mmps.engine')
 VISUALIZERS = _registry('VISUALIZERS', 'mmps.visualization')
-# Nothing of ours: they are here so that MMEngine finds mmps's scope, and in it MMDetection's names, for every kind.
+# Empty registries: with them MMEngine finds the scope mmps, and through it MMDetection's names, for every kind.
 DATA_SAMPLERS = _registry('DATA_SAMPLERS', 'mmps')
 EVALUATOR = _registry('EVALUATOR', 'mmps')
 LOG_PROCESSORS = _registry('LOG_PROCESSORS', 'mmps')
@@ -43,7 +43,7 @@ VISBACKENDS = _registry('VISBACKENDS', 'mmps')
 WEIGHT_INITIALIZERS = _registry('WEIGHT_INITIALIZERS', 'mmps')
 
 
-# Names of earlier versions, in configs.
+# Config names of earlier versions and their new names.
 RENAMED = {
     'num_persons': 'num_identities',
     'normalise': 'normalize',
@@ -53,9 +53,9 @@ RENAMED = {
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """An error's last words, ': did you mean A or B?', with the names that are most like this one; empty where none is.
+    """Returns the end of an error message, ': did you mean A or B?', with the most similar names; '' if there are none.
 
-    A name of an earlier version is answered with its new one.
+    For a name of an earlier version it gives the new name.
     """
     names = sorted(set(known))
     if RENAMED.get(name) in names:

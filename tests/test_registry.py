@@ -1,4 +1,4 @@
-"""mmps's names are found from every scope, and those of others from mmps's."""
+"""Names of mmps are found from every scope, and names of other packages from the scope mmps."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ SCOPES = pytest.mark.parametrize('scope', ['mmps', 'mmdet', 'mmrazor', 'mmengine
         ('HOOKS', 'IdentityHook'),
     ],
 )
-def test_mmpss_names_are_found_from_every_scope(scope, kind, name):
+def test_names_of_mmps_are_found_from_every_scope(scope, kind, name):
     root, ours = getattr(mmengine, kind), getattr(registry, kind)
     with DefaultScope.overwrite_default_scope(scope):
         found = root.get(f'mmps.{name}')
@@ -65,7 +65,7 @@ def test_modules_are_built_from_every_scope(scope):
         ('OPTIM_WRAPPER_CONSTRUCTORS', 'LearningRateDecayOptimizerConstructor'),
     ],
 )
-def test_others_names_need_no_prefix_in_mmpss_scope(kind, name):
+def test_names_of_mmdetection_need_no_prefix_in_the_mmps_scope(kind, name):
     assert getattr(registry, kind).get(name) is not None
     root = getattr(mmengine, kind)
     with DefaultScope.overwrite_default_scope('mmps'), root.switch_scope_and_registry(None) as chosen:  # as to build
@@ -73,7 +73,7 @@ def test_others_names_need_no_prefix_in_mmpss_scope(kind, name):
 
 
 @pytest.mark.parametrize('name', ['ConfigurableDistiller', 'PKDLoss', 'ConvModuleConnector'])
-def test_mmrazors_names_need_their_prefix(name):
+def test_names_of_mmrazor_need_their_prefix(name):
     with DefaultScope.overwrite_default_scope('mmps'):
         assert mmengine.MODELS.get(f'mmrazor.{name}') is not None
 
@@ -111,7 +111,7 @@ def test_the_version_is_a_string_of_numbers():
     assert all(part.isdigit() for part in mmps.__version__.split('.')[:2])
 
 
-def test_every_kind_that_mmdetection_has_has_mmpss_scope():
+def test_mmps_has_a_registry_of_every_kind_that_mmdetection_has():
     from mmdet import registry as mmdet
     from mmengine.registry import Registry
 
@@ -132,7 +132,7 @@ class Detector(nn.Module):
     ],
     ids=['argument', 'recorded method'],
 )
-def test_a_name_of_an_earlier_version_is_answered_with_its_new_one(build, line):
+def test_a_name_of_an_earlier_version_is_answered_with_its_new_name(build, line):
     with pytest.raises((TypeError, ValueError)) as error:
         build()
     assert explain(error.value).endswith(f': it is now called {line}')

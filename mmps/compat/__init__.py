@@ -1,8 +1,8 @@
-"""What is broken or missing upstream, and nothing else. Importing it makes the other imports work."""
+"""Repairs what is broken or missing upstream, and nothing else. Import it before MMDetection and MMRazor."""
 
 from . import operators
 
-operators.provide_operators()  # first: MMDetection and MMRazor import mmcv.ops
+operators.provide_operators()  # must come first: MMDetection and MMRazor import mmcv.ops
 from . import upstream  # noqa: E402
 
 __all__ = ['operators', 'upstream']

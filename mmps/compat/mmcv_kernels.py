@@ -1,7 +1,7 @@
-"""The functions of :mod:`.torch_kernels` by MMCV's compiled module; see there for arguments and shapes.
+"""Computes the operators of :mod:`.torch_kernels` with MMCV's compiled module. Arguments and shapes are documented there.
 
-mmcv 2.1.0: its kernels read memory as if it was laid out plainly, whatever a tensor's strides say, and give wrong values
-without an error. They have no bfloat16, and on a CPU no float16. What they get here is plain, and float32 or float64.
+The kernels of mmcv 2.1.0 ignore a tensor's strides: for other memory formats they return wrong values without an error.
+They do not support bfloat16, and on a CPU not float16. So inputs are made contiguous and float32 or float64 first.
 """
 
 import importlib
@@ -9,17 +9,17 @@ import importlib
 import torch
 from torch import Tensor
 
-from .torch_kernels import exact_type
+from .torch_kernels import Gradients, exact_type
 
 compiled = importlib.import_module('mmcv._ext')
-# Saved here because mmps.compat.operators replaces them.
-_nms, _forward, _backward = compiled.nms, compiled.roi_align_forward, compiled.roi_align_backward
-_convolve, _of_inputs, _of_weight = (
+# Saved because mmps.compat.operators replaces these attributes.
+_nms, _roi_align_forward, _roi_align_backward = compiled.nms, compiled.roi_align_forward, compiled.roi_align_backward
+_convolve_forward, _convolve_backward_inputs, _convolve_backward_weight = (
     compiled.deform_conv_forward,
     compiled.deform_conv_backward_input,
     compiled.deform_conv_backward_parameters,
 )
-_convolve_modulated, _of_modulated = compiled.modulated_deform_conv_forward, compiled.modulated_deform_conv_backward
+_modulated_forward, _modulated_backward = compiled.modulated_deform_conv_forward, compiled.modulated_deform_conv_backward
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
@@ -29,7 +29,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) ->
 def roi_align(feats: Tensor, rois: Tensor, size: tuple[int, int], scale: float, sampling_ratio: int, aligned: bool) -> Tensor:
     plain, boxes = _plain(feats), _plain(rois)
     pooled, unused = plain.new_zeros(len(rois), feats.shape[1], *size), plain.new_zeros(0)
-    _forward(
+    _roi_align_forward(
         plain,
         boxes.to(plain),
         pooled,
@@ -46,24 +46,24 @@ def roi_align(feats: Tensor, rois: Tensor, size: tuple[int, int], scale: float, 
 
 
 def roi_align_backward(
-    gradient: Tensor, rois: Tensor, shape: tuple[int, ...], scale: float, sampling_ratio: int, aligned: bool
+    grad_output: Tensor, rois: Tensor, shape: tuple[int, ...], scale: float, sampling_ratio: int, aligned: bool
 ) -> Tensor:
-    plain = _plain(gradient)
-    of_feats, unused = plain.new_zeros(shape), plain.new_zeros(0)
-    _backward(
+    plain = _plain(grad_output)
+    grad_feats, unused = plain.new_zeros(shape), plain.new_zeros(0)
+    _roi_align_backward(
         plain,
         _plain(rois).to(plain),
         unused,
         unused,
-        of_feats,
-        aligned_height=gradient.shape[2],
-        aligned_width=gradient.shape[3],
+        grad_feats,
+        aligned_height=grad_output.shape[2],
+        aligned_width=grad_output.shape[3],
         spatial_scale=scale,
         sampling_ratio=sampling_ratio,
         pool_mode=1,
         aligned=aligned,
     )
-    return of_feats.to(gradient.dtype)
+    return grad_feats.to(grad_output.dtype)
 
 
 def deform_conv(
@@ -81,10 +81,12 @@ def deform_conv(
     out, unused = plain.new_empty(len(feats), len(weight), *offset.shape[2:]), [plain.new_empty(0), plain.new_empty(0)]
     offset_groups = offset.shape[1] // (2 * weight.shape[2] * weight.shape[3])
     if mask is None:
-        _convolve(plain, kernels, moved, out, *unused, **_geometry(weight, stride, padding, dilation, groups, offset_groups))
+        _convolve_forward(
+            plain, kernels, moved, out, *unused, **_geometry(weight, stride, padding, dilation, groups, offset_groups)
+        )
         out = out if bias is None else out + bias[:, None, None]
     else:
-        _convolve_modulated(
+        _modulated_forward(
             plain,
             kernels,
             unused[0] if bias is None else _plain(bias),
@@ -104,26 +106,26 @@ def deform_conv_backward(
     offset: Tensor,
     mask: Tensor | None,
     weight: Tensor,
-    gradient: Tensor,
+    grad_output: Tensor,
     stride: tuple[int, int],
     padding: tuple[int, int],
     dilation: tuple[int, int],
     groups: int,
-    of_weight_alone: bool = False,
-) -> tuple[Tensor, ...]:
-    plain, moved, kernels, of_output = _plain(feats), _plain(offset), _plain(weight), _plain(gradient)
-    of_feats, of_offset, of_weight = (torch.zeros_like(each) for each in (plain, moved, kernels))
+    weight_only: bool = False,
+) -> Gradients:
+    plain, moved, kernels, grad_output = _plain(feats), _plain(offset), _plain(weight), _plain(grad_output)
+    grad_feats, grad_offset, grad_weight = (torch.zeros_like(each) for each in (plain, moved, kernels))
     offset_groups = offset.shape[1] // (2 * weight.shape[2] * weight.shape[3])
     unused = [plain.new_empty(0), plain.new_empty(0)]
-    of_mask = None
+    grad_mask = None
     if mask is None:
         geometry = _geometry(weight, stride, padding, dilation, groups, offset_groups)
-        if not of_weight_alone:
-            _of_inputs(plain, moved, of_output, of_feats, of_offset, kernels, unused[0], **geometry)
-        _of_weight(plain, moved, of_output, of_weight, *unused, scale=1, **geometry)
+        if not weight_only:
+            _convolve_backward_inputs(plain, moved, grad_output, grad_feats, grad_offset, kernels, unused[0], **geometry)
+        _convolve_backward_weight(plain, moved, grad_output, grad_weight, *unused, scale=1, **geometry)
     else:
-        of_mask = torch.zeros_like(_plain(mask))
-        _of_modulated(
+        grad_mask = torch.zeros_like(_plain(mask))
+        _modulated_backward(
             plain,
             kernels,
             unused[0],
@@ -131,17 +133,17 @@ def deform_conv_backward(
             moved,
             _plain(mask),
             unused[1],
-            of_feats,
-            of_weight,
+            grad_feats,
+            grad_weight,
             unused[0].clone(),
-            of_offset,
-            of_mask,
-            of_output,
+            grad_offset,
+            grad_mask,
+            grad_output,
             **_modulated_geometry(weight, stride, padding, dilation, groups, offset_groups),
             with_bias=False,
         )
-        of_mask = of_mask.to(mask.dtype)
-    return of_feats.to(feats.dtype), of_offset.to(offset.dtype), of_mask, of_weight.to(weight.dtype)
+        grad_mask = grad_mask.to(mask.dtype)
+    return grad_feats.to(feats.dtype), grad_offset.to(offset.dtype), grad_mask, grad_weight.to(weight.dtype)
 
 
 def _geometry(
@@ -151,7 +153,7 @@ def _geometry(
     dilation: tuple[int, int],
     groups: int,
     offset_groups: int,
-) -> dict:
+) -> dict[str, int]:
     return dict(
         kW=weight.shape[3],
         kH=weight.shape[2],
@@ -174,7 +176,7 @@ def _modulated_geometry(
     dilation: tuple[int, int],
     groups: int,
     offset_groups: int,
-) -> dict:
+) -> dict[str, int]:
     return dict(
         kernel_h=weight.shape[2],
         kernel_w=weight.shape[3],
@@ -190,5 +192,5 @@ def _modulated_geometry(
 
 
 def _plain(values: Tensor) -> Tensor:
-    """In the plain layout, in a type that the kernels have."""
+    """Returns the values contiguous, in float32 or float64."""
     return values.to(exact_type(values)).contiguous()

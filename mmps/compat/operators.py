@@ -1,12 +1,12 @@
-"""MMCV's operators, whether or not they were compiled.
+"""Provides MMCV's operators with and without compiled MMCV.
 
-MMDetection and MMRazor import ``mmcv.ops``, which needs the compiled module ``mmcv._ext``. The package ``mmcv`` has it;
-``mmcv-lite``, the same package without compiled code, has not. What mmps's models call is computed
+MMDetection and MMRazor import ``mmcv.ops``, which needs the compiled module ``mmcv._ext``. The package ``mmcv`` has it.
+``mmcv-lite``, the same package without compiled code, does not. The operators that mmps's models call are computed
 
 - on a CPU by PyTorch's own operations, which are faster there for all but tiny inputs (``tools/benchmarks/operators.py``);
-- on a GPU by compiled ``mmcv`` where it is installed, else by torchvision where it imports, else by PyTorch too.
+- on a GPU by compiled ``mmcv`` if it is installed, else by torchvision if it works, else by PyTorch.
 
-``MMPS_OPERATORS=mmcv``, ``torchvision`` or ``torch`` in the environment chooses one for all devices.
+The environment variable ``MMPS_OPERATORS`` = ``mmcv``, ``torchvision`` or ``torch`` chooses one back end for all devices.
 """
 
 import importlib
@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, requires, version
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -27,18 +28,19 @@ from . import torch_kernels
 MMCV = '2.1.0'
 KERNELS = {name: f'mmps.compat.{name}_kernels' for name in ('mmcv', 'torchvision', 'torch')}
 on_cpu = elsewhere = torch_kernels
-replaced: dict[str, Callable] = {}  # compiled MMCV's own functions
+replaced: dict[str, Callable] = {}  # compiled MMCV's original functions
 
 
 class MissingOperator(ImportError):
-    """An operator of MMCV that needs the compiled package."""
+    """Raised by an operator that only compiled MMCV has."""
 
 
 def provide_operators() -> None:
     """Makes ``import mmcv.ops`` work, with the operators below.
 
     Raises:
-        ImportError: A package is missing or too old, MMCV is installed twice, or what was asked for is not there. One line.
+        ImportError: A package is missing or has a wrong version, MMCV is installed twice, or the back end that
+            ``MMPS_OPERATORS`` asks for is not available. One line.
     """
     global on_cpu, elsewhere
     wanted = os.environ.get('MMPS_OPERATORS')
@@ -61,7 +63,7 @@ def provide_operators() -> None:
 
 
 def check_packages() -> None:
-    """Raises ImportError, in one line, for a package that is missing or has a version that mmps does not run with."""
+    """Raises ImportError, in one line, if a package is missing or has a version that mmps does not support."""
     from packaging.requirements import Requirement
 
     installed = {name: _version(name) for name in ('mmcv', 'mmcv-lite')}
@@ -96,11 +98,11 @@ def _version(package: str) -> str | None:
 
 
 def compiled_mmcv() -> types.ModuleType | None:
-    """MMCV's compiled module; None where there is none."""
-    importlib.import_module('mmcv')  # what goes wrong here has nothing to do with its operators
+    """Returns MMCV's compiled module, or None if MMCV is not compiled."""
+    importlib.import_module('mmcv')  # an error here is not about the operators
     try:
         module = importlib.import_module('mmcv._ext')
-        return module if hasattr(module, '__file__') else None  # what stands in for it has no file
+        return module if hasattr(module, '__file__') else None  # the stand-in below has no file
     except ModuleNotFoundError as error:
         if error.name != 'mmcv._ext':
             raise
@@ -113,7 +115,7 @@ def compiled_mmcv() -> types.ModuleType | None:
 
 
 def for_gpus(compiled: types.ModuleType | None) -> str:
-    """Name of the back end for all devices but the CPU."""
+    """Returns the name of the back end for all devices except the CPU."""
     if not (torch.version.cuda or torch.version.hip):
         return 'mmcv' if compiled else 'torch'
     if compiled and compiled.get_compiling_cuda_version() != 'not available':
@@ -122,7 +124,7 @@ def for_gpus(compiled: types.ModuleType | None) -> str:
 
 
 def torchvision_works() -> bool:
-    """Whether torchvision's kernels can be had. If it is installed and does not work, a warning says so, in one line."""
+    """Returns whether torchvision's kernels can be used. Warns, in one line, if it is installed but does not work."""
     if _version('torchvision') is None:
         return False
     device = 'CUDA' if torch.version.cuda or torch.version.hip else 'CPU'
@@ -130,7 +132,7 @@ def torchvision_works() -> bool:
         importlib.import_module('torchvision')
         if not torch._C._dispatch_has_kernel_for_dispatch_key('torchvision::nms', device):
             raise RuntimeError(f'it has no kernels for {device}')
-    except Exception as error:  # of any type: an installation that is broken may fail in any way
+    except Exception as error:  # a broken installation may raise any type
         warnings.warn(
             f'torchvision {_version("torchvision")} does not work with torch {torch.__version__} '
             f'({_first_line(error)}): PyTorch computes its operators',
@@ -145,13 +147,13 @@ def _first_line(error: Exception) -> str:
 
 
 def stand_in() -> types.ModuleType:
-    """A module in the place of ``mmcv._ext``. An operator that is not provided raises :class:`MissingOperator` when called."""
+    """Installs a module in place of ``mmcv._ext``. Operators that mmps lacks raise :class:`MissingOperator` when called."""
 
-    def missing(name: str) -> Callable:
+    def missing(name: str) -> Callable[..., NoReturn]:
         if name.startswith('__'):
             raise AttributeError(name)
 
-        def operator(*args, **kwargs):
+        def operator(*args: object, **kwargs: object) -> NoReturn:
             raise MissingOperator(
                 f"mmcv's operator {name} is compiled, and mmcv-lite has no compiled code: replace it by mmcv {MMCV}, from "
                 f"OpenMMLab's wheels (mim install mmcv=={MMCV}) or compiled here "
@@ -162,21 +164,22 @@ def stand_in() -> types.ModuleType:
 
     module = types.ModuleType('mmcv._ext', 'Stands in for compiled operators (mmps.compat.operators).')
     module.__spec__ = ModuleSpec('mmcv._ext', None)
-    module.__getattr__ = missing
-    module.get_compiler_version = module.get_compiling_cuda_version = lambda: 'not compiled'
+    vars(module).update(
+        __getattr__=missing, get_compiler_version=lambda: 'not compiled', get_compiling_cuda_version=lambda: 'not compiled'
+    )
     sys.modules['mmcv._ext'] = module
-    sys.modules['mmcv']._ext = module
+    vars(sys.modules['mmcv'])['_ext'] = module
     return module
 
 
-def _call(name: str, values: Tensor, *args):
-    """Calls a kernel of the back end for the device of ``values``, its first argument. Autocast is off inside."""
+def _call(name: str, values: Tensor, *args: Any) -> Any:
+    """Calls a kernel of the back end for the device of ``values``, its first argument, with autocast off."""
     kernels = on_cpu if values.device.type == 'cpu' else elsewhere
     with torch.autocast(values.device.type, enabled=False):
         return getattr(kernels, name)(values, *args)
 
 
-# What mmcv.ops calls, with its names for the arguments. Most outputs are written into tensors that it has made.
+# The functions that mmcv.ops calls. The scalar arguments keep its names. Most outputs are written into given tensors.
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
@@ -207,7 +210,7 @@ def roi_align_forward(
     aligned: bool,
 ) -> None:
     if pool_mode != 1:
-        _maximum('roi_align_forward')(
+        _compiled_max_pooling('roi_align_forward')(
             feats.contiguous(),
             rois,
             output,
@@ -225,11 +228,11 @@ def roi_align_forward(
 
 
 def roi_align_backward(
-    gradient: Tensor,
+    grad_output: Tensor,
     rois: Tensor,
     argmax_y: Tensor,
     argmax_x: Tensor,
-    of_feats: Tensor,
+    grad_feats: Tensor,
     aligned_height: int,
     aligned_width: int,
     spatial_scale: float,
@@ -238,12 +241,12 @@ def roi_align_backward(
     aligned: bool,
 ) -> None:
     if pool_mode != 1:
-        _maximum('roi_align_backward')(
-            gradient,
+        _compiled_max_pooling('roi_align_backward')(
+            grad_output,
             rois,
             argmax_y,
             argmax_x,
-            of_feats,
+            grad_feats,
             aligned_height,
             aligned_width,
             spatial_scale,
@@ -252,38 +255,46 @@ def roi_align_backward(
             aligned,
         )
         return
-    of_feats.copy_(_call('roi_align_backward', gradient, rois, tuple(of_feats.shape), spatial_scale, sampling_ratio, aligned))
+    grad_feats.copy_(
+        _call('roi_align_backward', grad_output, rois, tuple(grad_feats.shape), spatial_scale, sampling_ratio, aligned)
+    )
 
 
-def _maximum(name: str) -> Callable:
+def _compiled_max_pooling(name: str) -> Callable:
     if name not in replaced:
-        raise MissingOperator(f"RoIAlign with pool_mode='max' needs compiled mmcv {MMCV}: with mmcv-lite it pools averages")
+        raise MissingOperator(
+            f"RoIAlign with pool_mode='max' needs compiled mmcv {MMCV}: with mmcv-lite only average pooling works"
+        )
     return replaced[name]
 
 
-def deform_conv_forward(feats: Tensor, weight: Tensor, offset: Tensor, output: Tensor, *buffers: Tensor, **geometry) -> None:
+def deform_conv_forward(
+    feats: Tensor, weight: Tensor, offset: Tensor, output: Tensor, *buffers: Tensor, **geometry: int
+) -> None:
     output.copy_(_call('deform_conv', feats, offset, None, weight, None, *_geometry(**geometry)))
 
 
 def deform_conv_backward_input(
     feats: Tensor,
     offset: Tensor,
-    gradient: Tensor,
-    of_feats: Tensor,
-    of_offset: Tensor,
+    grad_output: Tensor,
+    grad_feats: Tensor,
+    grad_offset: Tensor,
     weight: Tensor,
     *buffers: Tensor,
-    **geometry,
+    **geometry: int,
 ) -> None:
-    found = _call('deform_conv_backward', feats, offset, None, weight, gradient, *_geometry(**geometry))
-    of_feats.copy_(found[0])
-    of_offset.copy_(found[1])
+    found = _call('deform_conv_backward', feats, offset, None, weight, grad_output, *_geometry(**geometry))
+    grad_feats.copy_(found[0])
+    grad_offset.copy_(found[1])
 
 
 def deform_conv_backward_parameters(
-    feats: Tensor, offset: Tensor, gradient: Tensor, of_weight: Tensor, *buffers: Tensor, **geometry
+    feats: Tensor, offset: Tensor, grad_output: Tensor, grad_weight: Tensor, *buffers: Tensor, **geometry: int
 ) -> None:
-    of_weight.copy_(_call('deform_conv_backward', feats, offset, None, of_weight, gradient, *_geometry(**geometry), True)[3])
+    grad_weight.copy_(
+        _call('deform_conv_backward', feats, offset, None, grad_weight, grad_output, *_geometry(**geometry), True)[3]
+    )
 
 
 def modulated_deform_conv_forward(
@@ -296,7 +307,7 @@ def modulated_deform_conv_forward(
     output: Tensor,
     other_buffer: Tensor,
     with_bias: bool,
-    **geometry,
+    **geometry: int,
 ) -> None:
     output.copy_(_call('deform_conv', feats, offset, mask, weight, bias if with_bias else None, *_geometry(**geometry)))
 
@@ -309,29 +320,30 @@ def modulated_deform_conv_backward(
     offset: Tensor,
     mask: Tensor,
     other_buffer: Tensor,
-    of_feats: Tensor,
-    of_weight: Tensor,
-    of_bias: Tensor,
-    of_offset: Tensor,
-    of_mask: Tensor,
-    gradient: Tensor,
+    grad_feats: Tensor,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
+    grad_offset: Tensor,
+    grad_mask: Tensor,
+    grad_output: Tensor,
     with_bias: bool,
-    **geometry,
+    **geometry: int,
 ) -> None:
-    found = _call('deform_conv_backward', feats, offset, mask, weight, gradient, *_geometry(**geometry))
-    for output, value in zip((of_feats, of_offset, of_mask, of_weight), found, strict=True):
+    found = _call('deform_conv_backward', feats, offset, mask, weight, grad_output, *_geometry(**geometry))
+    for output, value in zip((grad_feats, grad_offset, grad_mask, grad_weight), found, strict=True):
         output.copy_(value)
     if with_bias:
-        of_bias.copy_(gradient.sum((0, 2, 3)))
+        grad_bias.copy_(grad_output.sum((0, 2, 3)))
 
 
-def _geometry(**geometry) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]:
-    """Stride, padding and dilation, each (y, x), and groups, from either of MMCV's two ways to name them."""
+def _geometry(**geometry: int) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]:
+    """Returns stride, padding and dilation, each (y, x), and groups. MMCV has two ways to name them."""
     if 'stride_h' in geometry:
         pairs = ('stride_h', 'stride_w'), ('pad_h', 'pad_w'), ('dilation_h', 'dilation_w')
     else:
         pairs = ('dH', 'dW'), ('padH', 'padW'), ('dilationH', 'dilationW')
-    return *((geometry[y], geometry[x]) for y, x in pairs), geometry['group']
+    stride, padding, dilation = ((geometry[y], geometry[x]) for y, x in pairs)
+    return stride, padding, dilation, geometry['group']
 
 
 def sigmoid_focal_loss_forward(
@@ -342,21 +354,21 @@ def sigmoid_focal_loss_forward(
 
 
 def sigmoid_focal_loss_backward(
-    logits: Tensor, targets: Tensor, weight: Tensor, of_logits: Tensor, gamma: float, alpha: float
+    logits: Tensor, targets: Tensor, weight: Tensor, grad_logits: Tensor, gamma: float, alpha: float
 ) -> None:
     _without_class_weights(weight)
     with torch.enable_grad():
         leaf = logits.detach().requires_grad_()
         loss = torch_kernels.sigmoid_focal_loss(leaf, targets, gamma, alpha)
-    of_logits.copy_(torch.autograd.grad(loss.sum(), leaf)[0])
+    grad_logits.copy_(torch.autograd.grad(loss.sum(), leaf)[0])
 
 
 def _without_class_weights(weight: Tensor) -> None:
     if weight.numel():
-        raise MissingOperator('sigmoid_focal_loss: expected no weights of classes, which mmps does not have')
+        raise MissingOperator('sigmoid_focal_loss: class weights are not supported')
 
 
-# Of compiled MMCV, what reads memory wrongly is replaced too.
+# Functions that replace those of compiled MMCV, because its kernels ignore strides.
 MENDED = (
     nms,
     roi_align_forward,

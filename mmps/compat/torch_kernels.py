@@ -1,37 +1,40 @@
-"""MMCV's operators in PyTorch's own operations: nothing is compiled, and a CPU and a GPU run the same code.
+"""Computes MMCV's operators with PyTorch's own operations. Nothing is compiled; CPU and GPU run the same code.
 
 Shapes: N boxes, R RoIs, B images, C channels, O output channels, (H, W) a map, (h, w) the pooled size or the output of a
 convolution, K taps of a kernel, G groups of offsets.
 
-All of them compute in float32 (float64 for such input), read any memory format, and follow MMCV 2.1.0's arithmetic
-step by step, so that its decisions (a box just above the threshold, a point just inside the map) come out alike.
+All operators compute in float32 (float64 if the input is float64) and accept any memory format. They follow the arithmetic
+of MMCV 2.1.0 step by step, so borderline cases (a box just above the threshold, a point just inside the map) agree.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NMS_BLOCK = 128  # boxes that are compared with all later ones at once
-LARGE = 2**16  # values a pooled RoI from which two products, rows and columns apart, are faster than one
-SAMPLED_VALUES = 2**24  # sampled values of a deformable convolution that are computed at once: 64 MiB of float32
+NMS_BLOCK = 128  # number of boxes that are compared with all later boxes at once
+LARGE = 2**16  # from this size of a pooled RoI, in values, two products (rows, then columns) are faster than one
+SAMPLED_VALUES = 2**24  # number of values that a deformable convolution samples at once: 64 MiB of float32
+
+# Gradients for feats, offset and mask (None where not computed) and for weight.
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor]
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
-    """Greedy non-maximum suppression.
+    """Runs greedy non-maximum suppression. Memory grows with N, not with N squared.
 
     Args:
         boxes: (N, 4), x1 y1 x2 y2.
         scores: (N,).
-        offset: Added to widths and heights: 1 where the last pixel belongs to a box.
+        offset: Added to widths and heights: 1 if a box includes its last pixel.
 
     Returns:
-        Indices of the boxes that are kept, by falling score. Memory grows with N, not with its square.
+        Indices of the kept boxes, by decreasing score.
     """
-    order = scores.sort(descending=True).indices  # as MMCV sorts: equal scores come in its order
+    order = scores.sort(descending=True).indices  # the same sort as MMCV's, so that ties have the same order
     x1, y1, x2, y2 = boxes[order].to(exact_type(boxes)).T.contiguous()
-    # Below a box's coordinates are its area and its place in ``order``.
+    # Rows: the coordinates, then the area.
     rest = torch.stack([x1, y1, x2, y2, (x2 - x1 + offset) * (y2 - y1 + offset)])
     places, kept = torch.arange(len(order), device=order.device), [order[:0]]
     while len(places):
@@ -46,9 +49,12 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) ->
 
 
 def _greedy(overlaps: Tensor) -> Tensor:
-    """Which boxes no kept box before them overlaps: (N, N), row before column -> (N,).
+    """Returns a mask (N,) of the kept boxes: those that no earlier kept box overlaps.
 
-    A round settles at least one more box from the front, in practice most of them.
+    Each round settles at least one more box from the front, in practice most of them.
+
+    Args:
+        overlaps: (N, N), True where the box of the row overlaps a later box, that of the column.
     """
     alive, before = torch.ones_like(overlaps[0]), None
     while before is None or not torch.equal(alive, before):
@@ -57,7 +63,7 @@ def _greedy(overlaps: Tensor) -> Tensor:
 
 
 def _iou(one: Tensor, other: Tensor, offset: int) -> Tensor:
-    """Of coordinates and areas, (5, ...) each, that broadcast."""
+    """Returns the IoU of boxes given as coordinates and area, (5, ...) each, which broadcast."""
     width = (torch.minimum(one[2], other[2]).sub_(torch.maximum(one[0], other[0])).add_(offset)).clamp_(min=0)
     height = (torch.minimum(one[3], other[3]).sub_(torch.maximum(one[1], other[1])).add_(offset)).clamp_(min=0)
     intersection = width.mul_(height)
@@ -67,17 +73,17 @@ def _iou(one: Tensor, other: Tensor, offset: int) -> Tensor:
 def soft_nms(
     boxes: Tensor, scores: Tensor, iou_threshold: float, sigma: float, min_score: float, method: str, offset: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Non-maximum suppression that lowers the scores of overlapping boxes (Bodla et al., ICCV 2017).
+    """Runs soft NMS, which lowers the scores of overlapping boxes (Bodla et al., ICCV 2017).
 
     Args:
         boxes: (N, 4).
         scores: (N,).
-        sigma: Of the Gaussian.
+        sigma: Width of the Gaussian.
         min_score: Boxes whose score falls below it are dropped.
         method: naive, linear or gaussian.
 
     Returns:
-        Boxes with their new scores (M, 5), in the order in which they were chosen, and their indices (M,).
+        Boxes with their new scores (M, 5), by decreasing new score, and their indices (M,).
     """
     x1, y1, x2, y2 = boxes.to(exact_type(boxes)).T
     left = torch.stack([x1, y1, x2, y2, (x2 - x1 + offset) * (y2 - y1 + offset), scores.to(x1)])
@@ -103,55 +109,57 @@ def soft_nms(
 
 
 def roi_align(feats: Tensor, rois: Tensor, size: tuple[int, int], scale: float, sampling_ratio: int, aligned: bool) -> Tensor:
-    """RoIAlign (He et al., ICCV 2017) with average pooling.
+    """Computes RoIAlign (He et al., ICCV 2017) with average pooling.
 
-    Bilinear samples, averaged over bins, are a product of the RoI's piece of the map with what its cells weigh; the weights
-    are those of its rows times those of its columns.
+    Averaging bilinear samples over the bins is linear in the map: it equals row weights @ the RoI's part of the map @
+    column weights.
 
     Args:
         feats: (B, C, H, W).
         rois: (R, 5): index of the image, x1 y1 x2 y2 in its pixels.
         size: (h, w).
-        scale: Cells of the map a pixel.
-        sampling_ratio: Samples a bin and axis; 0 for as many as a bin has cells.
-        aligned: Whether a cell's value stands at its centre; otherwise RoIs have at least one cell in both directions.
+        scale: Map cells per image pixel.
+        sampling_ratio: Samples per bin and axis. 0: as many as a bin has cells.
+        aligned: Whether a cell's value is at its centre. If not, a RoI counts as at least one cell wide and high.
 
     Returns:
-        (R, C, h, w), of the type of ``feats``.
+        (R, C, h, w), in the dtype of ``feats``.
     """
     pooled = feats.new_empty(len(rois), feats.shape[1], *size, dtype=exact_type(feats))
     pieces = _pieces(feats.shape, rois, size, scale, sampling_ratio, aligned)
-    for out, (image, rows, columns, of_rows, of_columns) in zip(pooled, pieces, strict=True):
-        piece, of_rows, of_columns = (each.to(out.dtype) for each in (feats[image, :, rows, columns], of_rows, of_columns))
+    for out, (image, rows, columns, row_weights, column_weights) in zip(pooled, pieces, strict=True):
+        piece, row_weights, column_weights = (
+            each.to(out.dtype) for each in (feats[image, :, rows, columns], row_weights, column_weights)
+        )
         if out.numel() < LARGE:
-            torch.mm(piece.flatten(1), torch.kron(of_rows, of_columns).T, out=out.flatten(1))
+            torch.mm(piece.flatten(1), torch.kron(row_weights, column_weights).T, out=out.flatten(1))
         else:
-            torch.matmul(of_rows, piece @ of_columns.T, out=out)
+            torch.matmul(row_weights, piece @ column_weights.T, out=out)
     return pooled.to(feats.dtype)
 
 
 def roi_align_backward(
-    gradient: Tensor, rois: Tensor, shape: tuple[int, ...], scale: float, sampling_ratio: int, aligned: bool
+    grad_output: Tensor, rois: Tensor, shape: tuple[int, ...], scale: float, sampling_ratio: int, aligned: bool
 ) -> Tensor:
-    """The gradient of :func:`roi_align` for the map, (B, C, H, W) = ``shape``, from that of its output."""
-    of_feats = gradient.new_zeros(shape, dtype=exact_type(gradient))
-    pieces = _pieces(shape, rois, gradient.shape[2:], scale, sampling_ratio, aligned)
-    for of_roi, (image, rows, columns, of_rows, of_columns) in zip(gradient, pieces, strict=True):
-        of_roi, of_rows, of_columns = (each.to(of_feats.dtype) for each in (of_roi, of_rows, of_columns))
-        piece = of_feats[image, :, rows, columns]
-        if of_roi.numel() < LARGE:
-            piece += (of_roi.flatten(1) @ torch.kron(of_rows, of_columns)).view(piece.shape)
+    """Returns the gradient of :func:`roi_align` for the map, of shape ``shape`` = (B, C, H, W), given that of its output."""
+    grad_feats = grad_output.new_zeros(shape, dtype=exact_type(grad_output))
+    pieces = _pieces(shape, rois, grad_output.shape[2:], scale, sampling_ratio, aligned)
+    for grad_roi, (image, rows, columns, row_weights, column_weights) in zip(grad_output, pieces, strict=True):
+        grad_roi, row_weights, column_weights = (each.to(grad_feats.dtype) for each in (grad_roi, row_weights, column_weights))
+        piece = grad_feats[image, :, rows, columns]
+        if grad_roi.numel() < LARGE:
+            piece += (grad_roi.flatten(1) @ torch.kron(row_weights, column_weights)).view(piece.shape)
         else:
-            piece += of_rows.T @ (of_roi @ of_columns)
-    return of_feats.to(gradient.dtype)
+            piece += row_weights.T @ (grad_roi @ column_weights)
+    return grad_feats.to(grad_output.dtype)
 
 
 def _pieces(
-    shape: tuple[int, ...], rois: Tensor, size: tuple[int, int], scale: float, sampling_ratio: int, aligned: bool
+    shape: tuple[int, ...], rois: Tensor, size: Sequence[int], scale: float, sampling_ratio: int, aligned: bool
 ) -> Iterator[tuple[int, slice, slice, Tensor, Tensor]]:
-    """For each RoI its image, the rows and columns of the map that it reads, and what they weigh: (h, rows), (w, columns).
+    """Yields for each RoI its image, the rows and columns of the map that it reads, and their weights.
 
-    One RoI at a time: their pieces have different sizes.
+    The weights are (h, rows) and (w, columns). This is a loop because the RoIs' parts of the map differ in size.
     """
     boxes = rois[:, 1:].to(exact_type(rois)) * scale - (0.5 if aligned else 0.0)
     starts, ends = boxes[:, :2], boxes[:, 2:]
@@ -164,7 +172,7 @@ def _pieces(
 
 
 def _axis_weights(start: Tensor, length: Tensor, cells: int, bins: int, sampling_ratio: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Along one axis: what each cell weighs in each bin, (R, bins, cells); the first cell and the one past the last, (R,)."""
+    """Returns, for one axis, each cell's weight in each bin (R, bins, cells), and the first and past-the-last cell (R,)."""
     bin_length = length / bins
     samples = torch.full_like(start, sampling_ratio) if sampling_ratio > 0 else bin_length.ceil()
     sample = torch.arange(max(int(samples.max()), 1) if len(samples) else 1, device=start.device)
@@ -192,17 +200,17 @@ def deform_conv(
     dilation: tuple[int, int],
     groups: int,
 ) -> Tensor:
-    """Deformable convolution (Dai et al., ICCV 2017), modulated where there is a mask (Zhu et al., CVPR 2019).
+    """Computes a deformable convolution (Dai et al., ICCV 2017), modulated if a mask is given (Zhu et al., CVPR 2019).
 
     Args:
         feats: (B, C, H, W).
         offset: (B, G * K * 2, h, w), y before x, in cells.
-        mask: (B, G * K, h, w), which the samples are multiplied with.
+        mask: (B, G * K, h, w), factors of the samples.
         weight: (O, C / groups, kernel height, kernel width).
         bias: (O,).
 
     Returns:
-        (B, O, h, w), of the type of ``feats``.
+        (B, O, h, w), in the dtype of ``feats``.
     """
     steps = _Sampling(feats, offset, mask, weight, stride, padding, dilation, groups)
     out = feats.new_empty(len(feats), len(weight), *offset.shape[2:])
@@ -217,57 +225,54 @@ def deform_conv_backward(
     offset: Tensor,
     mask: Tensor | None,
     weight: Tensor,
-    gradient: Tensor,
+    grad_output: Tensor,
     stride: tuple[int, int],
     padding: tuple[int, int],
     dilation: tuple[int, int],
     groups: int,
-    of_weight_alone: bool = False,
-) -> tuple[Tensor, ...]:
-    """The gradients of :func:`deform_conv` for ``feats``, ``offset``, ``mask`` (None without one) and ``weight``.
+    weight_only: bool = False,
+) -> Gradients:
+    """Returns the gradients of :func:`deform_conv` for ``feats``, ``offset``, ``mask`` (None without one) and ``weight``.
 
-    What was sampled is sampled again: it would fill the memory.
+    The samples are computed again, because storing them would fill the memory.
 
     Args:
-        gradient: Of its output, (B, O, h, w).
-        of_weight_alone: Leave the first three out (None).
+        grad_output: The gradient for the output, (B, O, h, w).
+        weight_only: Whether to skip the first three gradients, which are then None.
     """
     steps = _Sampling(feats, offset, mask, weight, stride, padding, dilation, groups)
-    of_table, of_at, of_mask = (
-        None if of_weight_alone or each is None else torch.zeros_like(each) for each in (steps.tables, steps.at, steps.mask)
-    )
-    of_weight = torch.zeros_like(steps.weight)
-    for image, rows, inputs in steps:
-        leaves = [
-            None if each is None else each.detach().requires_grad_(each is inputs[-1] or not of_weight_alone) for each in inputs
-        ]
+    grad_weight = torch.zeros_like(steps.weight)
+    inputs = [] if weight_only else [each for each in (steps.tables, steps.at, steps.mask) if each is not None]
+    grad_inputs = [torch.zeros_like(each) for each in inputs]
+    for image, rows, (table, at, factors, kernels) in steps:
+        table, at = (each.detach().requires_grad_(not weight_only) for each in (table, at))
+        factors = None if factors is None else factors.detach().requires_grad_(not weight_only)
+        kernels = kernels.detach().requires_grad_()
         with torch.enable_grad():
-            out = steps.convolve(*leaves)
-        wanted = [each for each in leaves if each is not None and each.requires_grad]
-        *others, last = torch.autograd.grad(out, wanted, gradient[image, :, rows].to(out))
-        of_weight += last
-        if others:
-            of_table[image] += others[0]
-            of_at[image, rows] = others[1]
-            if of_mask is not None:
-                of_mask[image, rows] = others[2]
-    of_weight = of_weight.to(weight.dtype)
-    if of_weight_alone:
-        return None, None, None, of_weight
-    of_feats = of_table.view(len(feats), -1, *feats.shape[2:], of_table.shape[-1]).permute(0, 1, 4, 2, 3).flatten(1, 2)
+            out = steps.convolve(table, at, factors, kernels)
+        leaves = [each for each in (table, at, factors, kernels) if each is not None and each.requires_grad]
+        *found, found_weight = torch.autograd.grad(out, leaves, grad_output[image, :, rows].to(out))
+        grad_weight += found_weight
+        for position, (total, part) in enumerate(zip(grad_inputs, found, strict=True)):
+            total[(image, rows) if position else image] += part
+    grad_weight = grad_weight.to(weight.dtype)
+    if weight_only:
+        return None, None, None, grad_weight
+    grad_tables, grad_at = grad_inputs[:2]
+    grad_feats = grad_tables.view(len(feats), -1, *feats.shape[2:], grad_tables.shape[-1]).permute(0, 1, 4, 2, 3).flatten(1, 2)
     return (
-        of_feats.to(feats.dtype),
-        _channels_first(of_at).to(offset.dtype),
-        None if mask is None else _channels_first(of_mask).to(mask.dtype),
-        of_weight,
+        grad_feats.to(feats.dtype),
+        _channels_first(grad_at).to(offset.dtype),
+        None if mask is None else _channels_first(grad_inputs[2]).to(mask.dtype),
+        grad_weight,
     )
 
 
 class _Sampling:
-    """A deformable convolution, some rows of one image at a time: for each the image, the rows and :meth:`convolve`'s input.
+    """Splits a deformable convolution into some rows of one image at a time. Yields image, rows and :meth:`convolve`'s inputs.
 
     Attributes:
-        tables: (B, G * H * W, C / G), the map with a row a cell.
+        tables: (B, G * H * W, C / G), the map with one row per cell.
         at: (B, h, w, G, K, 2), where each tap reads, y before x, in cells.
         mask: (B, h, w, G, K) or None.
     """
@@ -282,7 +287,7 @@ class _Sampling:
         padding: tuple[int, int],
         dilation: tuple[int, int],
         groups: int,
-    ):
+    ) -> None:
         self.size, self.groups, (taps_y, taps_x) = feats.shape[2:], groups, weight.shape[2:]
         taps = taps_y * taps_x
         offset_groups = offset.shape[1] // (2 * taps)
@@ -299,7 +304,7 @@ class _Sampling:
         self.weight = weight.to(exact)
         self.rows = max(1, SAMPLED_VALUES // (len(x) * taps * feats.shape[1]))
 
-    def __iter__(self) -> Iterator[tuple[int, slice, tuple]]:
+    def __iter__(self) -> Iterator[tuple[int, slice, tuple[Tensor, Tensor, Tensor | None, Tensor]]]:
         for image, (table, at) in enumerate(zip(self.tables, self.at, strict=True)):
             for first in range(0, len(at), self.rows):
                 rows = slice(first, first + self.rows)
@@ -307,10 +312,10 @@ class _Sampling:
                 yield image, rows, (table, at[rows], mask, self.weight)
 
     def convolve(self, table: Tensor, at: Tensor, mask: Tensor | None, weight: Tensor) -> Tensor:
-        """(G * H * W, C / G), (rows, w, G, K, 2), (rows, w, G, K) and the kernels -> (O, rows, w)."""
+        """Maps (G * H * W, C / G), (rows, w, G, K, 2), (rows, w, G, K) and the kernels to the output (O, rows, w)."""
         limit = torch.tensor(self.size, device=at.device)
         inside = ((at > -1) & (at < limit)).all(-1)
-        at = torch.where(inside[..., None], at, -2.0)  # wherever else, an infinity included: the sample is 0
+        at = torch.where(inside[..., None], at, -2.0)  # outside the map, also at infinity, a sample is 0
         low = at.detach().floor()
         beyond = at - low
         cells = torch.stack([low, low + 1], dim=-1)  # (rows, w, G, K, 2, 2): axis, low and high
@@ -330,16 +335,16 @@ class _Sampling:
 
 
 def _channels_first(values: Tensor) -> Tensor:
-    """(B, h, w, ...) -> (B, product of the others, h, w)."""
+    """Maps (B, h, w, ...) to (B, product of the others, h, w)."""
     return values.flatten(3).permute(0, 3, 1, 2)
 
 
 def sigmoid_focal_loss(logits: Tensor, targets: Tensor, gamma: float, alpha: float) -> Tensor:
-    """Focal loss (Lin et al., ICCV 2017) of each logit, as MMDetection has it on a GPU.
+    """Returns the focal loss (Lin et al., ICCV 2017) of each logit, as MMDetection computes it on a GPU.
 
     Args:
         logits: (N, classes).
-        targets: (N,), ``classes`` for the background.
+        targets: (N,), class indices; ``classes`` stands for background.
 
     Returns:
         (N, classes).
@@ -352,5 +357,5 @@ def sigmoid_focal_loss(logits: Tensor, targets: Tensor, gamma: float, alpha: flo
 
 
 def exact_type(values: Tensor) -> torch.dtype:
-    """What is computed in: float32, or float64 for such values."""
+    """Returns the dtype to compute in: float64 for float64 values, otherwise float32."""
     return torch.promote_types(values.dtype, torch.float32)

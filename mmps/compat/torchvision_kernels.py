@@ -1,11 +1,11 @@
-"""The functions of :mod:`.torch_kernels` by torchvision's compiled kernels; see there for arguments and shapes."""
+"""Computes the operators of :mod:`.torch_kernels` with torchvision's kernels. Arguments and shapes are documented there."""
 
 import torch
 import torchvision  # noqa: F401 (registers torch.ops.torchvision)
 from torch import Tensor
 
 from . import torch_kernels
-from .torch_kernels import exact_type
+from .torch_kernels import Gradients, exact_type
 
 KERNELS = torch.ops.torchvision
 
@@ -22,12 +22,12 @@ def roi_align(feats: Tensor, rois: Tensor, size: tuple[int, int], scale: float, 
 
 
 def roi_align_backward(
-    gradient: Tensor, rois: Tensor, shape: tuple[int, ...], scale: float, sampling_ratio: int, aligned: bool
+    grad_output: Tensor, rois: Tensor, shape: tuple[int, ...], scale: float, sampling_ratio: int, aligned: bool
 ) -> Tensor:
-    exact = exact_type(gradient)
+    exact = exact_type(grad_output)
     return KERNELS._roi_align_backward(
-        gradient.to(exact).contiguous(), rois.to(exact), scale, *gradient.shape[2:], *shape, sampling_ratio, aligned
-    ).to(gradient.dtype)
+        grad_output.to(exact).contiguous(), rois.to(exact), scale, *grad_output.shape[2:], *shape, sampling_ratio, aligned
+    ).to(grad_output.dtype)
 
 
 def deform_conv(
@@ -50,20 +50,22 @@ def deform_conv_backward(
     offset: Tensor,
     mask: Tensor | None,
     weight: Tensor,
-    gradient: Tensor,
+    grad_output: Tensor,
     stride: tuple[int, int],
     padding: tuple[int, int],
     dilation: tuple[int, int],
     groups: int,
-    of_weight_alone: bool = False,
-) -> tuple[Tensor, ...]:
+    weight_only: bool = False,
+) -> Gradients:
     inputs = _inputs(feats, offset, mask, weight, None, stride, padding, dilation, groups)
-    of_feats, of_weight, of_offset, of_mask, _ = KERNELS._deform_conv2d_backward(gradient.to(inputs[0]).contiguous(), *inputs)
+    grad_feats, grad_weight, grad_offset, grad_mask, _ = KERNELS._deform_conv2d_backward(
+        grad_output.to(inputs[0]).contiguous(), *inputs
+    )
     return (
-        of_feats.to(feats.dtype),
-        of_offset.to(offset.dtype),
-        None if mask is None else of_mask.to(mask.dtype),
-        of_weight.to(weight.dtype),
+        grad_feats.to(feats.dtype),
+        grad_offset.to(offset.dtype),
+        None if mask is None else grad_mask.to(mask.dtype),
+        grad_weight.to(weight.dtype),
     )
 
 

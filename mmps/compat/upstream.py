@@ -1,4 +1,4 @@
-"""The only file that works around upstream. Each function names the versions that need it and does nothing elsewhere."""
+"""Works around bugs of other packages. Each function names the versions that need it and does nothing for the others."""
 
 import os
 import pickle
@@ -7,6 +7,7 @@ import tarfile
 import types
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import IO, Any
 
 import mmengine
 import numpy as np
@@ -20,26 +21,27 @@ MMENGINE = digit_version(mmengine.__version__)
 
 
 class _Unavailable:
-    """Base of the classes that stand in for MMRazor's quantization settings: may be named, not used."""
+    """Stands in for a class of MMRazor's quantization settings. It can be imported, but not created."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: object, **kwargs: object) -> None:
         raise ImportError(f"MMRazor's quantization does not run on torch {torch.__version__}: it needs torch 1.13")
 
 
 class _QuantizationStandIn(types.ModuleType):
-    __all__ = ()
-    __path__ = ()
+    __all__: list[str] = []
+    __path__: list[str] = []
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> type[_Unavailable]:
         if name.startswith('__'):
             raise AttributeError(name)
         return type(name, (_Unavailable,), {})
 
 
 def import_mmrazor_models() -> None:
-    """mmrazor 1.0.0 on torch >= 2: its quantization settings are built at import from private torch names that moved.
+    """Makes ``import mmrazor.models`` work for mmrazor 1.0.0 on torch >= 2.
 
-    Nothing in mmps quantizes, so three modules are stood in for before ``mmrazor.models`` is imported.
+    MMRazor's quantization settings import private names that torch has moved. mmps does not quantize, so stand-ins replace
+    three modules first.
     """
     if digit_version('2.0.0') <= TORCH and version('mmrazor') == '1.0.0' and 'mmrazor.structures' not in sys.modules:
         for name in ('quantization', 'quantization.backend_config', 'quantization.qconfig'):
@@ -48,17 +50,18 @@ def import_mmrazor_models() -> None:
     import mmrazor.models  # noqa: F401
 
 
-def _statistic(owner: type, name: str):
-    """What ``getattr`` means in MMEngine's checkpoints: one of the statistics that a log history carries."""
+def _statistic(owner: type, name: str) -> Callable:
+    """Replaces ``getattr`` in MMEngine's checkpoints: allows only the statistics of a log history."""
     if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
         raise pickle.UnpicklingError(f'refused to load: getattr({owner!r}, {name!r})')
     return getattr(owner, name)
 
 
-def _number_type(name: str, *_) -> np.dtype:
-    """What ``numpy.dtype`` means there: a type of numbers, which nothing that follows in the file can change.
+def _number_type(name: str, *_: object) -> np.dtype:
+    """Replaces ``numpy.dtype`` in MMEngine's checkpoints: allows only five number types, and never a copy of one.
 
-    NumPy's own types are shared, and take no new state. A copy of one does, fields of objects over plain bytes too.
+    A file can change the state of a copied dtype, for example to read plain bytes as Python objects. NumPy's own dtypes are
+    shared and cannot be changed.
     """
     if name not in ('f8', 'f4', 'i8', 'i4', 'b1'):
         raise pickle.UnpicklingError(f'refused to load: dtype({name!r})')
@@ -66,24 +69,24 @@ def _number_type(name: str, *_) -> np.dtype:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How bytes are written there; torch < 2.6 does not know it."""
+    """Replaces ``_codecs.encode``, by which bytes are written there. torch < 2.6 does not allow it."""
     if encoding != 'latin1':
         raise pickle.UnpicklingError(f'refused to load: text in {encoding!r}')
     return text.encode('latin1')
 
 
 def _known_as(name: str, function: Callable) -> Callable:
-    """The function under the name by which files call it: torch < 2.6 takes a function's own name only."""
+    """Renames the function to the name that files call it by: torch < 2.6 looks at the function's own name only."""
     function.__module__, _, function.__qualname__ = name.rpartition('.')
     function.__name__ = function.__qualname__
     return function
 
 
 def allow_mmengine_checkpoints() -> None:
-    """mmengine 0.10.7: MMEngine's checkpoints hold more than the weights that a weights-only ``torch.load`` takes.
+    """Lets a weights-only ``torch.load`` read the checkpoints of mmengine <= 0.10.7.
 
-    Exactly what they hold beside tensors is allowed (log histories and the NumPy arrays in them, of NumPy 1 and 2); the check
-    stays on.
+    Beside tensors they hold log histories and the NumPy arrays in these, of NumPy 1 and 2. Exactly those are allowed; the
+    check stays on.
     """
     if digit_version('0.10.7') >= MMENGINE:
         reconstruct, scalar = (value.__reduce__()[0] for value in (np.empty(0), np.float64(0)))
@@ -97,37 +100,35 @@ def allow_mmengine_checkpoints() -> None:
                 np.ndarray,
                 *dtypes,
                 *(
-                    _known_as(
-                        f'numpy.{module}.multiarray.{function.__name__}', lambda *args, function=function: function(*args)
-                    )
+                    _known_as(f'numpy.{module}.multiarray.{name}', lambda *args, function=function: function(*args))
                     for module in ('core', '_core')
-                    for function in (reconstruct, scalar)
+                    for name, function in (('_reconstruct', reconstruct), ('scalar', scalar))
                 ),
             ]
         )
 
 
 def load_weights_only() -> None:
-    """torch < 2.6: ``torch.load`` runs what a file says unless told not to, and for its oldest format even then.
+    """Makes ``torch.load`` of torch < 2.6 read weights only by default, and refuse tar archives.
 
-    That format, a tar archive, is what CVE-2025-32434 is about. ``TORCH_FORCE_WEIGHTS_ONLY_LOAD=0`` in the environment leaves
-    the first part to the caller, as torch has it.
+    Otherwise it runs code from the file. For the oldest format, a tar archive, it does so even with ``weights_only=True``
+    (CVE-2025-32434). The environment variable ``TORCH_FORCE_WEIGHTS_ONLY_LOAD=0`` restores torch's default.
     """
     if digit_version('2.6.0') <= TORCH:
         return
     os.environ.setdefault('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '1')
     load = torch.serialization._legacy_load
 
-    def without_tar(file, *args, **kwargs):
+    def without_tar(file: IO[bytes], *args: Any, **kwargs: Any) -> Any:
         if tarfile.is_tarfile(file):
             raise pickle.UnpicklingError('a tar archive, the format of torch before 0.1.10, is not read')
         file.seek(0)
         return load(file, *args, **kwargs)
 
-    torch.serialization._legacy_load = without_tar
+    torch.serialization._legacy_load = without_tar  # type: ignore[assignment]  # the same arguments, passed on
 
 
-# MMEngine resolves ``mmps::config.py`` for the packages in this table only.
+# MMEngine resolves ``mmps::config.py`` only for the packages in this table.
 MODULE2PACKAGE.setdefault('mmps', 'mmps')
 import_mmrazor_models()
 allow_mmengine_checkpoints()

@@ -1,4 +1,4 @@
-"""What every person-search data set shares: flat annotations, cached, turned into MMEngine's data list and a protocol.
+"""Base of all person-search data sets: caches flat annotations, and turns them into MMEngine's data list and a protocol.
 
 G images, N boxes, Q queries, T targets, E gallery entries (all queries' galleries, one after another).
 """
@@ -10,6 +10,7 @@ import os.path as osp
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,23 +27,23 @@ from .image_boxes import MIN_SIDE, TOLERATED
 
 @dataclasses.dataclass
 class Annotations:
-    """One split of a data set as flat arrays. Boxes are xyxy in original-image pixels, an image's boxes consecutive.
+    """One split of a data set as flat arrays. Boxes are xyxy in original-image pixels. Boxes of an image are consecutive.
 
     Attributes:
-        images (G,): Names below the image folder.
-        sizes (G, 2): Height and width; 0 where unknown.
+        images (G,): File names relative to the image folder.
+        sizes (G, 2): Height and width; 0 if unknown.
         cameras (G,)
         box_images (N,): Ascending.
         boxes (N, 4): float32.
-        person_ids (N,): -1 unlabelled.
-        ignored (N,): Neither persons to find nor background.
-        num_identities (): Labelled identities.
+        person_ids (N,): -1 = unlabelled.
+        ignored (N,): True for boxes that count neither as persons nor as background.
+        num_identities (): Number of labelled identities.
         query_images (Q,), query_boxes (Q, 4), query_person_ids (Q,)
-        hard_queries (H,): Those that the data set marks as hard.
+        hard_queries (H,): Indices of the queries that the data set marks as hard.
         target_queries (T,), target_images (T,), target_boxes (T, 4)
         gallery_images (E,): All queries' galleries, one after another.
-        gallery_offsets (Q + 1,): Where each gallery starts; empty when every other image is a query's gallery, and
-            every box there with its id a target.
+        gallery_offsets (Q + 1,): Where each gallery starts. If empty, each query searches every other image, and every
+            box there with its id is a target.
     """
 
     images: np.ndarray
@@ -71,7 +72,7 @@ class Annotations:
         return {name: np.asarray(getattr(self, name)) for name in self.names()}
 
     def box_ends(self) -> np.ndarray:
-        """(G,) one past the last box of each image."""
+        """Returns for each image the index (G,) after its last box."""
         return np.searchsorted(self.box_images, np.arange(len(self.images)), side='right')
 
     def protocol(self) -> SearchProtocol:
@@ -100,13 +101,13 @@ class Annotations:
         )
 
     def only(self, kept: np.ndarray) -> 'Annotations':
-        """With the boxes where ``kept`` (N,) is true."""
+        """Returns the annotations with only the boxes where ``kept`` (N,) is true."""
         rows = {name: getattr(self, name)[kept] for name in ('box_images', 'boxes', 'person_ids', 'ignored')}
         return dataclasses.replace(self, **rows)
 
 
 def no_queries() -> dict[str, np.ndarray]:
-    """The query, target and gallery fields of a split without any."""
+    """Returns empty query, target and gallery fields, for a split without queries."""
     indices = (
         'query_images',
         'query_person_ids',
@@ -124,38 +125,39 @@ def no_queries() -> dict[str, np.ndarray]:
 class PersonSearchDataset(BaseDetDataset):
     """Base of the person-search data sets, read from their original files.
 
-    A subclass says which files hold its annotations and how they read; ids are mapped there, once: 0..num_identities-1
-    for labelled persons, -1 for the others. ``metainfo`` has ``dataset_type``; ``cbgm``, the k1 and k2 with which a search
-    is re-ranked by context; in training ``num_identities``; and in test mode ``protocol``, a :class:`SearchProtocol` over the
-    images in the order of their ``img_id``. That is the search by which the data set is known; ``search_names`` and
-    ``search`` give all that it offers.
+    A subclass names its annotation files and reads them. It maps the ids once: 0..num_identities-1 for labelled persons, -1
+    for the others. ``metainfo`` has ``dataset_type``; ``cbgm``, the k1 and k2 for re-ranking by context; in training
+    ``num_identities``; and in test mode ``protocol``, a :class:`SearchProtocol` over the images in the order of their
+    ``img_id``. This protocol is the data set's main search. ``search_names`` and ``search`` give all its searches.
 
-    An image that is there but cannot be used (empty, damaged, or with a side of fewer than 8 pixels) is an error in test mode:
-    scores without it would be others. In training the next image comes in its place, and a warning counts it, once;
-    more than 1 percent of the images are an error. What OpenCV decodes counts as sound: a JPEG that is damaged in its middle,
-    and before OpenCV 5 one that is cut off. A missing image always is an error, since it mostly means a wrong folder.
+    An image that exists but cannot be used (empty, damaged, or with a side of fewer than 8 pixels) is an error in test mode,
+    because the scores would change without it. In training the next image replaces it, and a warning counts it once; more
+    than 1 percent of such images are an error. An image that OpenCV decodes counts as usable, such as a JPEG that is damaged
+    in its middle or, before OpenCV 5, cut off. A missing image is always an error, since it mostly means a wrong folder.
 
     Args:
         data_root (str): The data set's own folder.
-        test_mode (bool): The test split with its queries instead of the training split.
-        kwargs: As for :class:`mmdet.datasets.BaseDetDataset`; ``filter_cfg`` knows ``filter_empty_gt`` (no box, or only
-            ignored ones) and ``min_size``.
+        test_mode (bool): Whether to load the test split with its queries instead of the training split.
+        kwargs: Arguments of :class:`mmdet.datasets.BaseDetDataset`. ``filter_cfg`` supports ``filter_empty_gt`` (no box, or
+            only ignored ones) and ``min_size``.
 
     Raises:
-        FileNotFoundError: A missing data root or annotation file, or, when it is read, an image.
-        ValueError: An annotation file that does not hold what it should, or images that cannot be used. All messages are one
-            line and name the file.
+        FileNotFoundError: The data root, an annotation file or (when it is read) an image is missing.
+        ValueError: An annotation file has wrong content, or images cannot be used. All messages are one line and name the
+            file.
     """
 
     METAINFO = {'classes': ('person',), 'palette': [(220, 20, 60)], 'cbgm': {'k1': 30, 'k2': 4}}
     IMAGE_FOLDER = ''
+    _left_out: torch.Tensor
+    _hard_queries: np.ndarray
 
-    def __init__(self, data_root: str, test_mode: bool = False, **kwargs) -> None:
+    def __init__(self, data_root: str, test_mode: bool = False, **kwargs: Any) -> None:
         kwargs.setdefault('data_prefix', {'img': self.IMAGE_FOLDER})
         super().__init__(data_root=data_root, test_mode=test_mode, **kwargs)
 
     def full_init(self) -> None:
-        """As mmdet's, but out of reach of the garbage collector, which takes most of the time searching what stays."""
+        """Loads the data set as MMDetection does, but pauses garbage collection, which would take most of the time."""
         if self._fully_initialized:
             return
         collecting, frozen = gc.isenabled(), gc.get_freeze_count()
@@ -163,7 +165,7 @@ class PersonSearchDataset(BaseDetDataset):
         gc.freeze()
         try:
             super().full_init()
-            # Of each image whether it was left out. Data workers share it, and it outlives them.
+            # Which images were left out. The data workers share this tensor, and it outlives them.
             self._left_out = torch.zeros(len(self), dtype=torch.bool).share_memory_()
         finally:
             if not frozen:
@@ -172,23 +174,24 @@ class PersonSearchDataset(BaseDetDataset):
                 gc.enable()
 
     def search_names(self) -> list[str]:
-        """The searches that ``search`` knows; raises ValueError in training.
+        """Returns the names that ``search`` accepts. Raises ValueError in training.
 
-        Unless a subclass says otherwise: 'all cameras', 'other cameras', and 'camera 1' and so on, where images come from
-        several cameras and a target is left; otherwise 'all'.
+        By default these are 'all' for a single camera, else 'all cameras', 'other cameras', 'camera 1' and so on. A camera
+        search that has no target is left out.
         """
         return list(self._test_searches())
 
     @property
     def headline(self) -> str:
-        """The name of the search by which the data set is known; raises ValueError in training."""
+        """The name of the data set's main search. Raises ValueError in training."""
         return self.search_names()[0]
 
     def search(self, name: str) -> Search:
-        """A search by its name, over the images and query embeddings of ``metainfo['protocol']``.
+        """Returns a search by its name, over the images and query embeddings of ``metainfo['protocol']``.
 
         Raises:
-            FileNotFoundError, ValueError: No such search, or a file of it that is missing or does not hold what it should.
+            FileNotFoundError: A file of the search is missing.
+            ValueError: There is no such search, or a file of it has wrong content.
         """
         searches = self._test_searches()
         if name not in searches:
@@ -201,17 +204,18 @@ class PersonSearchDataset(BaseDetDataset):
         self.full_init()
         return self.searches()
 
-    # What a subclass says
+    # For subclasses to implement or override
 
     def annotation_files(self) -> list[Path]:
-        """Every file that ``read_annotations`` takes something from; raises FileNotFoundError for a missing one."""
+        """Returns every file that ``read_annotations`` reads. Raises FileNotFoundError if one is missing."""
         raise NotImplementedError
 
     def read_annotations(self) -> Annotations:
+        """Reads the split from the annotation files."""
         raise NotImplementedError
 
     def searches(self) -> dict[str, Callable[[], Search]]:
-        """What makes each search, by name. In test mode, when the data set is loaded; itself it reads no large file."""
+        """Returns a function per search name that builds the search. Needs a loaded test set and reads no large file."""
         protocol = self._metainfo['protocol']
         numbers = np.unique(protocol.cameras).tolist()
         if len(numbers) == 1:
@@ -222,18 +226,18 @@ class PersonSearchDataset(BaseDetDataset):
         }
 
     def options(self) -> dict:
-        """The arguments, beside ``test_mode``, that decide what ``read_annotations`` gives."""
+        """Returns the arguments, beside ``test_mode``, that change the result of ``read_annotations``."""
         return {}
 
     def image_folder(self) -> Path:
-        """The folder that image names are relative to."""
+        """Returns the folder that image names are relative to."""
         return Path(self.data_prefix['img'])
 
     def listed_folders(self) -> list[Path]:
-        """The folders that hold images."""
+        """Returns the folders that hold images."""
         return [self.image_folder()]
 
-    # What the base makes of it
+    # Implemented here
 
     def load_data_list(self) -> list[dict]:
         if not osp.isdir(self.data_root):
@@ -249,7 +253,7 @@ class PersonSearchDataset(BaseDetDataset):
         return self._data_list(annotations)
 
     def _data_list(self, annotations: Annotations) -> list[dict]:
-        # MMDetection's data list is a dict a box: this is where the flat arrays have to be taken apart.
+        # MMDetection expects one dict per box.
         instances = [
             {'bbox': box, 'bbox_label': 0, 'ignore_flag': int(ignored), 'person_id': person_id}
             for box, ignored, person_id in zip(
@@ -280,7 +284,7 @@ class PersonSearchDataset(BaseDetDataset):
         return data_list
 
     def filter_data(self) -> list[dict]:
-        """As MMDetection: in training only, and only what ``filter_cfg`` asks for."""
+        """Filters by ``filter_cfg``, in training only, as MMDetection does."""
         if self.test_mode or not self.filter_cfg:
             return self.data_list
         filter_empty, min_size = self.filter_cfg.get('filter_empty_gt', False), self.filter_cfg.get('min_size', 0)
@@ -297,7 +301,7 @@ class PersonSearchDataset(BaseDetDataset):
             )
         return kept
 
-    def prepare_data(self, idx: int):
+    def prepare_data(self, idx: int) -> dict | None:
         try:
             return super().prepare_data(idx)
         except Exception as error:
@@ -311,16 +315,16 @@ class PersonSearchDataset(BaseDetDataset):
             if self.test_mode:
                 raise ValueError(f'{path}: {damage}; {expected}') from error
             self._leave_out(idx, f'{path}: {damage}')
-        return self.prepare_data((idx + 1) % len(self))  # no random draw: everything else stays as it would be
+        return self.prepare_data((idx + 1) % len(self))  # not a random image: that would change all later random numbers
 
     def _damage(self, path: str) -> str | None:
-        """Why an image file cannot be used, if it cannot."""
+        """Returns why an image file cannot be used, or None if it can."""
         if osp.getsize(path) == 0:
             return 'empty file'
         loaders = [each for each in self.pipeline.transforms if isinstance(each, LoadImageFromFile)]
         try:
             height, width = (loaders or [LoadImageFromFile()])[0]({'img_path': path})['img'].shape[:2]
-        except Exception:  # decoders fail in many ways on a damaged file; all of them mean the same
+        except Exception:  # decoders raise many types for a damaged file
             return 'damaged image'
         return None if min(height, width) >= MIN_SIDE else f'{width} x {height} pixels'
 

@@ -1,4 +1,4 @@
-"""CUHK-SYSU, from its own files.
+"""Reads CUHK-SYSU from its original files.
 
 Xiao et al., "Joint Detection and Identification Feature Learning for Person Search", CVPR 2017.
 """
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from mmengine.logging import print_log
@@ -31,24 +32,27 @@ SUBSETS = {  # name of the search, its file and the variable there
 
 @DATASETS.register_module()
 class CUHKSYSU(PersonSearchDataset):
-    """18,184 scenes: 11,206 to train (5,532 identities), 6,978 to test (2,900 queries, each with a gallery of its own).
+    """CUHK-SYSU: 18,184 scenes, 11,206 to train (5,532 identities), 6,978 to test (2,900 queries, each with its own gallery).
 
-    ``data_root`` holds ``Image/SSM`` and ``annotation``. In training, identity i is the i-th of ``Train.mat``. In test
-    mode the box of query i, and those of its targets, have id i; all others have none. Zero-sized boxes are dropped.
+    ``data_root`` holds ``Image/SSM`` and ``annotation``. In training, identity i is the i-th of ``Train.mat``. In test mode
+    the boxes of query i and of its targets have id i; all others have none. Zero-sized boxes are dropped.
 
-    Its searches are those of the published galleries that are there, 'gallery 50' to 'gallery 4000'; 'full set', in
-    which the smallest gallery says who is sought in all other test scenes; those of queries that are 'occluded' or of
-    'low resolution', where their files are there; and that of the queries marked as 'hard'.
+    Its searches are
+
+    - 'gallery 50' to 'gallery 4000': the published galleries whose files exist;
+    - 'full set': the queries and targets of the smallest gallery, searched in all other test scenes;
+    - 'occluded' and 'low resolution': the published query subsets whose files exist;
+    - 'hard': the queries marked as hard, if there are any.
 
     Args:
-        gallery_size (int): Which of the published galleries, ``TestG{gallery_size}.mat``, is the data set's protocol;
-            used in test mode only.
+        gallery_size (int): Selects the published gallery ``TestG{gallery_size}.mat`` as the data set's protocol. Used in
+            test mode only.
     """
 
     METAINFO = {**PersonSearchDataset.METAINFO, 'dataset_type': 'CUHKSYSU', 'cbgm': {'k1': 10, 'k2': 3}}
     IMAGE_FOLDER = 'Image/SSM'
 
-    def __init__(self, data_root: str, test_mode: bool = False, gallery_size: int = 100, **kwargs) -> None:
+    def __init__(self, data_root: str, test_mode: bool = False, gallery_size: int = 100, **kwargs: Any) -> None:
         self.gallery_size = gallery_size
         super().__init__(data_root, test_mode, **kwargs)
 
@@ -92,7 +96,7 @@ class CUHKSYSU(PersonSearchDataset):
             cameras=np.zeros(len(images), dtype=np.int64),
             box_images=box_images,
             boxes=xywh_to_xyxy(boxes),
-            person_ids=_person_ids(box_images, boxes, *labelled, last_file),
+            person_ids=_person_ids(box_images, boxes, labelled, last_file),
             ignored=np.zeros(len(boxes), dtype=bool),
             num_identities=np.array(num_identities),
             **split,
@@ -107,7 +111,9 @@ class CUHKSYSU(PersonSearchDataset):
         root, protocol = Path(self.data_root), self._metainfo['protocol']
         found = [path.stem.removeprefix('TestG') for path in (root / PROTOCOLS).glob('TestG*.mat')]
         sizes = sorted({self.gallery_size, *(int(size) for size in found if size.isdigit() and size[0] != '0')})
-        searches = {f'gallery {size}': partial(self._listed, PROTOCOLS / f'TestG{size}.mat', f'TestG{size}') for size in sizes}
+        searches: dict[str, Callable[[], Search]] = {
+            f'gallery {size}': partial(self._listed, PROTOCOLS / f'TestG{size}.mat', f'TestG{size}') for size in sizes
+        }
         searches[f'gallery {self.gallery_size}'] = partial(Search, protocol)
         searches['full set'] = partial(_in_all_images, searches[f'gallery {sizes[0]}'])
         searches |= {name: partial(self._listed, path, key) for name, (path, key) in SUBSETS.items() if (root / path).is_file()}
@@ -116,7 +122,7 @@ class CUHKSYSU(PersonSearchDataset):
         return searches
 
     def _listed(self, name: Path, key: str) -> Search:
-        """The queries, galleries and targets of a file below the data root that is nested as ``TestG100.mat`` is."""
+        """Reads a search from a file below the data root that has the structure of ``TestG100.mat``."""
         protocol, path = self._metainfo['protocol'], require_file(Path(self.data_root) / name, 'queries')
         _, pool_file, headline_file = self.annotation_files()
 
@@ -143,7 +149,7 @@ class CUHKSYSU(PersonSearchDataset):
 
 
 def _rows_of(protocol: SearchProtocol, images: np.ndarray, boxes: np.ndarray, path: Path, of: Path) -> np.ndarray:
-    """(n,) which queries of ``protocol``, read from the file ``of``, those of ``path`` are: images (n,), boxes (n, 4)."""
+    """Returns the index (n,) in ``protocol`` (read from ``of``) of each query in ``path``: images (n,), boxes (n, 4)."""
     row_of = {
         (image, *box): row
         for row, (image, box) in enumerate(zip(protocol.query_images.tolist(), protocol.query_boxes.tolist(), strict=True))
@@ -160,14 +166,20 @@ def _rows_of(protocol: SearchProtocol, images: np.ndarray, boxes: np.ndarray, pa
 
 
 def _in_all_images(listed: Callable[[], Search]) -> Search:
-    """The same queries and targets, searched in every image but the query's own, unless it is listed (as in SeqNet)."""
+    """Searches the same targets in every image except the query's own, unless its gallery lists that (as in SeqNet)."""
     search = listed()
     protocol = search.protocol
     everywhere = np.arange(len(protocol.images))
-    galleries = tuple(
-        everywhere if own in images else None for own, images in zip(protocol.query_images, protocol.galleries, strict=True)
-    )
+    galleries = tuple(everywhere if own in protocol.gallery(query) else None for query, own in enumerate(protocol.query_images))
     return replace(search, protocol=replace(protocol, galleries=galleries))
+
+
+class LabelledBoxes(NamedTuple):
+    """n boxes with a label each: images (n,), boxes (n, 4) [x y w h], labels (n,)."""
+
+    images: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
 
 
 def _find(index: dict[str, int], name: str, path: Path, where: str) -> int:
@@ -177,7 +189,7 @@ def _find(index: dict[str, int], name: str, path: Path, where: str) -> int:
 
 
 def _read_scenes(path: Path) -> tuple[list[str], list[np.ndarray]]:
-    """Each scene's name and (n, 4) boxes [x y w h]."""
+    """Reads each scene's name and boxes (n, 4) [x y w h]."""
     names, boxes = [], []
     with expecting(path, "'Img' rows of name, count and boxes [x y w h]"):
         for name, _, scene in read_mat(path, 'Img').ravel():
@@ -187,8 +199,8 @@ def _read_scenes(path: Path) -> tuple[list[str], list[np.ndarray]]:
     return names, boxes
 
 
-def _read_identities(path: Path, index: dict[str, int]) -> tuple[int, tuple]:
-    """How many they are, and the (image, box [x y w h], person_id) of every labelled box."""
+def _read_identities(path: Path, index: dict[str, int]) -> tuple[int, LabelledBoxes]:
+    """Reads the number of training identities and their boxes, labelled with the person_id."""
     images, boxes, person_ids = [], [], []
     with expecting(path, "'Train' cells of identities with scenes (image name, box [x y w h])"):
         identities = read_mat(path, 'Train').ravel()
@@ -197,33 +209,35 @@ def _read_identities(path: Path, index: dict[str, int]) -> tuple[int, tuple]:
                 images.append(_find(index, str(scene[0].ravel()[0]), path, 'the training images'))
                 boxes.append(scene[1].ravel())
                 person_ids.append(person_id)
-        boxes = box_rows(boxes)
-    return len(identities), (images, boxes, person_ids)
+        rows = box_rows(boxes)
+    return len(identities), LabelledBoxes(np.array(images, dtype=np.int64), rows, np.array(person_ids, dtype=np.int64))
 
 
-def _read_queries(path: Path, key: str, index: dict[str, int], sizes: np.ndarray) -> tuple[dict[str, np.ndarray], tuple]:
-    """The fields of ``no_queries``, and the (image, box [x y w h], query) of every query and target.
+def _read_queries(
+    path: Path, key: str, index: dict[str, int], sizes: np.ndarray
+) -> tuple[dict[str, np.ndarray], LabelledBoxes]:
+    """Reads the fields of ``no_queries``, and the boxes of all queries and targets, labelled with the query.
 
     Args:
-        index: Of each test image's name.
-        sizes: (G, 2) of the test images; 0 where unknown.
+        index: Maps each test image's name to its index.
+        sizes: (G, 2), height and width of the test images; 0 if unknown.
     """
     pool = 'the test images of pool.mat'
     with expecting(path, f'{key!r} rows of Query (image name, box, hard or not) and Gallery (image name, box or empty)'):
         nested = read_nested(path, key, 'Gallery')
-        query_images, query_boxes, hard = [], [], []
+        own_images, own_boxes, hard = [], [], []
         for row in nested.rows:
             query = row['Query'].ravel()[0]
-            query_images.append(_find(index, str(query[0].ravel()[0]), path, pool))
-            query_boxes.append(query[1].ravel())
+            own_images.append(_find(index, str(query[0].ravel()[0]), path, pool))
+            own_boxes.append(query[1].ravel())
             hard.append('ishard' in query.dtype.names and query['ishard'].any())
-        query_boxes = box_rows(query_boxes)
-        name_field, box_field = nested.records.dtype.names[:2]
+        query_boxes = box_rows(own_boxes)
+        name_field, box_field = (nested.records.dtype.names or ())[:2]
         scenes = np.array([_find(index, name.item(), path, pool) for name in nested.records[name_field]], dtype=np.int32)
         sought = np.array([box.size > 0 for box in nested.records[box_field]], dtype=bool)
         boxes = np.zeros((len(scenes), 4))
         boxes[sought] = box_rows([box.ravel() for box in nested.records[box_field][sought]])
-    query_images, query_ids = np.array(query_images, dtype=np.int64), np.arange(len(query_images))
+    query_images, query_ids = np.array(own_images, dtype=np.int64), np.arange(len(own_images))
     gallery_images, entries = scenes[nested.indices], np.flatnonzero(sought[nested.indices])
     target_queries = np.searchsorted(nested.offsets, entries, 'right') - 1
     target_images, target_boxes = gallery_images[entries].astype(np.int64), boxes[nested.indices[entries]]
@@ -240,7 +254,7 @@ def _read_queries(path: Path, key: str, index: dict[str, int], sizes: np.ndarray
         'target_images': target_images,
         'target_boxes': xywh_to_xyxy(target_boxes),
     }
-    labelled = (
+    labelled = LabelledBoxes(
         np.concatenate([query_images, target_images]),
         np.concatenate([query_boxes, target_boxes]),
         np.concatenate([query_ids, target_queries]),
@@ -248,28 +262,29 @@ def _read_queries(path: Path, key: str, index: dict[str, int], sizes: np.ndarray
     return fields, labelled
 
 
-def _person_ids(box_images, boxes, images, labelled_boxes, labels, path: Path) -> np.ndarray:
-    """(N,) the label of each box [x y w h] that equals a labelled one in the same image, else -1.
+def _person_ids(box_images: np.ndarray, boxes: np.ndarray, labelled: LabelledBoxes, path: Path) -> np.ndarray:
+    """Returns for each box (N, 4) [x y w h] the label of the equal labelled box in the same image, or -1.
 
-    Of several equal boxes the first is the labelled one, and of several labels the first counts. Labels without such a box
-    are counted in a warning; many mean that the files do not belong together.
+    Of several equal boxes only the first gets the label, and of several labels the first counts. A warning counts labels
+    without a box; many of them are an error, because the files do not belong together.
     """
     person_ids = np.full(len(boxes), -1, dtype=np.int64)
-    row = {}  # by hash, box after box: the rules for equal ones need their order
+    row_of: dict[tuple, int] = {}  # a loop, because the rules for equal boxes depend on their order
     for i, (image, box) in enumerate(zip(box_images.tolist(), boxes.tolist(), strict=True)):
-        row.setdefault((image, *box), i)
+        row_of.setdefault((image, *box), i)
     missing = 0
-    for image, box, label in zip(images, labelled_boxes.tolist(), labels, strict=True):
-        i = row.get((image, *box))
-        if i is None:
+    for image, box, label in zip(*(column.tolist() for column in labelled), strict=True):
+        row = row_of.get((image, *box))
+        if row is None:
             missing += 1
-        elif person_ids[i] < 0:
-            person_ids[i] = label
-    if missing > TOLERATED * len(labels):
-        raise AnnotationError(f'{path}: expected labelled boxes that are in Images.mat, {missing} of {len(labels)} are not')
+        elif person_ids[row] < 0:
+            person_ids[row] = label
+    count = len(labelled.labels)
+    if missing > TOLERATED * count:
+        raise AnnotationError(f'{path}: expected labelled boxes that are in Images.mat, {missing} of {count} are not')
     if missing:
         print_log(
-            f'{path}: {missing} of {len(labels)} labelled boxes are not in Images.mat and carry no label',
+            f'{path}: {missing} of {count} labelled boxes are not in Images.mat and carry no label',
             'current',
             logging.WARNING,
         )

@@ -1,4 +1,4 @@
-"""What a training set is: a hash of its data, and the settings of a pipeline that makes one image of each."""
+"""Identifies a training set: by a hash of its data and by the settings of its pipeline."""
 
 import hashlib
 
@@ -13,18 +13,20 @@ from mmdet.datasets.transforms import Resize as DetResize
 from .base import PersonSearchDataset
 from .transforms import LoadPersonAnnotations, PackPersonSearchInputs
 
-# These give the same image and the same boxes every time, and say all their settings when printed.
+# These transforms are deterministic, and their repr shows all their settings.
 REPEATABLE = {LoadImageFromFile, LoadAnnotations, DetLoadAnnotations, LoadPersonAnnotations, Resize, DetResize, Pad, DetPad}
 FLIPS = {RandomFlip, DetRandomFlip}
 PACKING = {PackDetInputs, PackPersonSearchInputs}
 
 
 def fingerprint(dataset: PersonSearchDataset) -> str:
-    """SHA-256 in hex over the data set's class, its images in order (img_id, name, width, height), and their boxes
-    (original-image pixels), person_ids and ignore flags. The images' own bytes are not read.
+    """Returns a SHA-256, in hex, of the annotations. The bytes of the images are not read.
+
+    It covers the data set's class, its images in order (img_id, name, width, height), and their boxes (original-image
+    pixels), person_ids and ignore flags.
 
     Raises:
-        ValueError: It is no person-search data set of its own, but a wrapper around one, say.
+        ValueError: It is not a person-search data set itself, for example a wrapper around one.
     """
     _require_person_search(dataset)
     dataset.full_init()
@@ -40,12 +42,12 @@ def fingerprint(dataset: PersonSearchDataset) -> str:
 
 
 def repeatable_settings(dataset: PersonSearchDataset) -> list[str]:
-    """The settings of a training pipeline that makes one image of each, or that image and its mirror image.
+    """Returns the settings of a training pipeline whose output for an image is always the same, but for mirroring.
 
-    Left out is what does not change that image: how often it is mirrored, and how it is packed.
+    Settings that do not change the image are left out: how often it is mirrored, and how it is packed.
 
     Raises:
-        ValueError: An image may come out in more ways than these two, or its sample would not tell which image it is and
+        ValueError: The pipeline may change an image in other ways, or its samples do not say which image they show and
             whether it is mirrored.
     """
     _require_person_search(dataset)
@@ -62,14 +64,14 @@ def repeatable_settings(dataset: PersonSearchDataset) -> list[str]:
     for transform in transforms:
         if type(transform) in FLIPS:
             raise ValueError(
-                'train_dataloader: expected RandomFlip once, as the last transform before packing: what follows '
-                'it would not make the mirror image of the image that is not flipped'
+                'train_dataloader: expected RandomFlip once, as the last transform before packing: later '
+                'transforms may treat an image and its mirror image differently'
             )
         if type(transform) not in REPEATABLE:
             name = getattr(transform, '__name__', type(transform).__name__)
             raise ValueError(
-                f"train_dataloader: {name} may give another image each time, a teacher's cached embeddings are "
-                'of one scale, crop and colouring (a fixed Resize and a horizontal RandomFlip can be cached)'
+                f"train_dataloader: {name} may return a different image each time, but a teacher's cached "
+                'embeddings are of one scale, crop and colouring (a fixed Resize and a horizontal RandomFlip can be cached)'
             )
     return [str(transform) for transform in transforms]
 

@@ -1,4 +1,4 @@
-"""Images' sizes, and boxes inside them."""
+"""Reads image sizes, and checks and clips boxes against them."""
 
 import logging
 from collections.abc import Iterable
@@ -10,35 +10,36 @@ from PIL import Image
 
 from mmps.fileio.annotations import AnnotationError
 
-# In an image with a side of fewer pixels nobody can be seen.
-MIN_SIDE = 8
-# A few wrong entries are an accident, and counted in a warning; a larger part than this says that something else is wrong.
-TOLERATED = 0.01
+MIN_SIDE = 8  # smallest usable side of an image, in pixels
+TOLERATED = 0.01  # largest fraction of wrong entries that only causes a warning; more of them are an error
 
 
 def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
-    """(N, 4) corner and size to (N, 4) float32 corners; the far corner is x + w, without the - 1."""
+    """Converts (N, 4) boxes [x y w h] to float32 [x1 y1 x2 y2], with x2 = x + w (no - 1)."""
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1).astype(np.float32)
 
 
 def clip(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """(N, 4) corners inside their images, of (N, 2) height and width; where these are 0, unknown, only negatives go."""
+    """Clips (N, 4) boxes xyxy to their images, of (N, 2) height and width. With unknown size (0), clips only negatives."""
     limit = np.where(sizes > 0, sizes, np.inf)[:, [1, 0, 1, 0]].astype(np.float32)
     return np.clip(boxes, 0, limit)
 
 
-def _visible(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    boxes = clip(boxes, sizes)
-    return (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+def _has_area(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    x1, y1, x2, y2 = clip(boxes, sizes).T
+    return (x2 > x1) & (y2 > y1)
 
 
 def visible(boxes: np.ndarray, sizes: np.ndarray, path: Path) -> np.ndarray:
-    """(N,) which corner boxes have an area inside their images, (N, 2) height and width, as for :func:`clip`.
+    """Returns a mask (N,) of the boxes with an area inside their images. A warning counts the others.
 
-    A warning counts the others, which are to be left out.
+    Args:
+        boxes: (N, 4), xyxy.
+        sizes: (N, 2), height and width, 0 if unknown.
+        path: The annotation file, for the warning.
     """
-    kept = _visible(boxes, sizes)
+    kept = _has_area(boxes, sizes)
     if not kept.all():
         print_log(
             f'{path}: {np.sum(~kept)} of {len(kept)} boxes have no area inside their images and are left out',
@@ -49,8 +50,8 @@ def visible(boxes: np.ndarray, sizes: np.ndarray, path: Path) -> np.ndarray:
 
 
 def require_visible(boxes: np.ndarray, sizes: np.ndarray, path: Path, what: str) -> None:
-    """Refuses boxes of ``what`` that are not :func:`visible`: whom they are of cannot be embedded, nor missed."""
-    kept = _visible(boxes, sizes)
+    """Raises AnnotationError for boxes without area inside their images: they cannot be embedded, nor be left out."""
+    kept = _has_area(boxes, sizes)
     if not kept.all():
         first = int(np.argmin(kept))
         raise AnnotationError(
@@ -60,8 +61,10 @@ def require_visible(boxes: np.ndarray, sizes: np.ndarray, path: Path, what: str)
 
 
 def image_sizes(folder: Path, names: Iterable[str]) -> np.ndarray:
-    """(G, 2) height and width from the files' headers; 0 where that fails or nobody can be seen, which is reported once the
-    image is used."""
+    """Reads height and width (G, 2) from the files' headers.
+
+    They are 0 if that fails or the image is too small. The error is raised when the image is used.
+    """
     sizes = []
     for name in names:
         try:

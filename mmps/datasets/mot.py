@@ -1,14 +1,16 @@
-"""Any MOTChallenge folder (MOT15, 16, 17, 20) as a person-search data set: a track is an identity."""
+"""Reads a MOTChallenge folder (MOT15, 16, 17, 20) as a person-search data set. Each track is an identity."""
 
 import configparser
 import dataclasses
 import os.path as osp
 import re
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mmps.fileio.annotations import AnnotationError, check_names, expecting, finite, require_file, whole
+from mmps.fileio.arrays import one_line
 from mmps.registry import DATASETS
 
 from .base import Annotations, PersonSearchDataset, no_queries
@@ -21,26 +23,26 @@ PEDESTRIAN_LIKE = (2, 7, 8, 12)  # on a vehicle, static, distractor, reflection
 
 @DATASETS.register_module()
 class MOTChallenge(PersonSearchDataset):
-    """Frames of MOTChallenge sequences; the first part of each sequence trains, the rest tests.
+    """MOTChallenge: the first frames of each sequence are for training, the rest for testing.
 
-    ``data_root`` holds ``<split>/<sequence>/{img1,gt/gt.txt,seqinfo.ini}``, or the sequences themselves, or is one
-    sequence. Only frames whose image is there are used. Pedestrians that the annotation says to ignore, or that are
-    hardly visible, and other pedestrian-like things are kept as ignored boxes without an id; other classes are dropped.
+    ``data_root`` holds ``<split>/<sequence>/{img1,gt/gt.txt,seqinfo.ini}``, or the sequences themselves, or is one sequence.
+    Only frames whose image exists are used. Pedestrians that are marked to be ignored or hardly visible, and
+    pedestrian-like classes, become ignored boxes without an id. Other classes are dropped.
 
-    Every identity seen again ``frame_gap`` or more after its first test frame is a query, from that frame. Its gallery
-    is the test frames of every sequence, without those less than ``frame_gap`` from the query in its own. The same
-    people walk through training and test frames: figures on this split say that a pipeline works, not how well it does
-    on strangers.
+    Every identity that appears again ``frame_gap`` frames or more after its first test frame is a query, from that frame.
+    Its gallery is the test frames of all sequences, except those closer than ``frame_gap`` in its own sequence. Training and
+    test frames show the same people, so scores here show that a pipeline works, not how well it finds unseen people.
 
     Args:
         split (str): The folder below ``data_root``.
-        sequences (list[str], optional): Their names; by default all, but of a scene listed once for each detector
+        sequences (list[str], optional): Names of the sequences. By default all; of a scene that is listed once per detector
             (MOT17's -DPM, -FRCNN, -SDP) only the first.
-        train_fraction (float): The part of each sequence's frames, from its start, that trains.
-        min_visibility (float): Boxes less visible than this are ignored (MOT15 has no visibility: all count).
-        frame_gap (int): In frames.
-        gallery_size (int, optional): Draw each gallery: all frames with the target, and others up to this many.
-        seed (int): For that draw.
+        train_fraction (float): Fraction of each sequence's frames, from its start, used for training.
+        min_visibility (float): Boxes less visible than this are ignored. MOT15 has no visibility: all its boxes count.
+        frame_gap (int): Least distance between a query and its gallery frames in the same sequence, in frames.
+        gallery_size (int, optional): If given, each gallery has all frames with the target, and random others up to this
+            size.
+        seed (int): Seed for drawing them.
     """
 
     METAINFO = {**PersonSearchDataset.METAINFO, 'dataset_type': 'MOTChallenge'}
@@ -56,7 +58,7 @@ class MOTChallenge(PersonSearchDataset):
         frame_gap: int = 30,
         gallery_size: int | None = None,
         seed: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         if not 0 <= train_fraction <= 1:
             raise ValueError(f'train_fraction: expected 0 to 1, got {train_fraction}')
@@ -72,7 +74,7 @@ class MOTChallenge(PersonSearchDataset):
         super().__init__(data_root, test_mode, **kwargs)
 
     def image_folder(self) -> Path:
-        """The folder of the sequences."""
+        """Returns the folder of the sequences."""
         root = Path(osp.abspath(self.data_root))
         if (root / 'seqinfo.ini').is_file():
             return root.parent
@@ -86,7 +88,7 @@ class MOTChallenge(PersonSearchDataset):
         elif parent == root.parent:
             folders = [root]
         else:
-            scenes = {}
+            scenes: dict[str, Path] = {}
             for path in sorted(parent.glob('*/seqinfo.ini')):
                 scenes.setdefault(re.sub(r'-(DPM|FRCNN|SDP)$', '', path.parent.name), path.parent)
             folders = list(scenes.values())
@@ -102,7 +104,7 @@ class MOTChallenge(PersonSearchDataset):
         ]
 
     def listed_folders(self) -> list[Path]:
-        return [folder / _read_info(folder)['imDir'] for folder in self.sequence_folders()]
+        return [folder / _read_info(folder).image_folder for folder in self.sequence_folders()]
 
     def options(self) -> dict:
         return {
@@ -120,7 +122,7 @@ class MOTChallenge(PersonSearchDataset):
                 f'{self.image_folder()}: expected {"test" if self.test_mode else "training"} frames, '
                 f'found none (train_fraction={self.train_fraction})'
             )
-        # A track's number is its own only within its sequence, which the camera stands for.
+        # A track's number is unique only within its sequence, which the camera stands for.
         people = np.stack([cameras[box_images], tracks])[:, ~ignored]
         labels, person_ids = np.unique(people, axis=1, return_inverse=True)
         all_ids = np.full(len(boxes), -1, dtype=np.int64)
@@ -139,16 +141,18 @@ class MOTChallenge(PersonSearchDataset):
         return self._with_queries(annotations, frames) if self.test_mode else annotations
 
     def _read_sequence(self, camera: int, folder: Path) -> tuple[np.ndarray, ...]:
-        """Of this split: images, sizes, frames, cameras; and box_images, boxes, tracks, ignored."""
+        """Returns images, sizes, frames, cameras, box_images, boxes, tracks and ignored of this split."""
         info = _read_info(folder)
         files = sorted(
-            (int(path.stem), path.name) for path in (folder / info['imDir']).glob(f'*{info["imExt"]}') if path.stem.isdecimal()
+            (int(path.stem), path.name)
+            for path in (folder / info.image_folder).glob(f'*{info.extension}')
+            if path.stem.isdecimal()
         )
         cut = round(len(files) * self.train_fraction)
         files = files[cut:] if self.test_mode else files[:cut]
         frames = np.array([frame for frame, _ in files], dtype=np.int64)
-        images = np.array([f'{folder.name}/{info["imDir"]}/{name}' for _, name in files], dtype=str)
-        size = np.array([info['imHeight'], info['imWidth']], dtype=np.int32)
+        images = np.array([f'{folder.name}/{info.image_folder}/{name}' for _, name in files], dtype=str)
+        size = np.array([info.height, info.width], dtype=np.int32)
 
         rows, classes, visibility = _read_tracks(folder / 'gt/gt.txt')
         used = np.isin(rows[:, 0], frames) & np.isin(classes, (PEDESTRIAN, *PEDESTRIAN_LIKE))
@@ -170,13 +174,13 @@ class MOTChallenge(PersonSearchDataset):
         )
 
     def _with_queries(self, annotations: Annotations, frames: np.ndarray) -> Annotations:
-        """``frames`` (G,): the images' numbers in their sequence."""
+        """Adds queries, targets and galleries. ``frames`` (G,) are the images' numbers in their sequence."""
         rng = np.random.default_rng(self.seed)
         cameras, box_images = annotations.cameras, annotations.box_images
         queries, targets, galleries = [], [], []
         by_person = np.argsort(annotations.person_ids, kind='stable')
         ends = np.searchsorted(annotations.person_ids[by_person], np.arange(int(annotations.num_identities) + 1))
-        for rows in np.split(by_person, ends)[1:-1]:  # an identity at a time: each has a gallery of its own
+        for rows in np.split(by_person, ends)[1:-1]:  # a loop, because each identity has its own gallery
             query = box_images[rows[0]]
             far = (cameras != cameras[query]) | (np.abs(frames - frames[query]) >= self.frame_gap)
             rows = np.concatenate([rows[:1], rows[far[box_images[rows]]]])
@@ -209,33 +213,37 @@ class MOTChallenge(PersonSearchDataset):
         )
 
 
-def _read_info(folder: Path) -> dict:
+class SequenceInfo(NamedTuple):
+    """The part of ``seqinfo.ini`` that is used: image folder and extension, image size in pixels."""
+
+    image_folder: str
+    extension: str
+    width: int
+    height: int
+
+
+def _read_info(folder: Path) -> SequenceInfo:
     path = require_file(folder / 'seqinfo.ini', INFO)
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(path.read_text())
         section = parser['Sequence']
-        info = {
-            'imDir': section['imDir'],
-            'imExt': section['imExt'],
-            'imWidth': int(section['imWidth']),
-            'imHeight': int(section['imHeight']),
-        }
-        if not MIN_SIDE <= min(info['imWidth'], info['imHeight']) <= max(info['imWidth'], info['imHeight']) < 2**31:
-            raise ValueError(f'a size of {info["imWidth"]} x {info["imHeight"]} pixels')
-        if not re.fullmatch(r'\.\w+', info['imExt']):
-            raise ValueError(f'imExt {info["imExt"]!r}')
+        info = SequenceInfo(section['imDir'], section['imExt'], int(section['imWidth']), int(section['imHeight']))
+        if not MIN_SIDE <= min(info.width, info.height) <= max(info.width, info.height) < 2**31:
+            raise ValueError(f'a size of {info.width} x {info.height} pixels')
+        if not re.fullmatch(r'\.\w+', info.extension):
+            raise ValueError(f'imExt {info.extension!r}')
     except (configparser.Error, KeyError, ValueError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise AnnotationError(f'{path}: expected [Sequence] with imDir, imExt, imWidth, imHeight ({reason})') from error
-    check_names([info['imDir']], path)
+    check_names([info.image_folder], path)
     return info
 
 
 def _read_tracks(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(n, 7) frame, track, x, y, w, h, flag; (n,) classes; (n,) visibility.
+    """Reads rows (n, 7) of frame, track, x, y, w, h, flag; classes (n,); and visibility (n,).
 
-    MOT15's rows have ten columns, or -1, where later ones have a class and a visibility: all are visible pedestrians.
+    MOT15 has no class and visibility: its rows have ten columns, or -1 there. All its boxes count as visible pedestrians.
     """
     with expecting(path, 'rows of frame, id, x, y, w, h, flag, class, visibility'):
         rows = finite(np.loadtxt(path, delimiter=',', ndmin=2))

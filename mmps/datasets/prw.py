@@ -1,4 +1,4 @@
-"""PRW, from its own files.
+"""Reads PRW from its original files.
 
 Zheng et al., "Person Re-identification in the Wild", CVPR 2017.
 """
@@ -19,12 +19,11 @@ BOX_KEYS = ('box_new', 'anno_file', 'anno_previous')
 
 @DATASETS.register_module()
 class PRW(PersonSearchDataset):
-    """11,816 frames of six cameras: 5,704 to train (482 identities) and 6,112 to test (2,057 queries).
+    """PRW: 11,816 frames of six cameras, 5,704 to train (482 identities) and 6,112 to test (2,057 queries).
 
     ``data_root`` holds ``frames``, ``annotations``, ``frame_train.mat``, ``frame_test.mat`` and ``query_info.txt``.
-    Each split's ids are made contiguous in their sorted order. Every other test frame is a query's gallery. Boxes (and
-    query boxes) are clipped to the frame, whose size is read from its header; where there is no frame, only negative
-    coordinates are clipped.
+    Each split's ids are made contiguous in sorted order. A query searches every other test frame. Boxes and query boxes are
+    clipped to the frame, whose size is read from its header. If the frame is missing, only negative coordinates are clipped.
     """
 
     METAINFO = {**PersonSearchDataset.METAINFO, 'dataset_type': 'PRW'}
@@ -42,9 +41,9 @@ class PRW(PersonSearchDataset):
         root = Path(self.data_root)
         images = _read_frames(self.annotation_files()[0], 'img_index_test' if self.test_mode else 'img_index_train')
         sizes = image_sizes(self.image_folder(), images)
-        rows = [_read_boxes(root / 'annotations' / f'{name}.mat') for name in images]
-        box_images = np.repeat(np.arange(len(images)), [len(row) for row in rows])
-        rows = np.concatenate([np.zeros((0, 5)), *rows])
+        rows_of_images = [_read_boxes(root / 'annotations' / f'{name}.mat') for name in images]
+        box_images = np.repeat(np.arange(len(images)), [len(rows) for rows in rows_of_images])
+        rows = np.concatenate([np.zeros((0, 5)), *rows_of_images])
         ids = rows[:, 0].astype(np.int64)
         boxes = clip(xywh_to_xyxy(rows[:, 1:]), sizes[box_images])
         if self.test_mode:
@@ -84,7 +83,7 @@ def _image_name(frame: str) -> str:
 
 
 def _read_boxes(path: Path) -> np.ndarray:
-    """(n, 5) rows [id x y w h]."""
+    """Reads a frame's rows (n, 5): [id x y w h]."""
     rows = read_mat(path, *BOX_KEYS)
     with expecting(path, 'rows [id x y w h]'):
         rows = finite(rows)
@@ -102,7 +101,7 @@ def _camera(name: str) -> int:
 
 
 def _read_queries(path: Path, images: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(Q,) ids as in the file, (Q, 4) boxes [x y w h], (Q,) images."""
+    """Reads the queries: ids (Q,) as in the file, boxes (Q, 4) [x y w h], and indices (Q,) of their images."""
     index = {name: i for i, name in enumerate(images)}
     ids, boxes, query_images = [], [], []
     with expecting(path, 'text'):

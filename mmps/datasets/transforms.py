@@ -1,4 +1,6 @@
-"""What person search adds to MMDetection's pipelines: person ids that follow their boxes, and queries."""
+"""Adds person ids and queries to MMDetection's pipelines."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from mmcv.transforms import to_tensor
@@ -9,26 +11,26 @@ from mmps.registry import TRANSFORMS
 
 from .image_boxes import MIN_SIDE
 
-# In the pipeline's results: true where the labels are person ids.
+# Key in the pipeline's results: True if the labels hold person ids.
 LABELS_ARE_IDS = 'labels_are_person_ids'
 
 
 @TRANSFORMS.register_module()
 class LoadPersonAnnotations(LoadAnnotations):
-    """MMDetection's ``LoadAnnotations``, with the person ids in the place of the labels, which are all 0 anyway.
+    """Loads annotations as MMDetection does, but stores person ids in place of the labels, which are all 0.
 
-    Every transform that drops, repeats or joins boxes treats ``gt_bboxes_labels`` alike; so the ids follow their boxes
-    through all of them (RandomCrop, FilterAnnotations, RandomErasing, Mosaic, ...). ``PackPersonSearchInputs`` puts
-    both where they belong.
+    Every transform that drops, repeats or joins boxes does the same with ``gt_bboxes_labels``. So the ids follow their boxes
+    through all of them (RandomCrop, FilterAnnotations, RandomErasing, Mosaic, ...). ``PackPersonSearchInputs`` then restores
+    the labels.
 
     Raises:
-        ValueError: The image file has a side of fewer pixels than a person.
+        ValueError: A side of the image has fewer than 8 pixels.
     """
 
     def transform(self, results: dict) -> dict:
         height, width = results.get('ori_shape', (MIN_SIDE, MIN_SIDE))
         if min(height, width) < MIN_SIDE:
-            raise ValueError(f'{results["img_path"]}: {width} x {height} pixels; expected at least {MIN_SIDE} each way')
+            raise ValueError(f'{results["img_path"]}: {width} x {height} pixels; expected at least {MIN_SIDE} on each side')
         return super().transform(results)
 
     def _load_labels(self, results: dict) -> None:
@@ -38,25 +40,25 @@ class LoadPersonAnnotations(LoadAnnotations):
 
 @TRANSFORMS.register_module()
 class PackPersonSearchInputs(PackDetInputs):
-    """MMDetection's ``PackDetInputs``, with ``person_ids`` among the instances and the image's ``query_instances``.
+    """Packs inputs as MMDetection does, with ``person_ids`` in the instances and with ``query_instances``.
 
-    ``gt_instances`` (and ``ignored_instances``) have bboxes, labels (all 0) and person_ids (int64, -1 unlabelled). An
-    image with queries has ``query_instances`` with bboxes (Q, 4) float32 and query_ids (Q,) int64; query boxes are
-    always in original-image pixels, as are the other boxes where annotations are loaded after the last geometric
-    transform, as MMDetection's test pipelines do.
+    ``gt_instances`` (and ``ignored_instances``) have bboxes, labels (all 0) and person_ids (int64, -1 = unlabelled). An
+    image with queries has ``query_instances`` with bboxes (Q, 4) float32 and query_ids (Q,) int64. Query boxes are always in
+    original-image pixels. So are the other boxes if annotations are loaded after the last geometric transform, as in
+    MMDetection's test pipelines.
 
-    After MMDetection's own ``LoadAnnotations`` the ids are taken in the data set's order, which is right as long as no
-    transform drops a box; ``LoadPersonAnnotations`` has no such limit.
+    After MMDetection's own ``LoadAnnotations`` the ids are taken in the data set's order. This is right only if no transform
+    drops a box; ``LoadPersonAnnotations`` has no such limit.
 
     Raises:
-        ValueError: There are not as many boxes as person ids.
+        ValueError: The numbers of boxes and person ids differ.
     """
 
     mapping_table = {**PackDetInputs.mapping_table, 'gt_person_ids': 'person_ids'}
 
     def __init__(
         self,
-        meta_keys=(
+        meta_keys: Sequence[str] = (
             'img_id',
             'img_path',
             'img_name',

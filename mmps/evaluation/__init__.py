@@ -1,4 +1,4 @@
-"""Scores a person search: protocol -> ranking (-> context) -> detection -> metric."""
+"""Scores a person search. The order of its modules is protocol, ranking (and context), detection, metric."""
 
 from .candidates import Candidates, match_targets, overlap_threshold
 from .context import CBGM

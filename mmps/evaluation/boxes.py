@@ -1,12 +1,12 @@
-"""Two array helpers that every part of the evaluation shares."""
+"""Array helpers that several parts of the evaluation use."""
 
 import numpy as np
 
 
 def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes (..., 4), x1 y1 x2 y2, whose leading dimensions broadcast.
+    """Returns the intersection over union of boxes (..., 4), x1 y1 x2 y2. Leading dimensions broadcast.
 
-    Widths are x2 - x1, without + 1, as person search has it. Two empty boxes overlap by 0. Float64 in [0, 1].
+    Widths are x2 - x1, without + 1, as usual in person search. Two empty boxes have IoU 0. Float64 in [0, 1].
     """
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     corner = np.maximum(first[..., :2], second[..., :2])
@@ -17,15 +17,15 @@ def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def box_area(boxes: np.ndarray) -> np.ndarray:
-    """Area (...) of boxes (..., 4)."""
+    """Returns the area (...) of boxes (..., 4)."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def joined_ranges(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All of ``start, start + 1, ..., start + count - 1``, one range after the other.
+    """Concatenates the ranges ``start, start + 1, ..., start + count - 1``.
 
     Returns:
-        The numbers (sum of counts,), and for each the index of the range it came from.
+        The numbers (sum of counts,), and for each the index of its range.
     """
     owners = np.repeat(np.arange(len(counts)), counts)
     shifts = starts - (np.cumsum(counts) - counts)

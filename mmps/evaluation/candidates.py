@@ -1,4 +1,4 @@
-"""What a search chooses from: every image's confident detections, and which of them a query may find.
+"""Holds every image's confident detections, from which a search chooses, and matches them to targets.
 
 G images, N confident detections over all images, T targets, D embedding size.
 """
@@ -11,24 +11,24 @@ import numpy as np
 from .boxes import box_area, box_iou, joined_ranges
 from .protocol import SearchProtocol
 
-HELD_BYTES = 512 << 20  # of embeddings, up to which a copy of all is kept
-PAIRS = 1 << 20  # of targets and detections compared at once; each takes some 150 bytes
-CHUNK_BYTES = 128 << 20  # of embeddings copied at once where it is not
+HELD_BYTES = 512 << 20  # embeddings up to this size are all copied and kept
+PAIRS = 1 << 20  # number of (target, detection) pairs compared at once; each takes about 150 bytes
+CHUNK_BYTES = 128 << 20  # larger embeddings are copied in chunks of this size
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """The confident detections of all images, image after image, in their given order.
+    """The confident detections of all images, image after image, in the given order.
 
     Attributes:
         boxes (N, 4): x1 y1 x2 y2 in original-image pixels.
         scores (N,): Confidences.
-        positions (N,): Index of each detection in its image's list, as it was given.
+        positions (N,): Index of each detection in its image's given list.
         offsets (G + 1,): Image g's detections are rows ``offsets[g]`` to ``offsets[g + 1]``.
-        counts (G,): How many detections each image has, confident or not.
-        given: For each image the embeddings of all its detections, as they were given: a gallery may be larger than
-            the memory that a copy would take.
-        held (N, D): A copy of the confident ones, float32, or ``None`` where that is too large.
+        counts (G,): Number of detections of each image, confident or not.
+        given: For each image the embeddings of all its detections, not copied, because a large gallery would not fit into
+            memory twice.
+        held (N, D): A copy of the confident ones, float32, or ``None`` if it would be too large.
         dim: D.
     """
 
@@ -51,7 +51,7 @@ class Candidates:
         dim: int,
         score_thr: float = 0.5,
     ) -> 'Candidates':
-        """Keeps the detections of score >= score_thr.
+        """Collects the detections of score >= score_thr.
 
         Args:
             boxes: For each of the protocol's G images (N_i, 4).
@@ -59,8 +59,8 @@ class Candidates:
             embeddings: (N_i, dim) each.
 
         Raises:
-            ValueError: Lists of another length, arrays of another shape, or embeddings that are not finite, or so large
-                that their products are not.
+            ValueError: Wrong list lengths or array shapes, or embeddings that are not finite or so large that their
+                products are not finite.
         """
         images = protocol.images
         for kind, lists in (('boxes', boxes), ('scores', scores), ('embeddings', embeddings)):
@@ -73,13 +73,13 @@ class Candidates:
                     raise ValueError(
                         f'{kind} of image {images[image]!r}: expected shape {(count, *width)}, got {np.shape(array)}'
                     )
-        starts, scores = np.cumsum(counts) - counts, end_to_end(scores)
-        confident = np.flatnonzero(scores >= score_thr)
+        starts, confidences = np.cumsum(counts) - counts, end_to_end(scores)
+        confident = np.flatnonzero(confidences >= score_thr)
         owners = np.repeat(np.arange(len(counts)), counts)[confident]
         offsets = np.searchsorted(owners, np.arange(len(counts) + 1))
         whole = cls(
             end_to_end(boxes, 4)[confident],
-            scores[confident],
+            confidences[confident],
             confident - starts[owners],
             offsets,
             counts,
@@ -99,30 +99,30 @@ class Candidates:
 
     @property
     def images(self) -> np.ndarray:
-        """The image (N,) of each detection."""
+        """Index (N,) of each detection's image."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
     def of_images(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (n,) of the detections of the given images (g,), in that order, and the index (n,) into ``images``."""
+        """Returns the rows (n,) of the detections of images (g,), in that order, and for each its index in ``images``."""
         return joined_ranges(self.offsets[images], self.offsets[images + 1] - self.offsets[images])
 
-    def embeddings_of(self, images: Sequence[int]) -> np.ndarray:
-        """The embeddings (n, D) of the detections of the given images, in that order."""
+    def embeddings_of(self, images: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Returns the embeddings (n, D) of the detections of the given images, in that order."""
         if self.held is not None:
             return self.held[self.of_images(np.asarray(images))[0]]
         return end_to_end([self._copy(image, image + 1) for image in images], self.dim)
 
     def chunks(self, out: np.ndarray | None = None) -> Iterator[tuple[slice, np.ndarray]]:
-        """Copies the embeddings piece by piece.
+        """Copies the embeddings chunk by chunk.
 
         Args:
-            out (N, D): Where to; ``None``: one piece's memory is used again for the next.
+            out (N, D): The destination. With ``None``, each chunk overwrites the one before.
 
         Yields:
-            Which rows of the N these are, and their embeddings (n, D), float32.
+            A slice of the N rows, and their embeddings (n, D), float32.
         """
         ends, first = np.cumsum(self.counts * (self.dim * 4)), 0
-        # Fresh memory would cost as much as the copies themselves.
+        # Buffers are reused, because allocating new memory would cost as much as the copies.
         memory = np.empty((2 if out is None else 1, 0, self.dim), np.float32)
         while first < len(ends):
             start = ends[first - 1] if first else 0
@@ -135,31 +135,32 @@ class Candidates:
             first = last
 
     def _copy(self, first: int, last: int, memory: np.ndarray | None = None, out: np.ndarray | None = None) -> np.ndarray:
-        """The embeddings (n, D) of the detections of images ``first`` to ``last - 1``; all of them pass through memory."""
+        """Returns embeddings (n, D) of images ``first`` to ``last - 1``. ``memory`` is a buffer for all, confident or not."""
         counts, rows = self.counts[first:last], slice(self.offsets[first], self.offsets[last])
         kept = self.positions[rows] + np.repeat(np.cumsum(counts) - counts, np.diff(self.offsets[first : last + 1]))
         joined = end_to_end(self.given[first:last], self.dim, out=None if memory is None else memory[: counts.sum()])
-        return np.take(joined, kept, axis=0, out=out, mode='clip')  # other modes would fill a buffer first
+        return np.take(joined, kept, axis=0, out=out, mode='clip')  # mode 'raise' would use a second buffer
 
 
 def end_to_end(arrays: Sequence[np.ndarray], *width: int, out: np.ndarray | None = None) -> np.ndarray:
-    """Arrays of shape (n_i, *width) as one, float32; empty ones may have any shape."""
+    """Concatenates arrays of shape (n_i, *width) as float32. Empty arrays may have any shape."""
     kept = [array for array in arrays if len(array)]
     if not kept:
         return np.zeros((0, *width), np.float32)
-    options = {'dtype': np.float32} if out is None else {'out': out}
-    return np.concatenate(kept, casting='same_kind', **options)
+    if out is None:
+        return np.concatenate(kept, casting='same_kind', dtype=np.float32)
+    return np.concatenate(kept, casting='same_kind', out=out)
 
 
 def multipliable(embeddings: np.ndarray) -> np.ndarray:
-    """Mask (N,) of the embeddings (N, D) whose squared length is finite: so is the product of any two of them."""
+    """Returns a mask (N,) of embeddings (N, D) whose squared length is finite. Products of any two of them are finite, too."""
     return np.isfinite(np.einsum('nd,nd->n', embeddings, embeddings))
 
 
 def overlap_threshold(boxes: np.ndarray) -> np.ndarray:
-    """The IoU (...) from which a detection finds a target of boxes (..., 4): min(0.5, wh / ((w + 10)(h + 10))).
+    """Returns the IoU (...) that a detection needs to find a target with box (..., 4): min(0.5, wh / ((w + 10)(h + 10))).
 
-    Small targets get a lower one, as a few pixels cost them more (the field's rule, from CUHK-SYSU's evaluation).
+    Small targets get a lower threshold, because a few pixels change their IoU more. The rule is from CUHK-SYSU's evaluation.
     """
     boxes = np.asarray(boxes, dtype=np.float64)
     width, height = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
@@ -169,18 +170,18 @@ def overlap_threshold(boxes: np.ndarray) -> np.ndarray:
 def match_targets(
     candidates: Candidates, similarities: np.ndarray, rows: np.ndarray, images: np.ndarray, boxes: np.ndarray
 ) -> np.ndarray:
-    """The one true positive of each target: its image's most similar detection among those that overlap it enough.
+    """Finds the true positive of each target: the most similar detection in its image that overlaps it enough.
 
-    Equal similarities go to the detection given first.
+    Of equally similar detections the first counts.
 
     Args:
         similarities: (B, N), of a block of queries to all detections.
-        rows: (T,), the row of ``similarities`` that holds the target's query.
-        images: (T,), the target's image.
-        boxes: (T, 4), the target's box.
+        rows: (T,), the row of ``similarities`` for each target's query.
+        images: (T,), each target's image.
+        boxes: (T, 4), each target's box.
 
     Returns:
-        The detection (T,), or -1 where none overlaps the target enough.
+        Index (T,) of the detection, or -1 if none overlaps the target enough.
     """
     counts = np.cumsum(candidates.offsets[images + 1] - candidates.offsets[images])
     if len(images) > 1 and counts[-1] > PAIRS:

@@ -1,4 +1,4 @@
-"""Context: the people around a query help to find it again.
+"""Re-ranks a search by context: by the people around the query.
 
 N confident detections, P people of a query's image, D embedding size.
 """
@@ -13,16 +13,16 @@ from .candidates import Candidates
 
 @dataclass(frozen=True)
 class CBGM:
-    """Context bipartite graph matching (SeqNet: Li and Miao, AAAI 2021, section 3.4), as its authors' evaluation has it.
+    """Context bipartite graph matching (SeqNet: Li and Miao, AAAI 2021, section 3.4), as in its authors' evaluation code.
 
-    The people of the query's image, the query first, are matched one to one to the people of a gallery image so that
-    the sum of their similarities is largest. Who is matched to the query gets, for its similarity, the largest one of
-    any matched pair: whoever walks with the same company is more likely the same person.
+    The people of the query's image are matched one to one to the people of a gallery image, such that the sum of their
+    similarities is largest. The similarity of the person matched to the query becomes the largest similarity of any matched
+    pair. The idea: someone with the same company is more likely the same person.
 
     Attributes:
         k1: The gallery images of the k1 most similar detections are re-ranked. 10 for CUHK-SYSU, 30 for PRW.
-        k2: How many people of the query's image are matched: the query and its k2 - 1 most confident detections. 3 for
-            CUHK-SYSU, 4 for PRW.
+        k2: Number of people of the query's image that are matched: the query and the k2 - 1 most confident detections. 3
+            for CUHK-SYSU, 4 for PRW.
 
     Raises:
         ValueError: k1 or k2 below 1.
@@ -36,10 +36,10 @@ class CBGM:
             raise ValueError(f'CBGM: expected k1 and k2 of at least 1, got k1={self.k1}, k2={self.k2}')
 
     def people(self, candidates: Candidates, image: int) -> np.ndarray:
-        """The embeddings (at most k2 - 1, D) of an image's most confident detections, the most confident first.
+        """Returns the embeddings (at most k2 - 1, D) of an image's most confident detections, the most confident first.
 
-        They have unit length here: a detector may multiply an embedding by the detection's confidence (NAE, SeqNet), which
-        weighs those that are searched. SeqNet's evaluation computes the query image's people without it.
+        They are normalized to length 1. NAE and SeqNet multiply a detection's embedding by its confidence, but SeqNet's
+        evaluation does not do so for the people around the query.
         """
         rows = slice(candidates.offsets[image], candidates.offsets[image + 1])
         best = np.argsort(-candidates.scores[rows], kind='stable')[: self.k2 - 1]
@@ -47,27 +47,27 @@ class CBGM:
         return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
 
     def revise(self, similarities: np.ndarray, best: np.ndarray, candidates: Candidates, people: np.ndarray) -> None:
-        """Re-ranks some images for a query, in place.
+        """Re-ranks some images for a query, by changing ``similarities`` in place.
 
         Args:
             similarities: (N,), of the query to all detections.
             best: The images (g,) that hold the k1 most similar detections.
-            people: (P, D), the people around the query, the most confident first.
+            people: (P, D), embeddings of the people around the query, the most confident first.
         """
         rows, _ = candidates.of_images(best)
         pairs = np.concatenate([similarities[rows][None], people[: self.k2 - 1] @ candidates.embeddings_of(best).T])
         counts = np.diff(candidates.offsets)[best]
         ends = np.cumsum(counts)
-        # Each image is a matching of its own.
+        # A loop, because each image is matched separately.
         for start, stop in zip((ends - counts).tolist(), ends.tolist(), strict=True):
             pair = pairs[:, start:stop]
             person, detection = linear_sum_assignment(pair, maximize=True)
-            if person[0] == 0:  # more people than detections may leave the query without a match
+            if person[0] == 0:  # with more people than detections the query may have no match
                 similarities[rows[start + detection[0]]] = pair[person, detection].max()
 
 
 def largest(values: np.ndarray, k: int) -> np.ndarray:
-    """Where the k largest of values (n,) are, not in order; of equal ones the first."""
+    """Returns the indices of the k largest values of (n,), unordered. Of equal values the first count."""
     if len(values) <= k:
         return np.arange(len(values))
     least = np.partition(values, -k)[-k]

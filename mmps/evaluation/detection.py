@@ -1,4 +1,4 @@
-"""How well persons are found, whoever they are."""
+"""Scores the detection of persons, whatever their identity."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from .boxes import box_iou
 
 @dataclass(frozen=True, eq=False)
 class DetectionMatches:
-    """Which detection found which person, over all images: N confident detections, M persons.
+    """Matches of detections and persons over all images: N confident detections, M persons.
 
     Attributes:
         scores (N,): Confidences.
-        heights (N,): Of the detections' boxes, in pixels.
-        persons (N,): The person that a detection and nobody else overlaps best, and that it overlaps best; -1 = none.
-        overlaps (N,): Their IoU; 0 where there is none.
-        person_heights (M,): Of the persons' boxes, in pixels.
+        heights (N,): Heights of the detections' boxes, in pixels.
+        persons (N,): Index of the person matched to each detection (each is the other's best overlap); -1 = none.
+        overlaps (N,): IoU of the match; 0 if there is none.
+        person_heights (M,): Heights of the persons' boxes, in pixels.
     """
 
     scores: np.ndarray
@@ -27,28 +27,29 @@ class DetectionMatches:
     person_heights: np.ndarray
 
     def at(self, iou_thr: float = 0.5, heights: tuple[float, float] | None = None) -> dict[str, float]:
-        """AP and recall, where a match counts from an overlap of iou_thr.
+        """Returns AP and recall. A match counts if its overlap is at least iou_thr.
 
         Args:
-            heights: Only persons from this to below that height, in pixels. Detections of other persons do not count at all,
-                and false ones where their own height is in this range (as COCO has it for areas).
+            heights: Only persons of heights in [low, high) count, in pixels. Detections of other persons are ignored. False
+                detections count if their own height is in the range, as COCO does for areas.
 
         Returns:
-            ``ap`` and ``recall``, fractions in 0..1, both 0 where there is nothing to find; ``persons``, their number.
+            ``ap`` and ``recall``, fractions in 0..1, both 0 if there are no persons; and ``persons``, their number.
         """
         correct = (self.persons >= 0) & (self.overlaps >= iou_thr) & (self.overlaps > 0)
-        # Without a range everything counts, a false detection of no height too.
+        # Without a range everything counts, even a false detection of height 0.
         wanted, counts = np.ones(len(self.person_heights), bool), np.ones(len(self.heights), bool)
         if heights is not None:
             low, high = heights
             wanted = (self.person_heights >= low) & (self.person_heights < high)
             counts = (self.heights >= low) & (self.heights < high)
             counts[correct] = wanted[self.persons[correct]]
-        recall = float(np.count_nonzero(correct & counts) / max(np.count_nonzero(wanted), 1))
+        num_persons = int(np.count_nonzero(wanted))
+        recall = int(np.count_nonzero(correct & counts)) / max(num_persons, 1)
         return {
             'ap': average_precision(correct[counts], self.scores[counts]) * recall,
             'recall': recall,
-            'persons': int(np.count_nonzero(wanted)),
+            'persons': num_persons,
         }
 
 
@@ -59,12 +60,12 @@ def match_detections(
     labelled: Sequence[np.ndarray] | None = None,
     score_thr: float = 0.5,
 ) -> DetectionMatches:
-    """Matches the detections of score >= score_thr to persons; the arguments are those of :func:`detection_scores`."""
+    """Matches the detections of score >= score_thr to persons. The arguments are as in :func:`detection_scores`."""
     lengths = {len(lists) for lists in (boxes, scores, gt_boxes, labelled) if lists is not None}
     if len(lengths) > 1:
         raise ValueError(f'expected one entry for each image in every list, got lists of {sorted(lengths)}')
-    none = np.zeros(0)
-    parts, num_persons = [(none, none, none, none, none)], 0
+    parts: list[tuple[np.ndarray, ...]] = [(np.zeros(0),) * 5]
+    num_persons = 0
     for image in range(len(boxes)):
         persons = np.asarray(gt_boxes[image], dtype=np.float32).reshape(-1, 4)
         if labelled is not None:
@@ -97,19 +98,19 @@ def detection_scores(
     score_thr: float = 0.5,
     iou_thr: float = 0.5,
 ) -> dict[str, float]:
-    """Detection AP and recall as person search counts them.
+    """Returns detection AP and recall as usual in person search.
 
-    A detection is right if it and a ground-truth box are each other's best overlap, and that is at least iou_thr.
+    A detection is correct if it and a ground-truth box are each other's best overlap, with an IoU of at least iou_thr.
     AP is the average precision over all detections of score >= score_thr, times recall.
 
     Args:
         boxes: For each image its detections (N_i, 4), x1 y1 x2 y2.
         scores: (N_i,) each.
         gt_boxes: For each image its persons (M_i, 4).
-        labelled: For each image a mask (M_i,): only these persons count, and images without any are left out.
+        labelled: For each image a mask (M_i,). Only these persons count, and images without any are left out.
 
     Returns:
-        ``ap`` and ``recall``, fractions in 0..1; both 0 where there is nothing to find.
+        ``ap`` and ``recall``, fractions in 0..1; both 0 if there are no persons.
 
     Raises:
         ValueError: Lists of different lengths, or an image's arrays of different lengths.
@@ -119,7 +120,7 @@ def detection_scores(
 
 
 def _mutual_best(boxes: np.ndarray, gt_boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The person (N,) that each detection (N, 4) and nobody else finds best among (M, 4), or -1; and their IoU (N,), or 0."""
+    """Returns for each detection (N, 4) its mutually best person (N,) among (M, 4), or -1, and their IoU (N,), or 0."""
     if not len(boxes) or not len(gt_boxes):
         return np.full(len(boxes), -1), np.zeros(len(boxes))
     overlap = box_iou(boxes[:, None], gt_boxes[None])
@@ -129,10 +130,10 @@ def _mutual_best(boxes: np.ndarray, gt_boxes: np.ndarray) -> tuple[np.ndarray, n
 
 
 def average_precision(correct: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the precision-recall curve, in steps: sum of (recall_n - recall_{n-1}) x precision_n.
+    """Returns the area under the precision-recall curve: sum of (recall_n - recall_{n-1}) x precision_n.
 
-    One step for each distinct score, so that equal scores have no order; scikit-learn's average_precision_score
-    defines it so. 0 where nothing is correct.
+    There is one step for each distinct score, so the order of equal scores does not matter. This is the definition of
+    scikit-learn's average_precision_score. It is 0 if no detection is correct.
 
     Args:
         correct: (N,) bool.
@@ -141,7 +142,7 @@ def average_precision(correct: np.ndarray, scores: np.ndarray) -> float:
     if not correct.any():
         return 0.0
     order = np.argsort(-scores, kind='stable')
-    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # the last place of each distinct score
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # last index of each distinct score
     true_positives = np.cumsum(correct[order])[last]
     precision, recall = true_positives / (last + 1), true_positives / correct.sum()
     return float(np.sum(np.diff(recall, prepend=0) * precision))

@@ -1,4 +1,4 @@
-"""Why a query failed: what became of its targets, and who was ranked first instead.
+"""Explains why a query failed: the ranks of its targets, and who was ranked first.
 
 Q queries, T targets.
 """
@@ -14,18 +14,18 @@ from .protocol import SearchProtocol
 from .ranking import top_detections
 from .search import SearchResult
 
-SAME_PERSON = 0.5  # IoU from which a detection shows an annotated person
+SAME_PERSON = 0.5  # least IoU at which a detection shows an annotated person
 
 
 @dataclass(frozen=True, eq=False)
 class TargetFate:
-    """What became of a target.
+    """The result for one target.
 
     Attributes:
         image: Index of its image.
         box (4,): x1 y1 x2 y2 in original-image pixels.
-        rank: From 1, of the detection that finds it; 0 = not detected: none of its image's detections overlaps it enough,
-            or an earlier target of the same query and image took its place.
+        rank: Rank, from 1, of the detection that finds it. 0 = not detected: no detection in its image overlaps it enough,
+            or the same query has an earlier target in the same image.
     """
 
     image: int
@@ -38,16 +38,16 @@ class TargetFate:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """How a query went.
+    """The result for one query, explained.
 
     Attributes:
         query: Its index.
         ap: Its average precision x recall, 0..1.
         targets: Its targets that count.
         first: Who is ranked first: 'the person sought', 'another person', 'an unlabelled person', 'no person' (nobody is
-            annotated there), 'unknown' (wrong, and no persons are annotated) or 'nothing' (an empty gallery).
+            annotated there), 'unknown' (wrong, and there are no annotations) or 'nothing' (an empty gallery).
         first_person_id: The annotated id of 'another person', else ``None``.
-        reason: One line.
+        reason: Why the AP is what it is, in one line.
     """
 
     query: int
@@ -59,7 +59,7 @@ class Explanation:
 
 
 def worst_queries(result: SearchResult, n: int) -> np.ndarray:
-    """Up to n queries with targets, the lowest AP first; of equal ones the first."""
+    """Returns up to n queries with targets, the lowest AP first. Ties keep their order."""
     queries = np.flatnonzero(result.num_targets)
     return queries[np.argsort(result.ap[queries], kind='stable')[:n]]
 
@@ -67,7 +67,7 @@ def worst_queries(result: SearchResult, n: int) -> np.ndarray:
 def target_fates(
     protocol: SearchProtocol, result: SearchResult, query: int, cameras: str | int = 'all'
 ) -> tuple[TargetFate, ...]:
-    """What became of each target of a query that counts, in the protocol's order."""
+    """Returns the result for each target of a query that counts, in the protocol's order."""
     rows = slice(*np.searchsorted(protocol.target_queries, [query, query + 1]))
     return tuple(
         TargetFate(int(image), box, int(rank))
@@ -86,21 +86,21 @@ def explain(
     protocol: SearchProtocol,
     predictions: Predictions,
     result: SearchResult,
-    queries: Sequence[int],
+    queries: Sequence[int] | np.ndarray,
     ranked_below: int = 10,
     score_thr: float = 0.5,
     cameras: str | int = 'all',
 ) -> list[Explanation]:
-    """Why each of the given queries has the AP that it has.
+    """Explains the AP of each of the given queries.
 
-    The reason is the first that holds: no target of it was detected; the best one is ranked below ``ranked_below``;
-    another result comes first; some targets, but not the first, are missed or ranked late.
+    The reason is the first of these that holds: no target was detected; the best target is ranked below ``ranked_below``;
+    a wrong result is ranked first; some other targets are missed or ranked late.
 
     Args:
-        predictions: Its ``gt_boxes`` and ``gt_person_ids`` say who is ranked first; they may be ``None``.
-        result: The scores of these predictions, not re-ranked.
-        ranked_below: Of the second reason.
-        score_thr, cameras: Those that the result was scored with.
+        predictions: Their ``gt_boxes`` and ``gt_person_ids``, if given, tell who is ranked first.
+        result: The scores of these predictions, without re-ranking.
+        ranked_below: The rank for the second reason.
+        score_thr, cameras: The values with which the result was scored.
     """
     ranked = top_detections(
         protocol,
@@ -130,7 +130,7 @@ def explain(
 
 
 def _who(predictions: Predictions, image: int, box: np.ndarray, correct: bool, sought: int) -> tuple[str, int | None]:
-    """Whom a detection shows, and another person's id."""
+    """Returns whom a detection shows and, for another person, the id."""
     if correct:
         return 'the person sought', None
     if predictions.gt_boxes is None or predictions.gt_person_ids is None:
@@ -141,7 +141,7 @@ def _who(predictions: Predictions, image: int, box: np.ndarray, correct: bool, s
     person_id = int(predictions.gt_person_ids[image][overlaps.argmax()])
     if person_id < 0:
         return 'an unlabelled person', None
-    # Wrong nevertheless where the protocol names another target in that image, or none.
+    # The same person may still be a wrong result: the protocol may name another target in that image, or none.
     return ('the person sought', None) if person_id == sought else ('another person', person_id)
 
 

@@ -1,4 +1,4 @@
-"""An embedding without a network: the colours of a person's clothes. A floor for every learned one."""
+"""Computes embeddings from the colours of a person's clothes: a baseline for learned embeddings."""
 
 import cv2
 import numpy as np
@@ -7,21 +7,21 @@ import numpy as np
 def colour_histogram(
     image: np.ndarray, boxes: np.ndarray, bins: tuple[int, int, int] = (8, 4, 4), stripes: int = 2
 ) -> np.ndarray:
-    """HSV histograms of horizontal stripes of a person's box, square-rooted.
+    """Returns square-rooted HSV histograms of horizontal stripes of each person's box.
 
     The dot product of two of them is the Bhattacharyya coefficient of the histograms.
 
     Args:
         image: uint8 (H, W, 3), BGR.
-        boxes: (N, 4), x1 y1 x2 y2 in pixels; what lies outside the image is cut off, but a pixel always remains.
-        bins: Bins of hue, saturation and value.
-        stripes: Stripes of equal height, from head to foot.
+        boxes: (N, 4), x1 y1 x2 y2 in pixels, clipped to the image; at least one pixel always remains.
+        bins: Number of bins for hue, saturation and value.
+        stripes: Number of stripes of equal height, from head to foot.
 
     Returns:
         float32 (N, stripes x bins), L2-normalized: N x 256 by default.
 
     Raises:
-        ValueError: Another type or shape of image or boxes.
+        ValueError: Wrong type or shape of image or boxes.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f'image: expected uint8 (H, W, 3), got {image.dtype} {image.shape}')
@@ -34,17 +34,17 @@ def colour_histogram(
     bottom = np.clip(np.ceil(boxes[:, 3]), top + 1, height).astype(int)
     colours, num_colours = _colour_bins(image, bins), int(np.prod(bins))
     counts = np.zeros((len(boxes), stripes * num_colours))
-    # Crops differ in size, so each is counted by itself.
+    # A loop, because crops differ in size.
     for person, (x1, y1, x2, y2) in enumerate(zip(left, top, right, bottom, strict=True)):
         stripe = np.arange(y2 - y1) * stripes // (y2 - y1)
         places = stripe[:, None] * num_colours + colours[y1:y2, x1:x2]
         counts[person] = np.bincount(places.ravel(), minlength=counts.shape[1])
-    # The square roots of shares that add up to 1 have L2 norm 1.
+    # The fractions sum to 1, so their square roots have L2 norm 1.
     return np.sqrt(counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def _colour_bins(image: np.ndarray, bins: tuple[int, int, int]) -> np.ndarray:
-    """The bin (H, W) of each pixel's hue (0..179 in OpenCV), saturation and value."""
+    """Returns the bin (H, W) of each pixel's hue (0..179 in OpenCV), saturation and value."""
     places = np.zeros(image.shape[:2], dtype=np.intp)
     channels = cv2.split(cv2.cvtColor(image, cv2.COLOR_BGR2HSV))
     for channel, levels, count in zip(channels, (180, 256, 256), bins, strict=True):

@@ -1,17 +1,19 @@
+"""Estimates confidence intervals of scores."""
+
 import numpy as np
 from scipy.stats import bootstrap
 
 
 def mean_interval(values: np.ndarray, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """Confidence interval of the mean over queries: percentile bootstrap (Efron, 1979).
+    """Returns the confidence interval of the mean over queries, by percentile bootstrap (Efron, 1979).
 
-    For the differences of two systems, query by query, it tells whether one is better (Smucker et al., CIKM 2007).
+    Given the differences of two systems per query, it tells whether one is better (Smucker et al., CIKM 2007).
 
     Args:
-        values: (Q,), one a query.
+        values: (Q,), one per query.
 
     Returns:
-        The interval's ends; both are the mean itself where all values are the same.
+        Both ends of the interval. If all values are equal, both are that value.
     """
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])

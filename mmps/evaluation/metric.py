@@ -1,7 +1,8 @@
-"""The metric that MMEngine's test loop calls: collects predictions from every rank, scores them, writes them down."""
+"""The metric that MMEngine's test loop calls. It collects the predictions of all ranks, scores and saves them."""
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,37 +26,38 @@ PREFIXES = {'search': '', 'with CBGM': 'cbgm_', 'ground-truth boxes': 'upper_bou
 
 @METRICS.register_module()
 class PersonSearchMetric(BaseMetric):
-    """Search (mAP, top-k) and detection (AP, recall) of a person-search test, as fractions in 0..1.
+    """Scores search (mAP, top-k) and detection (AP, recall) of a person-search test, as fractions in 0..1.
 
-    The data set's metainfo holds the :class:`SearchProtocol` as ``protocol``. Each data sample holds
+    The data set's metainfo has the :class:`SearchProtocol` as ``protocol``. Each data sample has
 
     - ``img_id``: its index in the data set, which is its index in the protocol's images;
     - ``pred_instances``: ``bboxes`` (N, 4), ``scores`` (N,), ``embeddings`` (N, D);
     - ``gt_instances``: ``bboxes`` (M, 4), ``person_ids`` (M,), -1 = unlabelled;
     - on images that carry queries, ``query_instances``: ``query_ids`` (q,), indices into the protocol's queries, and
-      ``embeddings`` (q, D);
+      ``embeddings`` (q, D).
 
-    all boxes x1 y1 x2 y2 in original-image pixels. Samples may come in any order, and more than once.
+    All boxes are x1 y1 x2 y2 in original-image pixels. Samples may come in any order, and more than once.
 
-    After an evaluation the main process finds ``search`` (a :class:`SearchResult`) and ``predictions`` (a
-    :class:`Predictions`) on the metric, for drawing.
+    After an evaluation the metric's attributes ``search`` (a :class:`SearchResult`) and ``predictions`` (a
+    :class:`Predictions`) are set in the main process, for drawing.
 
     Args:
-        score_thr: Detections of a lower score are neither searched nor counted. They are collected and written, so that
-            a file can be scored by other rules: what a model gives at all, its ``test_cfg`` says.
-        iou_thr: Overlap from which a detection finds a person, for detection AP and recall.
+        score_thr: Detections of a lower score are neither searched nor counted. They are still collected and saved, so that
+            the file can be scored with other thresholds. The model's ``test_cfg`` limits what it predicts at all.
+        iou_thr: Least IoU at which a detection finds a person, for detection AP and recall.
         topk: The ranks k of top-k.
-        cameras: Whose images are searched: 'all', 'other' cameras than the query's (PRW's cross-camera setting), or the
-            camera of this number.
-        cbgm: Also score the search re-ranked by context bipartite graph matching, with the data set's k1 and k2 (from
-            its metainfo's ``cbgm``) or with these, as ``dict(k1=10, k2=3)``.
-        upper_bound: Also score the search with ground-truth boxes instead of detections; needs
-            ``gt_instances.embeddings`` (M, D), which mmps's detectors give.
-        outfile: Where to write the predictions (npz); :func:`load_predictions` reads it.
+        cameras: The images to search: 'all', 'other' (cameras other than the query's, PRW's cross-camera setting), or the
+            number of one camera.
+        cbgm: Whether to score the search also with context bipartite graph matching. ``True`` uses the data set's k1 and k2
+            (``cbgm`` in its metainfo); ``dict(k1=10, k2=3)`` sets them.
+        upper_bound: Whether to score the search also with ground-truth boxes instead of detections. Needs
+            ``gt_instances.embeddings`` (M, D), which mmps's detectors return.
+        outfile: Where to save the predictions (npz). :func:`load_predictions` reads the file.
         collect_device, prefix, collect_dir: As in MMEngine's ``BaseMetric``.
     """
 
     default_prefix = 'search'
+    results: list  # of samples, and inside evaluate() of one list of samples
 
     def __init__(
         self,
@@ -84,13 +86,13 @@ class PersonSearchMetric(BaseMetric):
         self.predictions: Predictions | None = None
 
     def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
-        """Keeps what the scores need of a batch's data samples.
+        """Stores what the scores need from a batch's data samples.
 
         Raises:
             ValueError: A sample without one of the fields above.
         """
         for sample in data_samples:
-            result = {
+            result: dict[str, Any] = {
                 'img_id': int(sample['img_id']),
                 'boxes': _array(sample, 'pred_instances', 'bboxes'),
                 'scores': _array(sample, 'pred_instances', 'scores'),
@@ -111,26 +113,26 @@ class PersonSearchMetric(BaseMetric):
             self.results.append(result)
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """As MMEngine's, but whatever each rank has is gathered, be it more or less than the others have.
+        """Gathers all results of all ranks and computes the metrics. Ranks may have different numbers of results.
 
-        MMEngine takes turns between the ranks and cuts at ``size``, which is right only for its own padding sampler.
-        Here samples are told apart by ``img_id``; repeated ones are dropped.
+        MMEngine interleaves the ranks' results and cuts them at ``size``, which is right only for its own padding sampler.
+        Here samples are identified by ``img_id``, and repeated ones are dropped.
         """
-        self.results = [self.results]  # one entry a rank
+        self.results = [self.results]  # one entry per rank
         try:
             return super().evaluate(get_world_size())
         finally:
             self.results = []
 
     def compute_metrics(self, results: list[list[dict]]) -> dict[str, float]:
-        """Scores the whole pool.
+        """Computes the scores over all images.
 
         Args:
-            results: What :meth:`process` kept, a list a rank.
+            results: What :meth:`process` stored, one list per rank.
 
         Returns:
-            ``mAP``, ``top-k`` for each k, the same with ``cbgm_`` and ``upper_bound_`` before it if asked for,
-            ``det_AP``, ``det_recall`` and, over labelled persons, ``det_AP_labelled``, ``det_recall_labelled``.
+            ``mAP``, ``top-k`` for each k, the same with the prefixes ``cbgm_`` and ``upper_bound_`` if requested,
+            ``det_AP``, ``det_recall`` and, for labelled persons only, ``det_AP_labelled``, ``det_recall_labelled``.
 
         Raises:
             ValueError: No protocol, or an image or query of it that was not predicted.
@@ -139,13 +141,14 @@ class PersonSearchMetric(BaseMetric):
         predictions = self.predictions = _assemble(protocol, list(itertools.chain.from_iterable(results)))
         if self.outfile is not None:
             save_predictions(self.outfile, predictions)
-        results = self._search(protocol, predictions)
-        self.search = results['search']
+        scores = self._search(protocol, predictions)
+        self.search = scores['search']
         metrics = {}
-        for name, result in results.items():
+        for name, result in scores.items():
             prefix = PREFIXES[name]
             metrics[f'{prefix}mAP'] = result.mAP
             metrics.update({f'{prefix}top-{k}': share for k, share in result.topk.items()})
+        assert predictions.gt_boxes is not None and predictions.gt_person_ids is not None  # set by _assemble
         detection = {}
         for name, suffix, labelled in (
             ('all persons', '', None),
@@ -156,7 +159,7 @@ class PersonSearchMetric(BaseMetric):
             ).at(self.iou_thr)
             metrics[f'det_AP{suffix}'], metrics[f'det_recall{suffix}'] = found['ap'], found['recall']
         print_log(
-            f'{protocol.num_queries} queries in {len(protocol.images)} images, per cent\n\n{search_table(results)}\n\n'
+            f'{protocol.num_queries} queries in {len(protocol.images)} images, per cent\n\n{search_table(scores)}\n\n'
             f'{detection_table(detection)}\n',
             logger='current',
         )
@@ -180,7 +183,7 @@ class PersonSearchMetric(BaseMetric):
             return self.cbgm
         if 'cbgm' not in self.dataset_meta:
             raise ValueError(
-                "PersonSearchMetric: the data set's metainfo names no k1 and k2 for CBGM; expected cbgm=dict(k1=..., k2=...)"
+                "PersonSearchMetric: the data set's metainfo has no k1 and k2 for CBGM; expected cbgm=dict(k1=..., k2=...)"
             )
         return CBGM(**self.dataset_meta['cbgm'])
 
@@ -195,20 +198,20 @@ class PersonSearchMetric(BaseMetric):
 
 
 def _array(sample: dict, instances: str, name: str) -> np.ndarray:
-    """One field of a data sample, as float32 or whole numbers; half precision is widened, box classes are opened."""
+    """Returns one field of a data sample as an array of float32 or integers. Accepts half precision and box classes."""
     if name not in sample.get(instances, {}):
         raise ValueError(
             f'image {sample.get("img_id")}: its data sample has no {instances}.{name}, which PersonSearchMetric needs'
         )
     value = sample[instances][name]
     value = torch.as_tensor(getattr(value, 'tensor', value)).detach().cpu()
-    # A copy: memory that a data worker shares costs a file handle as long as it is held.
+    # Copied, because shared memory of a data worker keeps a file handle open.
     return (value.float() if value.is_floating_point() else value).numpy().copy()
 
 
 def _assemble(protocol: SearchProtocol, results: list[dict]) -> Predictions:
-    """The results in the protocol's order, each image and query once."""
-    by_image = {}
+    """Sorts the results into the protocol's order, each image and query once."""
+    by_image: dict[int, dict] = {}
     for result in results:
         by_image.setdefault(result['img_id'], result)
     images = protocol.images
@@ -222,18 +225,18 @@ def _assemble(protocol: SearchProtocol, results: list[dict]) -> Predictions:
                 f'{len(images)} images of the protocol'
             )
     ordered = [by_image[index] for index in range(len(images))]
-    of_query = {}
+    embedding_of: dict[int, np.ndarray] = {}
     for result in ordered:
-        of_query.update(
+        embedding_of.update(
             zip(result.get('query_ids', np.zeros(0, int)).tolist(), result.get('query_embeddings', ()), strict=True)
         )
     for query in range(protocol.num_queries):
-        if query not in of_query:
+        if query not in embedding_of:
             raise ValueError(
                 f'{protocol.describe(query)} got no embedding: its data sample needs query_instances with query_id {query}'
             )
-    queries = np.stack([of_query[query] for query in range(protocol.num_queries)])
-    lists = {
+    queries = np.stack([embedding_of[query] for query in range(protocol.num_queries)])
+    lists: dict[str, Any] = {
         name: [result[name] for result in ordered] for name in ('boxes', 'scores', 'embeddings', 'gt_boxes', 'gt_person_ids')
     }
     if all('gt_embeddings' in result for result in ordered):

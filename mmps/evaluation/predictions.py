@@ -1,23 +1,24 @@
-"""What a model predicted for a test, in a file: for drawing, or for scoring, also by a program that knows nothing of mmps.
+"""Saves and loads a model's predictions for a test. Other programs can write such a file, too, to have it scored or drawn.
 
-G images, N detections over all images, M annotated persons over all images, Q queries, C other people of all queries'
-images, D embedding size.
+G images, N detections over all images, M annotated persons over all images, Q queries, C other people in the images of all
+queries, D embedding size.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mmps.fileio.arrays import one_line, open_npz, read_array
 from mmps.fileio.atomic import write_atomic
 
-from .protocol import SearchProtocol
+from .protocol import SearchProtocol, first_repeated
 
 FORMAT = 1
 
-# Arrays that hold the lists of all images (or queries) end to end, by the array that says where each list starts.
+# Arrays that concatenate the lists of all images (or queries), by the name of the array of their offsets.
 LISTS = {
     'offsets': ('boxes', 'scores', 'embeddings'),
     'gt_offsets': ('gt_boxes', 'gt_person_ids', 'gt_embeddings'),
@@ -25,8 +26,8 @@ LISTS = {
 }
 OF_IMAGES = LISTS['offsets'] + LISTS['gt_offsets']
 
-# Pixels between two boxes of the same query. PRW annotates boxes up to 8 pixels over the frame's edge and with
-# fractions: some programs clip and round, others do not. Queries in another order are much further apart.
+# Largest difference, in pixels, of two boxes that count as the same query. PRW's boxes have fractions and reach up to 8 pixels
+# beyond the frame; some programs clip and round them. Queries in another order differ much more.
 SAME_BOX = 10
 
 
@@ -44,9 +45,9 @@ class Predictions:
         query_boxes (Q, 4): The queries' boxes.
         gt_boxes: For each image its persons (M_i, 4), as annotated.
         gt_person_ids: (M_i,) each, -1 = unlabelled.
-        gt_embeddings: (M_i, D) each, of the annotated boxes: for a search as if detection were perfect.
-        context_embeddings: For each query those of the other people (C_q, D) of its image, the most confident first.
-            ``None``: they are to be taken from the detections of the image.
+        gt_embeddings: (M_i, D) each, of the annotated boxes, to score a search with perfect detection.
+        context_embeddings: For each query the embeddings (C_q, D) of the other people in its image, the most confident
+            first. ``None``: the detections of the image are used.
     """
 
     images: tuple[str, ...]
@@ -62,11 +63,11 @@ class Predictions:
     context_embeddings: list[np.ndarray] | None = None
 
     def for_protocol(self, protocol: SearchProtocol) -> 'Predictions':
-        """The same predictions with the images in the protocol's order; images that it does not have are left out.
+        """Returns the predictions with the images in the protocol's order. Images outside the protocol are left out.
 
         Raises:
-            ValueError: An image of the protocol is missing, or the queries are others (their number or, where they are
-                given, their images or boxes).
+            ValueError: An image of the protocol is missing, or the queries differ in number or, if given, in their images
+                or boxes.
         """
         index_of = {name: index for index, name in enumerate(self.images)}
         missing = [name for name in protocol.images if name not in index_of]
@@ -77,7 +78,9 @@ class Predictions:
             )
         self._check_queries(protocol)
         order = [index_of[name] for name in protocol.images]
-        lists = {name: [getattr(self, name)[index] for index in order] for name in OF_IMAGES if getattr(self, name) is not None}
+        lists: dict[str, Any] = {
+            name: [getattr(self, name)[index] for index in order] for name in OF_IMAGES if getattr(self, name) is not None
+        }
         return replace(self, images=protocol.images, **lists)
 
     def _check_queries(self, protocol: SearchProtocol) -> None:
@@ -89,36 +92,36 @@ class Predictions:
             for query, (name, own) in enumerate(zip(self.query_images, protocol.query_images.tolist(), strict=True)):
                 if name != protocol.images[own]:
                     raise ValueError(
-                        f'{protocol.describe(query)} was predicted from image {name!r}: other queries, or in another order'
+                        f'{protocol.describe(query)} was predicted from image {name!r}: other queries, or another order'
                     )
         if self.query_boxes is not None:
             apart = np.abs(self.query_boxes - protocol.query_boxes).max(axis=1)
             for query in np.flatnonzero(~(apart <= SAME_BOX))[:1]:
                 raise ValueError(
                     f'{protocol.describe(query)} has the box {_readable(protocol.query_boxes[query])}, but was predicted '
-                    f'from {_readable(self.query_boxes[query])}: other queries, or in another order'
+                    f'from {_readable(self.query_boxes[query])}: other queries, or another order'
                 )
 
 
 def save_predictions(path: str | Path, predictions: Predictions) -> None:
-    """Writes an npz without pickle: the lists end to end, with the offsets at which each image (or query) starts.
+    """Writes predictions to an npz without pickle. Lists are concatenated, with the offsets of each image (or query).
 
     Raises:
-        ValueError: Predictions that :func:`load_predictions` would refuse; nothing is written.
+        ValueError: :func:`load_predictions` would refuse these predictions. Nothing is written.
     """
     path = Path(path)
     arrays = _arrays_of(path, predictions)
     _read(path, arrays)
     with write_atomic(path) as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # NumPy's stub counts ** as its own keyword, too
 
 
 def load_predictions(path: str | Path) -> Predictions:
-    """Reads what :func:`save_predictions`, or another program, wrote: docs/predictions.md says what has to be in it.
+    """Loads a file of :func:`save_predictions` or of another program. docs/predictions.md documents the format.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Not such a file, another format version, or an array that is missing or does not fit.
+        ValueError: Another kind of file or format version, or an array that is missing or has the wrong shape or type.
     """
     try:
         file = open_npz(path)
@@ -131,12 +134,12 @@ def load_predictions(path: str | Path) -> Predictions:
 
 
 def _arrays_of(path: Path, predictions: Predictions) -> dict[str, np.ndarray]:
-    """The arrays of the file; what they hold is not checked yet, but that the lists belong together."""
+    """Returns the arrays of the file. Checks the lengths of the lists, but not yet their content."""
     queries = np.asarray(predictions.query_embeddings)
     if queries.ndim != 2:
         raise ValueError(f"{path}: array 'query_embeddings': expected shape (Q, D), got {queries.shape}")
     arrays = {
-        'format': np.int64(FORMAT),
+        'format': np.array(FORMAT, dtype=np.int64),
         'images': _text(path, 'images', predictions.images),
         'query_embeddings': queries.astype(np.float32),
     }
@@ -167,12 +170,12 @@ def _end_to_end(
     if len(entries) != len(counts):
         raise ValueError(f'{path}: {name}: expected {len(counts)} lists, got {len(entries)}')
     dtype = np.int64 if name == 'gt_person_ids' else np.float32
-    kept = [np.zeros((0, *row_shape), dtype)]  # so that there is one even where all entries are empty
+    kept = [np.zeros((0, *row_shape), dtype)]  # so that there is an array even if all entries are empty
     for index, (entry, count) in enumerate(zip(entries, counts, strict=True)):
         shape = (count, *row_shape)
         if np.shape(entry) == shape:
             kept.append(entry)
-        elif count or len(entry):  # without any row, the shape of a row does not matter
+        elif count or len(entry):  # an empty entry may have any shape
             raise ValueError(f'{path}: {name}: expected shape {shape} at index {index}, got {np.shape(entry)}')
     return np.concatenate(kept, dtype=dtype, casting='same_kind')
 
@@ -186,14 +189,13 @@ def _read(path: str | Path, arrays: Mapping[str, np.ndarray]) -> Predictions:
     if version != FORMAT:
         raise ValueError(f'{path}: format {version}, but this version of mmps reads format {FORMAT}')
     images = tuple(_array(path, arrays, 'images', 'G', kinds='U').tolist())
-    if len(set(images)) < len(images):
-        seen = set()
-        repeated = next(name for name in images if name in seen or seen.add(name))
+    repeated = first_repeated(images)
+    if repeated is not None:
         raise ValueError(f"{path}: array 'images': {repeated!r} is listed twice")
     queries = _array(path, arrays, 'query_embeddings', 'Q', 'D')
     if not queries.shape[1]:
-        raise ValueError(f"{path}: array 'query_embeddings': expected at least one number a query, got {queries.shape}")
-    fields = {}
+        raise ValueError(f"{path}: array 'query_embeddings': expected at least one number per query, got {queries.shape}")
+    fields: dict[str, Any] = {}
     if 'query_images' in arrays:
         fields['query_images'] = tuple(_array(path, arrays, 'query_images', len(queries), kinds='U').tolist())
     if 'query_boxes' in arrays:
@@ -208,10 +210,11 @@ def _read(path: str | Path, arrays: Mapping[str, np.ndarray]) -> Predictions:
 def _lists(
     path: str | Path, arrays: Mapping[str, np.ndarray], offsets: str, names: Sequence[str], count: int, dim: int
 ) -> dict[str, list[np.ndarray]]:
-    """The arrays that share an array of offsets, as lists of ``count`` arrays."""
-    joined, rows = {}, 'N'
+    """Returns the arrays that share an array of offsets, each split into a list of ``count`` arrays."""
+    joined: dict[str, np.ndarray] = {}
+    rows: int | str = 'N'
     for name in names:
-        if name in arrays or name != 'gt_embeddings':  # the only one that may be missing beside the others
+        if name in arrays or name != 'gt_embeddings':  # the only array that may be missing
             joined[name] = _array(
                 path, arrays, name, rows, *_row_shape(name, dim), kinds='iu' if name == 'gt_person_ids' else 'f'
             )
@@ -227,9 +230,11 @@ def _lists(
 
 
 def _array(path: str | Path, arrays: Mapping[str, np.ndarray], name: str, *shape: int | str, kinds: str = 'f') -> np.ndarray:
-    """One array, of one of the NumPy kinds: whole numbers as int64, others as finite float32.
+    """Reads and checks one array: integers become int64, floats become finite float32.
 
-    Letters in its shape stand for any length.
+    Args:
+        shape: The expected shape. A letter stands for any length.
+        kinds: The allowed kinds of NumPy dtypes.
     """
     wanted = f'({", ".join(map(str, shape))}{"," * (len(shape) == 1)})'
     if name not in arrays:
@@ -237,7 +242,7 @@ def _array(path: str | Path, arrays: Mapping[str, np.ndarray], name: str, *shape
     try:
         array = read_array(arrays, name)
         if kinds == 'U':
-            array.tolist()  # its characters are looked at only now
+            array.tolist()  # decodes the characters, which may fail
     except ValueError as error:
         raise ValueError(f'{path}: array {name!r} cannot be read: {one_line(error)}') from error
     fits = len(array.shape) == len(shape) and all(
@@ -254,7 +259,7 @@ def _array(path: str | Path, arrays: Mapping[str, np.ndarray], name: str, *shape
 
 
 def _float32(source: str, array: np.ndarray) -> np.ndarray:
-    with np.errstate(over='ignore'):  # too large a number becomes infinite, which is refused here
+    with np.errstate(over='ignore'):  # numbers beyond float32 become infinite and are refused below
         array = array.astype(np.float32, copy=False)
     for row in np.argwhere(~np.isfinite(array))[:1, 0]:
         raise ValueError(f'{source}: row {row} is not finite')

@@ -1,4 +1,4 @@
-"""Who is sought, and where: the queries of a person-search test, their galleries and their targets.
+"""Defines the queries of a person-search test, their galleries and their targets.
 
 G images, Q queries, T targets.
 """
@@ -7,33 +7,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .boxes import joined_ranges
 
 
 @dataclass(frozen=True, eq=False)
 class SearchProtocol:
-    """The questions of a person-search test. Everything is checked once, here, so that scoring can trust it.
+    """The queries of a person-search test with their galleries and targets. All checks happen here; scoring trusts them.
 
-    An image that a gallery lists twice is searched once, where it comes first. Of several targets for the same query
-    and image only the first can be found; the others count as missed, as they do in the field's CUHK-SYSU evaluation
-    (four of TestG100's queries list an image twice). Targets are kept ordered by query, then image.
+    An image that a gallery lists twice is searched once, at its first place. Of several targets for the same query and image
+    only the first can be found; the others count as missed, as in CUHK-SYSU's evaluation (four of TestG100's queries list an
+    image twice). Targets are sorted by query, then by image.
 
     Attributes:
         images: Names of the G test scenes; an image's index here is its index in the test data set.
-        cameras (G,): The camera of each image; zeros where cameras are unknown.
+        cameras (G,): The camera of each image; zeros if cameras are unknown.
         query_images (Q,): Index of each query's image.
         query_boxes (Q, 4): x1 y1 x2 y2 in original-image pixels.
         query_person_ids (Q,): Identities, -1 where unknown.
-        target_queries (T,): Index of the query that each target answers.
+        target_queries (T,): Index of each target's query.
         target_images (T,): Index of the target's image.
         target_boxes (T, 4): x1 y1 x2 y2 in original-image pixels.
-        galleries: For each query the indices (g,) of its gallery images, in the order that settles equal similarities.
-            They are searched as listed, even the query's own image (two of CUHK-SYSU's TestG100 list it).
-            ``None``, for all queries or for one: every image but the query's own, in the pool's order.
+        galleries: For each query the indices (g,) of its gallery images. Their order decides the rank of equal
+            similarities. They are searched as listed, even the query's own image (two queries of CUHK-SYSU's TestG100 list
+            it). ``None``, for all queries or for one: every image but the query's own, in the pool's order.
 
     Raises:
-        ValueError: Wrong shapes, repeated image names, no query, or an image, query or target that does not fit.
+        ValueError: Wrong shapes, repeated image names, no query, or an image, query or target out of range.
     """
 
     images: tuple[str, ...]
@@ -44,13 +45,12 @@ class SearchProtocol:
     target_queries: np.ndarray
     target_images: np.ndarray
     target_boxes: np.ndarray
-    galleries: tuple[np.ndarray | None, ...] | None = None
+    galleries: Sequence[np.ndarray | None] | None = None
 
     def __post_init__(self) -> None:
         self._set('images', tuple(str(name) for name in self.images))
-        index_of = {name: index for index, name in enumerate(self.images)}
-        if len(index_of) < len(self.images):
-            repeated = next(name for index, name in enumerate(self.images) if index_of[name] != index)
+        repeated = first_repeated(self.images)
+        if repeated is not None:
             raise ValueError(f"image {repeated!r} is listed twice among the protocol's images")
         self._set('cameras', _integers('cameras', self.cameras, len(self.images)))
         self._set('query_images', _integers('query_images', self.query_images))
@@ -71,14 +71,14 @@ class SearchProtocol:
         return len(self.target_queries)
 
     def gallery(self, query: int, cameras: str | int = 'all') -> np.ndarray:
-        """Indices (g,) of the images searched for a query, in gallery order.
+        """Returns the indices (g,) of the images searched for a query, in gallery order.
 
         Args:
-            cameras: 'all'; 'other': without the images of the query's own camera (PRW's cross-camera setting); or the
-                number of the one camera whose images are searched.
+            cameras: 'all'; 'other' (without images of the query's own camera, PRW's cross-camera setting); or the number of
+                the only camera whose images are searched.
 
         Raises:
-            ValueError: Other ``cameras``, or a number that no image has.
+            ValueError: Any other value of ``cameras``, or a number that no image has.
         """
         own = self.query_images[query]
         listed = None if self.galleries is None else self.galleries[query]
@@ -87,31 +87,31 @@ class SearchProtocol:
 
     @property
     def repeated(self) -> np.ndarray:
-        """Mask (T,) of the targets that follow another one of the same query and image, so cannot be found."""
+        """Mask (T,) of the targets that cannot be found, because they repeat a query and image."""
         return (np.diff(self.target_queries, prepend=-1) == 0) & (np.diff(self.target_images, prepend=-1) == 0)
 
     def sought(self, cameras: str | int = 'all') -> np.ndarray:
-        """Mask (T,) of the targets that count: those in images that :meth:`gallery` leaves with the same ``cameras``."""
+        """Returns a mask (T,) of the targets that count: those in images that are searched with these ``cameras``."""
         return self._seen(self.target_images, self.query_images[self.target_queries], cameras)
 
-    def subset(self, queries: Sequence[int]) -> 'SearchProtocol':
-        """The protocol of only these queries (n,), in this order, with their galleries and targets, over all images.
+    def subset(self, queries: ArrayLike) -> 'SearchProtocol':
+        """Returns the protocol of only these queries (n,), in this order, over the same images.
 
         Raises:
             ValueError: No query, or one that this protocol does not have.
         """
-        queries = _integers('queries', queries)
-        for wrong in queries[(queries < 0) | (queries >= self.num_queries)][:1]:
+        kept = _integers('queries', queries)
+        for wrong in kept[(kept < 0) | (kept >= self.num_queries)][:1]:
             raise ValueError(f'subset: expected queries from 0 to {self.num_queries - 1}, got {wrong}')
-        starts = np.searchsorted(self.target_queries, queries)
-        rows, owners = joined_ranges(starts, np.searchsorted(self.target_queries, queries, 'right') - starts)
-        galleries = None if self.galleries is None else tuple(self.galleries[query] for query in queries)
+        starts = np.searchsorted(self.target_queries, kept)
+        rows, owners = joined_ranges(starts, np.searchsorted(self.target_queries, kept, 'right') - starts)
+        galleries = None if self.galleries is None else tuple(self.galleries[query] for query in kept)
         return SearchProtocol(
             self.images,
             self.cameras,
-            self.query_images[queries],
-            self.query_boxes[queries],
-            self.query_person_ids[queries],
+            self.query_images[kept],
+            self.query_boxes[kept],
+            self.query_person_ids[kept],
             owners,
             self.target_images[rows],
             self.target_boxes[rows],
@@ -119,31 +119,31 @@ class SearchProtocol:
         )
 
     def describe(self, query: int) -> str:
-        """'query 3 (image 'a.jpg')', for messages."""
+        """Returns 'query 3 (image 'a.jpg')', for messages."""
         return f'query {query} (image {self.images[self.query_images[query]]!r})'
 
     @classmethod
     def from_galleries(
         cls,
         images: Sequence[str],
-        cameras: Sequence[int] | None,
+        cameras: ArrayLike | None,
         query_images: Sequence[str],
         query_boxes: np.ndarray,
-        query_person_ids: Sequence[int],
+        query_person_ids: ArrayLike,
         galleries: Sequence[Sequence[tuple[str, np.ndarray | None]]],
     ) -> 'SearchProtocol':
-        """A protocol whose queries each list their gallery, as CUHK-SYSU's TestG files do.
+        """Builds a protocol whose queries each list their gallery, as in CUHK-SYSU's TestG files.
 
         Args:
             images: Names of the G test scenes.
-            cameras: (G,), or ``None`` where they are unknown.
+            cameras: (G,), or ``None`` if they are unknown.
             query_images: Names of the Q queries' scenes.
             query_boxes: (Q, 4), x1 y1 x2 y2.
             query_person_ids: (Q,).
             galleries: For each query its (scene name, target box (4,) x1 y1 x2 y2 or ``None``).
 
         Raises:
-            ValueError: A query's image or a gallery's that is not in the pool, or arrays that do not fit.
+            ValueError: An image of a query or gallery that is not in the pool, or arrays of wrong shapes.
         """
         index_of = {name: index for index, name in enumerate(images)}
         owners = _query_indices(index_of, query_images)
@@ -161,13 +161,12 @@ class SearchProtocol:
                     scenes.append(index_of[name])
                     boxes.append(box)
             indices.append(np.array([index_of[name] for name, _ in gallery], dtype=np.int64))
-        cameras = np.zeros(len(images), dtype=np.int64) if cameras is None else cameras
         return cls(
             tuple(images),
-            cameras,
+            _cameras(cameras, len(images)),
             owners,
             query_boxes,
-            query_person_ids,
+            np.asarray(query_person_ids),
             np.array(queries, dtype=np.int64),
             np.array(scenes, dtype=np.int64),
             np.array(boxes, dtype=np.float32).reshape(-1, 4),
@@ -178,20 +177,20 @@ class SearchProtocol:
     def from_identities(
         cls,
         images: Sequence[str],
-        cameras: Sequence[int] | None,
+        cameras: ArrayLike | None,
         boxes: Sequence[np.ndarray],
         person_ids: Sequence[np.ndarray],
         query_images: Sequence[str],
         query_boxes: np.ndarray,
-        query_person_ids: Sequence[int],
+        query_person_ids: ArrayLike,
     ) -> 'SearchProtocol':
-        """A protocol whose queries search every other image for the boxes of the same identity, as PRW's does.
+        """Builds a protocol whose queries search every other image for boxes of the same identity, as in PRW.
 
-        Where an image lists the identity twice, the first box is the target and the second does not count.
+        If an image lists the identity twice, only the first box is a target.
 
         Args:
             images: Names of the G test scenes.
-            cameras: (G,), or ``None`` where they are unknown.
+            cameras: (G,), or ``None`` if they are unknown.
             boxes: For each image its persons (N_i, 4), x1 y1 x2 y2.
             person_ids: For each image its persons' identities (N_i,), -1 = unlabelled.
             query_images: Names of the Q queries' scenes.
@@ -199,40 +198,41 @@ class SearchProtocol:
             query_person_ids: (Q,), none of them -1.
 
         Raises:
-            ValueError: A query's image that is not in the pool, a query without identity, or arrays that do not fit.
+            ValueError: A query's image that is not in the pool, a query without identity, or arrays of wrong shapes.
         """
         owners = _query_indices({name: index for index, name in enumerate(images)}, query_images)
-        query_person_ids = _integers('query_person_ids', query_person_ids, len(owners))
-        for query in np.flatnonzero(query_person_ids < 0)[:1]:
+        sought = _integers('query_person_ids', query_person_ids, len(owners))
+        for query in np.flatnonzero(sought < 0)[:1]:
             raise ValueError(f'query {query} (image {query_images[query]!r}) has no identity, so no targets')
         for kind, lists in (('boxes', boxes), ('person_ids', person_ids)):
             if len(lists) != len(images):
                 raise ValueError(f'{kind}: expected one array for each of the {len(images)} images, got {len(lists)}')
-        boxes = [_boxes(f'boxes of image {name!r}', array) for name, array in zip(images, boxes, strict=True)]
-        person_ids = [
+        image_boxes = [_boxes(f'boxes of image {name!r}', array) for name, array in zip(images, boxes, strict=True)]
+        image_ids = [
             _integers(f'person_ids of image {name!r}', array, len(held))
-            for name, array, held in zip(images, person_ids, boxes, strict=True)
+            for name, array, held in zip(images, person_ids, image_boxes, strict=True)
         ]
-        scenes = np.repeat(np.arange(len(images)), [len(held) for held in boxes])
-        boxes = np.concatenate([np.zeros((0, 4), dtype=np.float32), *boxes])
-        person_ids = np.concatenate([np.zeros(0, dtype=np.int64), *person_ids])
-        by_identity = np.argsort(person_ids, kind='stable')
-        start = np.searchsorted(person_ids[by_identity], query_person_ids, 'left')
-        stop = np.searchsorted(person_ids[by_identity], query_person_ids, 'right')
+        scenes = np.repeat(np.arange(len(images)), [len(held) for held in image_boxes])
+        all_boxes = np.concatenate([np.zeros((0, 4), dtype=np.float32), *image_boxes])
+        all_ids = np.concatenate([np.zeros(0, dtype=np.int64), *image_ids])
+        by_identity = np.argsort(all_ids, kind='stable')
+        start = np.searchsorted(all_ids[by_identity], sought, 'left')
+        stop = np.searchsorted(all_ids[by_identity], sought, 'right')
         rows, queries = joined_ranges(start, stop - start)
         rows = by_identity[rows]
-        # rows of a query rise by image, so an identity's second box in an image follows its first
+        # A query's rows are sorted by image, so an identity's second box in an image directly follows its first.
         again = (np.diff(queries, prepend=-1) == 0) & (np.diff(scenes[rows], prepend=-1) == 0)
         kept = ~again & (scenes[rows] != owners[queries])
         rows, queries = rows[kept], queries[kept]
-        cameras = np.zeros(len(images), dtype=np.int64) if cameras is None else cameras
-        return cls(tuple(images), cameras, owners, query_boxes, query_person_ids, queries, scenes[rows], boxes[rows])
+        return cls(
+            tuple(images), _cameras(cameras, len(images)), owners, query_boxes, sought, queries, scenes[rows], all_boxes[rows]
+        )
 
-    def _set(self, name: str, value) -> None:
+    def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
     def _seen(self, images: np.ndarray, own: np.ndarray, cameras: str | int) -> np.ndarray:
-        """Mask (n,) of the images (n,) that ``cameras`` leaves to queries whose own images are ``own`` (n,) or ()."""
+        """Returns a mask (n,) of the images (n,) that queries with own images ``own`` (n,) or () search with ``cameras``."""
         taken_by = self.cameras[images]
         if cameras == 'all':
             return np.ones(len(images), dtype=bool)
@@ -282,11 +282,11 @@ class SearchProtocol:
         for wrong in self.target_queries[own & implicit[self.target_queries]][:1]:
             raise ValueError(f'{self.describe(wrong)} has a target in its own image, which is not searched')
 
-    def _listed(self, query: int, listed: Sequence[int], targets: np.ndarray) -> np.ndarray:
-        """A query's gallery (g,) with each image once; it has to list the images of the query's targets."""
+    def _listed(self, query: int, listed: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Returns a query's gallery (g,) with each image once. It must list the images of the query's targets."""
         images = _integers(f'gallery of {self.describe(query)}', listed)
         self._inside('galleries', images, np.full(len(images), query), len(self.images), 'images')
-        searched = np.zeros(len(self.images), dtype=bool)  # a mask, since sorting 2,900 x 4,000 images takes seconds
+        searched = np.zeros(len(self.images), dtype=bool)  # a mask, because sorting 2,900 x 4,000 images takes seconds
         searched[images] = True
         for missing in targets[~searched[targets]][:1]:
             raise ValueError(
@@ -297,6 +297,16 @@ class SearchProtocol:
         return images
 
 
+def first_repeated(names: Sequence[str]) -> str | None:
+    """Returns the first name that occurs more than once, or None."""
+    index_of = {name: index for index, name in enumerate(names)}
+    return next((name for index, name in enumerate(names) if index_of[name] != index), None)
+
+
+def _cameras(cameras: ArrayLike | None, count: int) -> np.ndarray:
+    return np.zeros(count, dtype=np.int64) if cameras is None else np.asarray(cameras)
+
+
 def _query_indices(index_of: dict[str, int], names: Sequence[str]) -> np.ndarray:
     for query, name in enumerate(names):
         if name not in index_of:
@@ -304,7 +314,7 @@ def _query_indices(index_of: dict[str, int], names: Sequence[str]) -> np.ndarray
     return np.array([index_of[name] for name in names], dtype=np.int64)
 
 
-def _integers(name: str, values, length: int | None = None) -> np.ndarray:
+def _integers(name: str, values: ArrayLike, length: int | None = None) -> np.ndarray:
     array = np.asarray(values)
     if array.ndim != 1 or (length is not None and len(array) != length):
         raise ValueError(f'{name}: expected shape ({"n" if length is None else length},), got {array.shape}')
@@ -313,7 +323,7 @@ def _integers(name: str, values, length: int | None = None) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def _boxes(name: str, values, length: int | None = None) -> np.ndarray:
+def _boxes(name: str, values: ArrayLike, length: int | None = None) -> np.ndarray:
     array = np.asarray(values, dtype=np.float32)
     if not array.size and array.ndim == 1:
         array = array.reshape(0, 4)

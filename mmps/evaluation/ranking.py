@@ -1,4 +1,4 @@
-"""From similarities to mAP and top-k.
+"""Ranks detections by similarity and computes mAP and top-k.
 
 G images, Q queries, T targets, N detections over all images, B queries in a block, D embedding size.
 """
@@ -15,8 +15,8 @@ from .protocol import SearchProtocol
 from .search import RankedDetections, Search, SearchResult
 from .similarity import NumPyProduct, SimilarityBlocks
 
-REVISED_BYTES = 32 << 20  # of similarities copied to be re-ranked
-COUNTED = 8  # up to so many ranks are counted one by one
+REVISED_BYTES = 32 << 20  # size of the similarities copied at once for re-ranking
+COUNTED = 8  # up to this number of ranks, counting is faster than sorting
 
 
 def search_scores(
@@ -31,12 +31,12 @@ def search_scores(
     cbgm: CBGM | None = None,
     contexts: Sequence[np.ndarray] | None = None,
 ) -> SearchResult:
-    """Scores a search by the field's rules (CUHK-SYSU's evaluation, as SeqNet has it).
+    """Scores a search by the field's rules (CUHK-SYSU's evaluation, as in SeqNet).
 
-    Every detection of score >= score_thr in a query's gallery is ranked by its dot product with the query. In an image
-    that holds the target, the most similar detection that overlaps it enough is the one true positive; all else is
-    negative. AP is the average precision over that ranking, times the recall of targets. Equal similarities rank in
-    gallery order. A query without targets scores AP 0, as the field has it, and so does one whose targets are missed.
+    Every detection of score >= score_thr in a query's gallery is ranked by its dot product with the query. In an image that
+    holds the target, the most similar detection that overlaps it enough is the only true positive; all others are negative.
+    AP is the average precision over that ranking, times the recall of targets. Equal similarities rank in gallery order. A
+    query without targets scores AP 0, as usual in the field, and so does a query that finds none of its targets.
 
     Args:
         protocol: Queries, galleries and targets.
@@ -45,11 +45,11 @@ def search_scores(
         embeddings: (N_i, D) each.
         query_embeddings: (Q, D).
         cameras, cbgm: As in :class:`Search`.
-        contexts: For CBGM the embeddings (P, D) of the people around each query, the most confident first; ``None``:
-            the detections of its image.
+        contexts: For CBGM the embeddings (P, D) of the people around each query, the most confident first. ``None``: the
+            detections of the query's image.
 
     Returns:
-        Fractions in 0..1. Memory beyond the inputs: less than 1 GiB, whatever the gallery.
+        Fractions in 0..1. Memory beyond the inputs is less than 1 GiB, whatever the size of the gallery.
 
     Raises:
         ValueError: Arrays that do not fit the protocol, or embeddings that are not finite.
@@ -69,18 +69,18 @@ def score_searches(
     product: NumPyProduct | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> dict[str, SearchResult]:
-    """The scores of several searches of the same detections, whose similarities are computed once.
+    """Scores several searches of the same detections. Similarities are computed only once.
 
     Args:
-        searches: By name.
-        candidates: The detections of the images, which all the protocols share.
+        searches: The searches by name. Their protocols have the same images.
+        candidates: The detections of these images.
         query_embeddings: (R, D), finite.
         contexts: R entries, as in :func:`search_scores`.
-        product: Where similarities are computed; by default NumPy.
-        progress: Put around the list of blocks, such as tqdm.
+        product: Computes similarities; by default with NumPy.
+        progress: Wraps the iteration over blocks, such as tqdm.
 
     Returns:
-        The result of each search, as :func:`search_scores` has it.
+        The result of each search, as from :func:`search_scores`.
     """
     for search in searches.values():
         query_embeddings = _query_embeddings(search, query_embeddings)
@@ -99,13 +99,13 @@ def upper_bound(
     cameras: str | int = 'all',
     product: NumPyProduct | None = None,
 ) -> SearchResult:
-    """The scores of a search among the annotated boxes: what a perfect detector would leave of the errors.
+    """Scores a search among the annotated boxes, that is, with perfect detection.
 
     Raises:
-        ValueError: Predictions without embeddings of the annotated boxes.
+        ValueError: The predictions have no annotated boxes with embeddings.
     """
-    if predictions.gt_embeddings is None:
-        raise ValueError('the upper bound needs the embeddings of ground-truth boxes (gt_embeddings), but got none')
+    if predictions.gt_boxes is None or predictions.gt_embeddings is None:
+        raise ValueError('the upper bound needs ground-truth boxes and their embeddings (gt_embeddings), got none')
     scores = [np.ones(len(boxes), np.float32) for boxes in predictions.gt_boxes]
     queries = predictions.query_embeddings
     candidates = Candidates.from_lists(protocol, predictions.gt_boxes, scores, predictions.gt_embeddings, queries.shape[1])
@@ -118,12 +118,12 @@ def top_detections(
     scores: Sequence[np.ndarray],
     embeddings: Sequence[np.ndarray],
     query_embeddings: np.ndarray,
-    queries: Sequence[int],
+    queries: Sequence[int] | np.ndarray,
     n: int = 10,
     score_thr: float = 0.5,
     cameras: str | int = 'all',
 ) -> list[RankedDetections]:
-    """The n best detections of each of the given queries; the other arguments are those of :func:`search_scores`."""
+    """Returns the n best detections of each given query. The other arguments are as in :func:`search_scores`."""
     search = Search(protocol, cameras=cameras)
     query_embeddings = _query_embeddings(search, query_embeddings)
     candidates = Candidates.from_lists(protocol, boxes, scores, embeddings, query_embeddings.shape[1], score_thr)
@@ -149,22 +149,22 @@ def similarity_histograms(
     max_queries: int = 500,
     product: NumPyProduct | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How similar true positives are to their queries, and how similar everything else is, before any re-ranking.
+    """Returns histograms of the similarities of true positives and of all other detections, without re-ranking.
 
     Args:
-        search: Without CBGM.
+        search: A search without CBGM.
         result: Its scores.
-        max_queries: Of more queries as many are taken, evenly spread.
-        product: Where similarities are computed; by default NumPy.
+        max_queries: If there are more queries, this many are used, evenly spaced.
+        product: Computes similarities; by default with NumPy.
 
     Returns:
-        Edges (bins + 1,), numbers of true positives (bins,) and of other detections (bins,).
+        Edges (bins + 1,), counts of true positives (bins,) and counts of other detections (bins,).
     """
     ranking, protocol = _Ranking(search, candidates), search.protocol
     queries = np.unique(np.linspace(0, protocol.num_queries - 1, max_queries).round().astype(np.int64))
     matches = result.target_similarities[np.isin(protocol.target_queries, queries) & (result.target_ranks > 0)]
     norm = np.sqrt((query_embeddings**2).sum(axis=1).max())
-    reach = max(1.0, float(norm))  # embeddings of length 1 at most have similarities in -1..1
+    reach = max(1.0, float(norm))  # for embeddings of length at most 1, similarities are in -1..1
     edges, everything = np.linspace(-reach, reach, bins + 1), np.zeros(bins, np.int64)
     for rows, similarities in SimilarityBlocks(candidates, query_embeddings, np.unique(ranking.rows[queries]), product):
         for query in queries[np.isin(ranking.rows[queries], rows)]:
@@ -177,7 +177,7 @@ def similarity_histograms(
 
 
 class _Ranking:
-    """One search under way: what it has found in the blocks of similarities that it was given.
+    """The state of one search: what it has found in the blocks of similarities so far.
 
     R rows of query embeddings, b of this search's queries in a block.
     """
@@ -189,31 +189,32 @@ class _Ranking:
         self.by_row = np.argsort(self.rows, kind='stable')
         self.images = candidates.images
         self.sought = protocol.sought(search.cameras)
-        self.wanted = np.flatnonzero(self.sought & ~protocol.repeated)  # targets that can be found, by query
+        self.wanted = np.flatnonzero(self.sought & ~protocol.repeated)  # targets that can be found, sorted by query
         self.bounds = np.searchsorted(protocol.target_queries[self.wanted], np.arange(protocol.num_queries + 1))
         self.detections = np.full(protocol.num_targets, -1, dtype=np.int64)
         self.ranks = np.zeros(protocol.num_targets, dtype=np.int64)
         self.similarities = np.full(protocol.num_targets, np.nan, dtype=np.float32)
-        self.shared: dict[int, np.ndarray] = {}  # what the queries of a camera search, if each its own image as well
+        self.shared: dict[int, np.ndarray] = {}  # by camera: the detections that its queries search, including their own images
 
     def add(self, rows: np.ndarray, similarities: np.ndarray) -> None:
-        """Ranks the targets of those queries whose rows (B,) of similarities (B, N) these are."""
+        """Ranks the targets of the queries whose embeddings are in these rows (B,), given similarities (B, N)."""
         first, last = np.searchsorted(self.rows[self.by_row], [rows[0], rows[-1] + 1])
         queries = np.sort(self.by_row[first:last])
         lines = np.searchsorted(rows, self.rows[queries])
-        if self.search.cbgm is None:
+        cbgm = self.search.cbgm
+        if cbgm is None:
             self._rank(queries, lines, similarities)
             return
         size = max(1, REVISED_BYTES // (4 * max(1, similarities.shape[1])))
         for start in range(0, len(queries), size):
             part = slice(start, start + size)
-            revised = self._revised(queries[part], similarities[lines[part]])
+            revised = self._revised(cbgm, queries[part], similarities[lines[part]])
             self._rank(queries[part], np.arange(len(revised)), revised)
 
     def _rank(self, queries: np.ndarray, lines: np.ndarray, similarities: np.ndarray) -> None:
-        """Ranks the targets of queries (b,), whose similarities are in the given lines (b,)."""
+        """Ranks the targets of queries (b,), whose similarities are in the given lines (b,) of the block."""
         self.match(queries, lines, similarities)
-        # Galleries differ, so each query is ranked by itself; its detections are not looped over.
+        # A loop over queries, because their galleries differ; there is no loop over detections.
         for query, line in zip(queries.tolist(), lines.tolist(), strict=True):
             targets = self.wanted[self.bounds[query] : self.bounds[query + 1]]
             targets = targets[self.detections[targets] >= 0]
@@ -221,7 +222,7 @@ class _Ranking:
                 self.ranks[targets] = self._ranks(query, similarities[line], targets)
 
     def match(self, queries: np.ndarray, lines: np.ndarray, similarities: np.ndarray) -> None:
-        """Finds the true positives of queries (b,), whose similarities are in the given lines (b,)."""
+        """Finds the true positives of queries (b,), whose similarities are in the given lines (b,) of the block."""
         picked, owners = joined_ranges(self.bounds[queries], self.bounds[queries + 1] - self.bounds[queries])
         targets = self.wanted[picked]
         matched = match_targets(
@@ -236,19 +237,22 @@ class _Ranking:
         self.similarities[targets[found]] = similarities[lines[owners[found]], matched[found]]
 
     def values(self, query: int, row: np.ndarray) -> np.ndarray:
-        """A copy of those of a query's similarities (N,) that are of the detections it searches (n,), in gallery order."""
+        """Copies from a query's similarities (N,) those of the detections that it searches (n,), in gallery order."""
         columns, own = self._searched(query)
         if columns is None:
             return np.concatenate([row[: own.start], row[own.stop :]])
         return row.take(columns)
 
     def at(self, query: int, places: np.ndarray) -> np.ndarray:
-        """The detections at these places of :meth:`values`."""
+        """Returns the detections at these positions of :meth:`values`."""
         columns, own = self._searched(query)
         return places + (own.stop - own.start) * (places >= own.start) if columns is None else columns[places]
 
     def _searched(self, query: int) -> tuple[np.ndarray | None, slice]:
-        """The detections (n,) that a query searches, in gallery order, or ``None``: all but those of its own image."""
+        """Returns the detections (n,) that a query searches, in gallery order, and the slice of its own image's detections.
+
+        ``None`` in place of the first stands for all detections but those of its own image.
+        """
         protocol, cameras = self.protocol, self.search.cameras
         image = protocol.query_images[query]
         own = slice(*self.candidates.offsets[[image, image + 1]].tolist())
@@ -274,8 +278,8 @@ class _Ranking:
 
         return stable_ranks(values, self.similarities[targets], before)
 
-    def _revised(self, queries: np.ndarray, similarities: np.ndarray) -> np.ndarray:
-        cbgm = self.search.cbgm
+    def _revised(self, cbgm: CBGM, queries: np.ndarray, similarities: np.ndarray) -> np.ndarray:
+        """Re-ranks by context, in place."""
         for query, row in zip(queries.tolist(), similarities, strict=True):
             best = np.unique(self.images[self.at(query, largest(self.values(query, row), cbgm.k1))])
             people = (
@@ -294,14 +298,14 @@ class _Ranking:
 
 
 def stable_ranks(values: np.ndarray, similarities: np.ndarray, before: Callable[[int], np.ndarray]) -> np.ndarray:
-    """Ranks (k,), from 1, that a stable sort, largest first, gives to some of the values.
+    """Returns the ranks (k,), from 1, that a stable sort in decreasing order gives to some of the values.
 
-    Counting what is larger is enough for a few; for many it pays to sort, without indices. Only ties look back.
+    For few ranks it counts larger values, for many it sorts. Only ties need ``before``.
 
     Args:
-        values: (n,); left sorted.
-        similarities: Those (k,) whose ranks are asked for.
-        before: Gives the values that stand before the i-th of those in the unsorted order.
+        values: (n,). May be sorted in place.
+        similarities: (k,), the values whose ranks are wanted.
+        before: Returns the values before the i-th of these, in the original order.
     """
     if len(similarities) <= COUNTED:
         larger = np.count_nonzero(values > similarities[:, None], axis=1)
@@ -311,13 +315,13 @@ def stable_ranks(values: np.ndarray, similarities: np.ndarray, before: Callable[
         upper = np.searchsorted(values, similarities, 'right')
         larger, ties = len(values) - upper, upper - np.searchsorted(values, similarities, 'left')
     ranks = larger + 1
-    for i in np.flatnonzero(ties > 1):
+    for i in np.flatnonzero(ties > 1).tolist():
         ranks[i] += np.count_nonzero(before(i) == similarities[i])
     return ranks
 
 
 def _query_embeddings(search: Search, embeddings: np.ndarray) -> np.ndarray:
-    """Checks those that a search asks for."""
+    """Checks the embeddings that a search uses, and returns all as float32."""
     embeddings, protocol = np.asarray(embeddings, dtype=np.float32), search.protocol
     count = protocol.num_queries if search.rows is None else len(embeddings)
     if embeddings.ndim != 2 or len(embeddings) != count:

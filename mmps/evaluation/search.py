@@ -1,4 +1,4 @@
-"""What a search is, and what comes of it.
+"""Defines a search and its result.
 
 Q queries, T targets.
 """
@@ -13,14 +13,14 @@ from .protocol import SearchProtocol
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """One way to search a set of predictions: whose galleries and targets, seen by which cameras, with which context.
+    """The settings of a search: its protocol, cameras and context.
 
     Attributes:
         protocol: Queries, galleries and targets.
-        rows (Q,): The row of the query embeddings that each of the protocol's queries has; ``None``: row q for query q.
-        cameras: 'all'; 'other': without the images, and targets, of the query's own camera; or the number of the one
-            camera whose images, and targets, are searched.
-        cbgm: Re-rank with the people around the query (:class:`CBGM`), or ``None``.
+        rows (Q,): For each query of the protocol its row among the query embeddings. ``None``: row q for query q.
+        cameras: 'all'; 'other' (without images and targets of the query's own camera); or the number of the only camera
+            that is searched.
+        cbgm: Settings to re-rank with the people around the query (:class:`CBGM`), or ``None``.
     """
 
     protocol: SearchProtocol
@@ -31,17 +31,17 @@ class Search:
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """Search scores, whole and by query.
+    """Search scores, overall and per query.
 
     Attributes:
         mAP: Mean of ``ap``.
         topk: For each k, the fraction of queries with a true positive among their first k detections.
         ap (Q,): Average precision x recall of each query; 0 without a true positive.
-        first_ranks (Q,): Rank, from 1, of each query's first true positive; 0 where there is none.
-        num_targets (Q,), num_found (Q,): Targets of each query, and those found.
-        target_ranks (T,): Rank, from 1, of the detection that finds each of the protocol's targets; 0 = not found.
-        target_detections (T,): Its index in its image's list of detections; -1 = not found.
-        target_similarities (T,): Its similarity to the query; NaN = not found.
+        first_ranks (Q,): Rank, from 1, of each query's first true positive; 0 = none.
+        num_targets (Q,), num_found (Q,): Number of each query's targets, and of those found.
+        target_ranks (T,): Rank, from 1, of the detection that finds each target of the protocol; 0 = not found.
+        target_detections (T,): Index of that detection in its image's list; -1 = not found.
+        target_similarities (T,): Similarity of that detection to the query; NaN = not found.
     """
 
     mAP: float
@@ -60,11 +60,11 @@ class RankedDetections:
     """The n best detections of a query, the most similar first.
 
     Attributes:
-        images (n,): Index of the image of each.
+        images (n,): Index of each detection's image.
         positions (n,): Its index in that image's list of detections.
         boxes (n, 4): x1 y1 x2 y2 in original-image pixels.
         similarities (n,): Dot products with the query's embedding.
-        correct (n,): Whether it is a true positive.
+        correct (n,): Whether the detection is a true positive.
     """
 
     images: np.ndarray

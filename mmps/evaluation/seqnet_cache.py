@@ -1,10 +1,11 @@
-"""Reads the cache that SeqNet's evaluation, and that of the many programs built on it, leaves behind.
+"""Reads the cache file that SeqNet's evaluation saves, as do many programs built on it.
 
 G images, Q queries, D embedding size.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,17 +16,17 @@ from .protocol import SearchProtocol
 
 
 def load_seqnet_cache(path: str | Path, protocol: SearchProtocol) -> Predictions:
-    """The predictions in SeqNet's ``eval_cache.pth``; nothing in the file is executed, and torch is not needed.
+    """Loads the predictions in SeqNet's ``eval_cache.pth``, without running code from the file and without torch.
 
     The file holds a dict of lists: for each image of the data set ``gallery_dets`` (n, 5), rows x1 y1 x2 y2 score, and
-    ``gallery_feats`` (n, D); for each query ``query_box_feats`` (1, D) and, maybe, ``query_dets`` (m, 5) and
-    ``query_feats`` (m, D), whose first row is the query itself and whose others are the context. It names neither
-    images nor queries: they are taken to be the protocol's, in its order, as SeqNet's data sets list them; where
-    ``query_dets`` are there, they have to have the protocol's query boxes.
+    ``gallery_feats`` (n, D); for each query ``query_box_feats`` (1, D) and optionally ``query_dets`` (m, 5) and
+    ``query_feats`` (m, D), whose first row is the query itself and whose other rows are its context. The file names neither
+    images nor queries. They are taken to be the protocol's, in its order, as in SeqNet's data sets. If there are
+    ``query_dets``, they must contain the protocol's query boxes.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Another file, an entry of another shape, or a cache of another data set.
+        ValueError: Another kind of file, an entry of the wrong shape, or a cache of another data set.
     """
     cache = load_arrays(path)
     if not isinstance(cache, Mapping):
@@ -36,7 +37,7 @@ def load_seqnet_cache(path: str | Path, protocol: SearchProtocol) -> Predictions
         [_entry(path, 'query_box_feats', query, entry, count=1, width=dim) for query, entry in enumerate(features)]
     )
     detections, embeddings = _detections(path, cache, 'gallery', len(protocol.images), 'images', dim)
-    around = {}
+    around: dict[str, Any] = {}
     if 'query_dets' in cache or 'query_feats' in cache:
         found, context = _detections(path, cache, 'query', protocol.num_queries, 'queries', dim)
         for query in [query for query, rows in enumerate(found) if not len(rows)][:1]:
@@ -62,7 +63,7 @@ def load_seqnet_cache(path: str | Path, protocol: SearchProtocol) -> Predictions
 def _detections(
     path: str | Path, cache: Mapping, kind: str, count: int, things: str, dim: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """(n, 5) rows and (n, D) embeddings of each of ``count`` things."""
+    """Returns the rows (n, 5) and embeddings (n, D) of each of ``count`` images or queries."""
     detections = [
         _entry(path, f'{kind}_dets', index, entry, width=5)
         for index, entry in enumerate(_list(path, cache, f'{kind}_dets', count, things))
@@ -91,8 +92,10 @@ def _list(path: str | Path, cache: Mapping, name: str, count: int, things: str) 
     return entries
 
 
-def _entry(path: str | Path, name: str, index: int, entry, count: int | None = None, width: int | None = None) -> np.ndarray:
-    """An entry (count, width) as float32, whatever it was saved as; ``None`` stands for any length."""
+def _entry(
+    path: str | Path, name: str, index: int, entry: object, count: int | None = None, width: int | None = None
+) -> np.ndarray:
+    """Returns an entry as a float32 array of shape (count, width), where ``None`` stands for any length."""
     source = f'{path}: {name}[{index}]'
     try:
         with np.errstate(over='ignore'):
@@ -103,7 +106,7 @@ def _entry(path: str | Path, name: str, index: int, entry, count: int | None = N
     if count == 1 and array.ndim == 1:
         array = array[None]
     elif not array.size and not count and width:
-        array = np.zeros((0, width), np.float32)  # without any row, the shape of a row does not matter
+        array = np.zeros((0, width), np.float32)  # an empty array may have any shape
     if array.ndim != 2 or not array.shape[1] or (count not in (None, len(array))) or (width not in (None, array.shape[1])):
         wanted = f'({"n" if count is None else count}, {"D" if width is None else width})'
         raise ValueError(f'{source}: expected shape {wanted}, got {shape}')

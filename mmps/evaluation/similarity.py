@@ -1,31 +1,32 @@
-"""Similarities of queries to detections, a block of queries at a time, with NumPy or, through PyTorch, on a GPU.
+"""Computes similarities of queries to detections, one block of queries at a time, with NumPy or PyTorch.
 
 B queries in a block, N confident detections, n of them in a chunk, D embedding size.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from .candidates import Candidates
 
-BLOCK_BYTES = 256 << 20  # of the similarities (B, N) held at once
+BLOCK_BYTES = 256 << 20  # size of the similarities (B, N) held at once
 
 
 class NumPyProduct:
-    """Dot products on the CPU."""
+    """Computes dot products on the CPU."""
 
-    def load(self, embeddings: np.ndarray) -> np.ndarray:
-        """Prepares the embeddings (n, D) of detections for :meth:`__call__`."""
+    def load(self, embeddings: np.ndarray) -> Any:
+        """Prepares the embeddings (n, D) of detections for :meth:`__call__`, for example by moving them to a device."""
         return embeddings
 
-    def __call__(self, queries: np.ndarray, loaded: np.ndarray, out: np.ndarray) -> None:
+    def __call__(self, queries: np.ndarray, loaded: Any, out: np.ndarray) -> None:
         """Writes the dot products of queries (B, D) with loaded embeddings into ``out`` (B, n)."""
         np.matmul(queries, loaded.T, out=out)
 
 
 class TorchProduct(NumPyProduct):
-    """Dot products on a device of PyTorch's, in full float32: NumPy's numbers but for rounding.
+    """Computes dot products on a PyTorch device in full float32. They differ from NumPy's only by rounding.
 
     Args:
         device: 'cuda', 'cuda:1', 'cpu', ...
@@ -35,21 +36,21 @@ class TorchProduct(NumPyProduct):
     """
 
     def __init__(self, device: str = 'cuda') -> None:
-        import torch  # scoring needs NumPy alone, unless it is asked for this
+        import torch  # imported here, because other scoring needs NumPy alone
 
         try:
             probe = torch.zeros(1, device=device)
             probe.cpu()
-        except (AssertionError, RuntimeError) as error:  # a build without CUDA asserts
+        except (AssertionError, RuntimeError) as error:  # a build without CUDA raises AssertionError
             raise ValueError(f'device: PyTorch cannot use {device!r} here ({str(error).splitlines()[0]})') from error
         self.torch, self.device = torch, probe.device
 
-    def load(self, embeddings: np.ndarray):
+    def load(self, embeddings: np.ndarray) -> Any:
         return self.torch.from_numpy(embeddings).to(self.device)
 
-    def __call__(self, queries: np.ndarray, loaded, out: np.ndarray) -> None:
+    def __call__(self, queries: np.ndarray, loaded: Any, out: np.ndarray) -> None:
         precision = self.torch.get_float32_matmul_precision()
-        self.torch.set_float32_matmul_precision('highest')  # a training may have allowed TF32, which ranks otherwise
+        self.torch.set_float32_matmul_precision('highest')  # TF32, if allowed, would change ranks
         try:
             out[:] = (self.load(queries) @ loaded.T).cpu().numpy()
         finally:
@@ -57,15 +58,15 @@ class TorchProduct(NumPyProduct):
 
 
 class SimilarityBlocks:
-    """Some of the queries (B,) and their similarities (B, N) at a time, so that memory does not grow with their number.
+    """Yields blocks of queries (B,) and their similarities (B, N), so that memory does not grow with the number of queries.
 
-    The array of similarities is used again for the next block.
+    Each block overwrites the similarities of the block before.
 
     Args:
         candidates: The N detections.
         query_embeddings: (R, D).
-        rows: (Q,), those of the R that are asked for, ascending.
-        product: Where they are computed; by default NumPy.
+        rows: (Q,), the rows of the R to compute, ascending.
+        product: Computes the similarities; by default with NumPy.
     """
 
     def __init__(

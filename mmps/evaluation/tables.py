@@ -1,4 +1,4 @@
-"""Scores as tables: Markdown that also reads well on a terminal."""
+"""Formats scores as Markdown tables, which also read well on a terminal."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,11 +8,11 @@ from .search import SearchResult
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is set left, the others right.
+    """Returns a Markdown table. The first column is aligned left, the others right.
 
     Args:
         columns: Headings.
-        rows: Cells, as many a row as there are columns.
+        rows: One cell per column in each row.
     """
     cells = [list(columns), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -28,12 +28,12 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 
 
 def per_cent(share: float) -> str:
-    """0.12345 as '12.35', what is not a number as ''."""
+    """Formats 0.12345 as '12.35' and NaN as ''."""
     return '' if np.isnan(share) else f'{share * 100:.2f}'
 
 
 def search_table(results: Mapping[str, SearchResult]) -> str:
-    """mAP and top-k, in per cent, a row a search; the searches share their values of k."""
+    """Returns a table of mAP and top-k in per cent, with one row per search. All searches must have the same values of k."""
     topk = [f'top-{k}' for k in next(iter(results.values())).topk]
     return markdown_table(
         ['search', 'queries', 'targets', 'mAP', *topk],
@@ -51,7 +51,7 @@ def search_table(results: Mapping[str, SearchResult]) -> str:
 
 
 def detection_table(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Detection AP and recall, in per cent, a row a setting; each has ``ap``, ``recall`` and ``persons``."""
+    """Returns a table of detection AP and recall in per cent, one row per entry with ``ap``, ``recall`` and ``persons``."""
     return markdown_table(
         ['detection', 'persons', 'AP', 'recall'],
         [[name, str(found['persons']), per_cent(found['ap']), per_cent(found['recall'])] for name, found in scores.items()],

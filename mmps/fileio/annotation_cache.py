@@ -1,4 +1,4 @@
-"""The annotation cache: flat arrays in an ``.npz`` without pickle, found again by the content they were read from."""
+"""Caches annotations as flat arrays in an ``.npz`` without pickle. The key is a hash of the files they were read from."""
 
 import hashlib
 import logging
@@ -9,27 +9,25 @@ from pathlib import Path
 import numpy as np
 from mmengine.logging import print_log
 
-from .annotations import one_line
+from .annotations import type_and_message
 from .arrays import open_npz, read_array
 from .atomic import write_atomic
 
-FORMAT_VERSION = 4  # raised with every change of what a loader reads or of the arrays it makes
+FORMAT_VERSION = 4  # increase it whenever a loader reads or returns something else
 
 Arrays = dict[str, np.ndarray]
 
 
 def cache_folder() -> Path:
-    """``${MMPS_CACHE:-${XDG_CACHE_HOME:-~/.cache}/mmps}/annotations``."""
-    root = os.environ.get('MMPS_CACHE')
-    if not root:
-        root = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'mmps'
+    """Returns ``${MMPS_CACHE:-${XDG_CACHE_HOME:-~/.cache}/mmps}/annotations``."""
+    root = os.environ.get('MMPS_CACHE') or os.path.join(os.environ.get('XDG_CACHE_HOME') or '~/.cache', 'mmps')
     return Path(root).expanduser() / 'annotations'
 
 
 def content_key(options: str, files: Iterable[Path], image_folders: Iterable[Path]) -> str:
-    """A hash of the loader's options, the annotation files' names and bytes, and which images there are.
+    """Hashes the loader's options, the names and bytes of the annotation files, and the names of the images.
 
-    The images' own bytes are not read: of them a loader uses only which exist and their size in pixels.
+    The bytes of the images are not read: a loader uses only which images exist and their size in pixels.
     """
     digest = hashlib.blake2b(f'{FORMAT_VERSION}\n{options}'.encode(), digest_size=20)
     for path in files:
@@ -43,7 +41,7 @@ def content_key(options: str, files: Iterable[Path], image_folders: Iterable[Pat
 
 
 def cached(key: str, names: set[str], build: Callable[[], Arrays]) -> Arrays:
-    """The arrays stored under ``key``, or those of ``build``, which are then stored."""
+    """Returns the arrays stored under ``key``. If there are none, calls ``build`` and stores its arrays."""
     path = cache_folder() / f'{key}.npz'
     if path.is_file():
         try:
@@ -53,7 +51,9 @@ def cached(key: str, names: set[str], build: Callable[[], Arrays]) -> Arrays:
                 raise ValueError('other arrays than expected')
             return arrays
         except (OSError, ValueError) as error:
-            print_log(f'{path}: unreadable annotation cache, built again ({one_line(error)})', 'current', logging.WARNING)
+            print_log(
+                f'{path}: unreadable annotation cache, built again ({type_and_message(error)})', 'current', logging.WARNING
+            )
     arrays = build()
     _store(path, arrays)
     return arrays
@@ -62,6 +62,6 @@ def cached(key: str, names: set[str], build: Callable[[], Arrays]) -> Arrays:
 def _store(path: Path, arrays: Arrays) -> None:
     try:
         with write_atomic(path) as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # NumPy's stub counts ** as its own keyword, too
     except OSError as error:
-        print_log(f'{path}: annotation cache not written ({one_line(error)})', 'current', logging.WARNING)
+        print_log(f'{path}: annotation cache not written ({type_and_message(error)})', 'current', logging.WARNING)

@@ -1,21 +1,22 @@
-"""Reads an npz from anywhere: no pickle, and a small file does not fill the memory."""
+"""Reads npz files from untrusted sources: without pickle, and with a limit on their unpacked size."""
 
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-RATIO = 100  # what a file may unpack to, in its own sizes: zeros, compressed, reach 1,000
-ALWAYS = 1 << 26  # bytes that even a smaller file may unpack to
+RATIO = 100  # largest allowed ratio of unpacked to packed size; compressed zeros reach 1,000
+ALWAYS = 1 << 26  # unpacked bytes that are allowed whatever the ratio
 
 
 def open_npz(path: str | Path) -> np.lib.npyio.NpzFile:
-    """A file of ``numpy.savez`` or ``savez_compressed``; each array is read when it is asked for, by :func:`read_array`.
+    """Opens a file of ``numpy.savez`` or ``savez_compressed``. Read its arrays with :func:`read_array`.
 
     Raises:
         OSError: It cannot be opened.
-        ValueError: It is no npz, or unpacks to over 100 times its size (and 64 MiB). One line, which does not name it.
+        ValueError: It is no npz, or unpacks to over 100 times its size (and over 64 MiB). One line, without the file's name.
     """
     if not zipfile.is_zipfile(path):
         with open(path, 'rb') as file:
@@ -28,7 +29,7 @@ def open_npz(path: str | Path) -> np.lib.npyio.NpzFile:
         if error.filename is not None:
             raise
         raise ValueError(one_line(error)) from error
-    except Exception as error:  # a damaged file raises almost anything
+    except Exception as error:  # NumPy raises many types for a damaged file
         raise ValueError(one_line(error)) from error
     if unpacked > max(RATIO * os.path.getsize(path), ALWAYS):
         file.close()
@@ -36,16 +37,16 @@ def open_npz(path: str | Path) -> np.lib.npyio.NpzFile:
     return file
 
 
-def read_array(arrays, name: str) -> np.ndarray:
-    """The array of that name.
+def read_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """Returns the array of that name.
 
     Raises:
-        ValueError: It is damaged, no array, one of Python's objects, or one of entries without any content, of which a file may
-            claim any number. One line, which does not name the file.
+        ValueError: It is damaged, no array, an array of Python objects, or has entries of 0 bytes, of which a small file can
+            claim any number. One line, without the file's name.
     """
     try:
         array = arrays[name]
-    except Exception as error:  # for its size a MemoryError
+    except Exception as error:  # MemoryError if it claims too large a size
         raise ValueError(one_line(error)) from error
     if not isinstance(array, np.ndarray | np.generic):
         raise ValueError('it is not an array')
@@ -54,5 +55,6 @@ def read_array(arrays, name: str) -> np.ndarray:
     return array
 
 
-def one_line(value) -> str:
+def one_line(value: object) -> str:
+    """Returns the value as text without line breaks, or its type's name if the text is empty."""
     return ' '.join(str(value).split()) or type(value).__name__

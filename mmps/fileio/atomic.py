@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves the old content or the new content, never a half-written file."""
+"""Writes files such that a crash leaves the old or the new content, never a half-written file."""
 
 import os
 from collections.abc import Iterator
@@ -42,6 +42,6 @@ def write_atomic(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
 
 
 def remove_unfinished(folder: str | Path, pattern: str) -> None:
-    """Removes what a killed :func:`write_atomic` left of the files whose names match ``pattern`` (as in ``glob``)."""
+    """Removes temporary files that a killed :func:`write_atomic` left, for file names that match the glob ``pattern``."""
     for temporary in Path(folder).glob(f'{pattern}.*{UNFINISHED}'):
         temporary.unlink()

@@ -1,28 +1,28 @@
-"""Reading checkpoints: tensors and plain values, whatever the file says; nothing in it is run."""
+"""Reads checkpoints safely: only tensors and plain values, and no code from the file is run."""
 
 import hashlib
 import os
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-ALWAYS = 1 << 26  # bytes that a view may claim, however few are stored
+ALWAYS = 1 << 26  # bytes that a tensor may span, however small its storage is
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
-def load_local(path: str, map_location=None) -> dict:
-    """What a checkpoint file holds. MMEngine calls it for every local file: ``load_from``, ``resume``, ``init_cfg``.
+def load_local(path: str, map_location: str | torch.device | Callable | None = None) -> dict:
+    """Loads a checkpoint file. MMEngine calls it for every local file: ``load_from``, ``resume``, ``init_cfg``.
 
     Args:
-        map_location: As :func:`torch.load` has it.
+        map_location: As in :func:`torch.load`.
 
     Raises:
         OSError: There is no such file, or it cannot be opened.
-        ValueError: It is damaged, or holds something else than a dict of tensors, plain values and log histories. One line.
+        ValueError: It is damaged, or is not a dict of tensors, plain values and log histories. One line.
     """
     path = os.path.expanduser(path)
     try:
@@ -35,7 +35,7 @@ def load_local(path: str, map_location=None) -> dict:
         if error.filename is not None:
             raise
         raise ValueError(f'{path} is no checkpoint that can be loaded: {_why(error)}') from error
-    except Exception as error:  # of any type: what bytes that are no pickle mean to an unpickler is left to chance
+    except Exception as error:  # unpickling arbitrary bytes may raise any type
         raise ValueError(f'{path} is no checkpoint that can be loaded: {_why(error)}') from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{path} is no checkpoint: expected named tensors, got {type(checkpoint).__name__}')
@@ -50,27 +50,27 @@ def _why(error: Exception) -> str:
 
 
 def named_tensors(path: str, checkpoint: dict, *keys: str) -> dict[str, Tensor]:
-    """A checkpoint's tensors by name, from under the first of ``keys`` that it has, or from itself.
+    """Returns a checkpoint's tensors by name, from the first of ``keys`` that it has, or else from its top level.
 
     Raises:
-        ValueError: They are not named tensors with numbers of their own. One line.
+        ValueError: They are not named tensors, or a tensor is not plain numbers stored in the file. One line.
     """
     weights = next((checkpoint[key] for key in keys if isinstance(checkpoint.get(key), dict)), checkpoint)
     if not weights or not all(
         isinstance(name, str) and name.isprintable() and isinstance(value, Tensor) for name, value in weights.items()
     ):
-        raise ValueError(f'{path} is no checkpoint: expected named tensors, or them as {" or ".join(keys)}')
+        raise ValueError(f'{path} is no checkpoint: expected named tensors, at the top level or under {" or ".join(keys)}')
     for name, value in weights.items():
         if not _is_plain(value):
             raise ValueError(
-                f'{path} is no checkpoint: expected plain numbers, all of them in the file, as {name}, '
-                f'got {value.dtype} {tuple(value.shape)}, {value.layout}, on {value.device.type}'
+                f'{path} is no checkpoint: expected dense, real tensors that are stored in full, but '
+                f'{name} is {value.dtype} {tuple(value.shape)}, {value.layout}, on {value.device.type}'
             )
     return weights
 
 
 def _is_plain(value: Tensor) -> bool:
-    """Whether it has its numbers at hand: a view may claim more than its storage holds, and fill the memory once copied."""
+    """Returns whether a tensor is dense, real and stored in full. An expanded view could fill the memory when copied."""
     return (
         value.layout == torch.strided
         and value.device.type != 'meta'
@@ -80,13 +80,12 @@ def _is_plain(value: Tensor) -> bool:
 
 
 def load_exactly(model: nn.Module, path: str, role: str) -> None:
-    """Loads a model's weights from a checkpoint that must fit it tensor by tensor: a random layer would say nothing.
+    """Loads a checkpoint into a model. Every tensor must fit, so that no layer silently stays random.
 
-    A lookup table that is still open takes the checkpoint's identities. What a distillation stored beside its student is
-    passed over.
+    A lookup table that is still empty takes the checkpoint's size. A distiller's tensors in the checkpoint are ignored.
 
     Args:
-        role: What the messages call it, e.g. ``teacher_ckpt``.
+        role: The checkpoint's name in messages, e.g. ``teacher_ckpt``.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -111,10 +110,10 @@ def load_exactly(model: nn.Module, path: str, role: str) -> None:
 
 
 def read_weights(path: str, role: str) -> dict[str, Tensor]:
-    """A checkpoint's named tensors, without what a distillation stored beside its student.
+    """Returns a checkpoint's named tensors, without those of a distiller.
 
     Args:
-        role: What the messages call it.
+        role: The checkpoint's name in messages.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -130,9 +129,9 @@ def read_weights(path: str, role: str) -> dict[str, Tensor]:
 
 
 def weights_fingerprint(state_dict: Mapping[str, Tensor]) -> str:
-    """SHA-256 in hex over the names, dtypes, shapes and bytes of named tensors, in the order of their names."""
+    """Returns the SHA-256, in hex, of the names, dtypes, shapes and bytes of named tensors, sorted by name."""
     digest = hashlib.sha256()
     for name, value in sorted(state_dict.items()):
         digest.update(f'\n{name} {value.dtype} {tuple(value.shape)}\n'.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

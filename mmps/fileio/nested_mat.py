@@ -1,13 +1,13 @@
-"""Reads CUHK-SYSU's protocols without holding them whole; SciPy decodes their values.
+"""Reads CUHK-SYSU's protocol files as a stream. SciPy decodes only the distinct entries.
 
 ``TestG4000.mat`` is a struct array of 2,900 rows, each with a struct array of 4,000 gallery entries. ``scipy.io.loadmat``
-makes three arrays of every entry: two minutes and 12 GiB. But most of the 11.6 million entries are alike, byte for byte:
-they only name one of the 6,978 test images. So the file is streamed row by row, its entries are told apart by their
-bytes, and only those that differ are handed to SciPy, as a small MATLAB file of their own.
+makes three arrays of every entry, which takes two minutes and 12 GiB. But most of the 11.6 million entries are equal, byte
+for byte: they only name one of the 6,978 test images. So this module reads the file row by row, compares entries by their
+bytes, and passes each distinct entry to SciPy once, in a small MATLAB file.
 
-The format is MATLAB's version 5 (https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf). A file is a header
-and tagged elements, which may be compressed. A struct array is an element that holds flags, shape, name and field names,
-and then every row's fields, each an element.
+The format is MATLAB's version 5 (https://www.mathworks.com/help/pdf_doc/matlab/matfile_format.pdf). A file consists of a
+header and tagged elements, which may be compressed. A struct array is an element that holds flags, shape, name and field
+names, followed by the fields of every row, each an element.
 """
 
 import io
@@ -27,12 +27,12 @@ from .mat_elements import check_elements
 
 HEADER_BYTES, TAG_BYTES = 128, 8
 LITTLE_ENDIAN_5 = b'\0\1IM'
-INT8, INT32, MATRIX, COMPRESSED = 1, 5, 14, 15  # types of element
-STRUCT = 2  # class of matrix
-CHUNK_BYTES = 1 << 20  # inflated at once
-DELAY = 2.0  # seconds of reading before there is a progress bar
+INT8, INT32, MATRIX, COMPRESSED = 1, 5, 14, 15  # element types
+STRUCT = 2  # matrix class
+CHUNK_BYTES = 1 << 20  # number of bytes inflated at once
+DELAY = 2.0  # seconds of reading before a progress bar is shown
 
-_tag = Struct('<II')  # type, size; in the short form the size is in the type's upper half and the data follows at once
+_tag = Struct('<II')  # type, size; in the short form the type's upper half is the size and the data follows directly
 _size_at = Struct('<4xI').unpack_from
 _shape = Struct('<ii')
 
@@ -41,13 +41,13 @@ NOTHING = _tag.pack(MATRIX, 0)  # an empty matrix
 
 @dataclass(frozen=True)
 class NestedRows:
-    """A struct array whose rows each hold a struct array of records: R rows, E records in all, U different ones.
+    """A struct array whose rows each hold a struct array of records: R rows, E records in total, U distinct ones.
 
     Attributes:
-        rows (R,): Structured as :func:`scipy.io.loadmat` has them, but for the records.
-        records (U,): Structured likewise.
-        indices (E,): The record at each place, row after row.
-        offsets (R + 1,): Row r has places ``offsets[r]`` to ``offsets[r + 1]``.
+        rows (R,): As :func:`scipy.io.loadmat` returns them, but without the records.
+        records (U,): The distinct records, as :func:`scipy.io.loadmat` returns them.
+        indices (E,): Index into ``records`` for every record, row after row.
+        offsets (R + 1,): Row r has ``indices[offsets[r]:offsets[r + 1]]``.
     """
 
     rows: np.ndarray
@@ -57,15 +57,15 @@ class NestedRows:
 
 
 def read_nested(path: Path, key: str, field: str) -> NestedRows:
-    """The struct array ``key`` of a MATLAB file, whose ``field`` holds each row's records.
+    """Reads the struct array ``key`` of a MATLAB file, whose ``field`` holds each row's records.
 
-    Rows, records and their order are those of :func:`scipy.io.loadmat`, which is called for what is not streamed: a file
-    in which ``key`` is not the first variable, or is written otherwise than MATLAB and SciPy write it.
+    Rows, records and their order are the same as with :func:`scipy.io.loadmat`. A file that cannot be streamed is read by
+    it: one in which ``key`` is not the first variable, or has another layout than MATLAB and SciPy write.
 
     Raises:
         FileNotFoundError: No such file.
         AnnotationError: A damaged or truncated file, or one without ``key``.
-        IndexError, TypeError, ValueError: ``key`` is not nested so. Left to the caller, who knows what it is.
+        IndexError, TypeError, ValueError: ``key`` is not nested like this. The caller turns it into a clear message.
     """
     require_file(path, f'a MATLAB file with the key {key}')
     try:
@@ -73,12 +73,12 @@ def read_nested(path: Path, key: str, field: str) -> NestedRows:
             return _stream(file, key, field, path.name)
     except _OtherLayout:
         return _load(path, key, field)
-    except Exception as error:  # as of SciPy's own reader
+    except Exception as error:  # a damaged file may raise many types, as with SciPy's reader
         raise damaged(path, error) from error
 
 
 class _OtherLayout(Exception):
-    """A file that is left to SciPy."""
+    """Raised for a file that SciPy has to read."""
 
 
 def _load(path: Path, key: str, field: str) -> NestedRows:
@@ -97,47 +97,47 @@ def _stream(file: BinaryIO, key: str, field: str, name: str) -> NestedRows:
         file = io.BufferedReader(_Inflated(file), CHUNK_BYTES)
     else:
         file.seek(HEADER_BYTES)
-    outer, inner = _read_head(file), None
+    outer, inner = _read_head(file), None  # the first row's head of the records
     if outer.name != key or field not in outer.fields:
         raise _OtherLayout
     rows, indices, offsets = [], [], [0]
-    index_of = {}  # the bytes of a record -> its place among those that differ
+    index_of: dict[bytes, int] = {}  # maps a record's bytes to its index among the distinct records
     for _ in tqdm(range(outer.length), desc=name, unit=' rows', delay=DELAY, mininterval=1, leave=False):
         elements = {column: _read_element(file) for column in outer.fields}
         nested = io.BytesIO(elements[field])
         head = _read_head(nested)
         inner = inner or head
-        if head.fields != inner.fields or not head.fields:  # without any, it could claim any number of records
+        if head.fields != inner.fields or not head.fields:  # without fields it could claim any number of records
             raise _OtherLayout
         indices.append(_index_records(elements[field], nested.tell(), head, index_of))
         offsets.append(offsets[-1] + head.length)
         rows.append(b''.join({**elements, field: NOTHING}.values()))
-    if not rows:
+    if inner is None:  # no rows
         raise _OtherLayout
-    if compressed and file.read(1):  # which also compares the checksum at the end
-        raise ValueError('more than the rows of its struct array')
+    if compressed and file.read(1):  # reading to the end also verifies the checksum
+        raise ValueError('data after the rows of the struct array')
     return NestedRows(
         _decode(header, outer, rows), _decode(header, inner, list(index_of)), np.concatenate(indices), np.array(offsets)
     )
 
 
 def _index_records(nested: bytes, start: int, head: '_Head', index_of: dict[bytes, int]) -> np.ndarray:
-    """The index (n,) of each record of an element, which begin at ``start``; new ones are added to ``index_of``."""
+    """Returns the index (n,) of each record of an element. Records begin at ``start``; ``index_of`` gains the new ones."""
     indices, fields = [], range(len(head.fields))
-    for _ in range(head.length):  # eleven million times for TestG4000: nothing but what finds the record's end
+    for _ in range(head.length):  # runs eleven million times for TestG4000, so it only finds the record's end
         end = start
         for _ in fields:
             end += TAG_BYTES + _size_at(nested, end)[0]
         indices.append(index_of.setdefault(nested[start:end], len(index_of)))
         start = end
     if start != len(nested):
-        raise ValueError('records that do not fill their struct array')
+        raise ValueError('the lengths of the records and of their struct array differ')
     return np.array(indices, dtype=np.int32)
 
 
 @dataclass(frozen=True)
 class _Head:
-    """What a struct array begins with; ``flags`` and ``names`` (of the fields) are kept as elements."""
+    """The head of a struct array. ``flags`` and ``names`` (of the fields) are raw elements."""
 
     length: int
     name: str
@@ -165,7 +165,7 @@ def _read_head(file: BinaryIO) -> _Head:
 
 
 def _read_element(file: BinaryIO) -> bytes:
-    """The next element with its tag and padding."""
+    """Reads the next element with its tag and padding."""
     tag = _exactly(file, TAG_BYTES)
     kind, size = _tag.unpack(tag)
     return tag if kind >> 16 else tag + _exactly(file, size + -size % 8)
@@ -181,7 +181,7 @@ def _text(name: bytes) -> str:
 
 
 def _decode(header: bytes, head: _Head, records: list[bytes]) -> np.ndarray:
-    """The records (n,) as SciPy reads them from a file of nothing else."""
+    """Lets SciPy decode records (n,) from a MATLAB file that holds only them."""
     shape = _tag.pack(INT32, _shape.size) + _shape.pack(1, len(records))
     name = _tag.pack(INT8, 1) + b'x'.ljust(8, b'\0')
     array = b''.join([head.flags, shape, name, head.names, *records])
@@ -191,7 +191,7 @@ def _decode(header: bytes, head: _Head, records: list[bytes]) -> np.ndarray:
 
 
 class _Inflated(io.RawIOBase):
-    """A compressed element, from behind its tag to its end."""
+    """Inflates a compressed element, from after its tag to its end."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -200,7 +200,7 @@ class _Inflated(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed's type needs Python 3.12
         content = b''
         while not content and not self._inflater.eof:
             packed = self._inflater.unconsumed_tail or self._file.read(CHUNK_BYTES)
@@ -212,6 +212,7 @@ class _Inflated(io.RawIOBase):
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:
+    """Reads exactly ``size`` bytes."""
     content = file.read(size)
     if len(content) < size:
         raise EOFError('the file ends early')

@@ -1,4 +1,4 @@
-"""MMCV's operators as plain loops in float64: what the real ones are compared with."""
+"""Reference versions of MMCV's operators as plain loops in float64."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def greedy_nms(boxes, scores, threshold, offset):
-    """Kept indices; equal scores in their order. In float32, whose rounding decides what is above the threshold."""
+    """Returns the kept indices; ties keep their order. Uses float32, whose rounding decides borderline cases."""
     boxes = boxes.astype(np.float32)
     areas = (boxes[:, 2] - boxes[:, 0] + offset) * (boxes[:, 3] - boxes[:, 1] + offset)
     left, kept = list(np.argsort(-scores, kind='stable')), []
@@ -32,7 +32,7 @@ def greedy_nms(boxes, scores, threshold, offset):
 
 
 def sample(channel, y, x):
-    """Bilinear, with zeros around: (C, H, W) -> (C,)."""
+    """Samples (C, H, W) bilinearly, with zeros outside; returns (C,)."""
     total = np.zeros(len(channel))
     for row in (math.floor(y), math.floor(y) + 1):
         for column in (math.floor(x), math.floor(x) + 1):
@@ -42,7 +42,7 @@ def sample(channel, y, x):
 
 
 def roi_align(feats, rois, size, scale, ratio, aligned):
-    """(B, C, H, W), (R, 5) -> (R, C, h, w)."""
+    """Maps (B, C, H, W) and RoIs (R, 5) to (R, C, h, w)."""
     _, channels, height, width = feats.shape
     pooled = np.zeros((len(rois), channels, *size))
     for roi, (image, *box) in enumerate(rois):
@@ -64,7 +64,7 @@ def roi_align(feats, rois, size, scale, ratio, aligned):
 
 
 def deform_conv(feats, offset, mask, weight, stride, padding, dilation, groups):
-    """(B, C, H, W) and offsets (B, G * K * 2, h, w) -> (B, O, h, w)."""
+    """Maps (B, C, H, W) and offsets (B, G * K * 2, h, w) to (B, O, h, w)."""
     batch, channels, height, width = feats.shape
     outputs, per_group, kernel_y, kernel_x = weight.shape
     taps = kernel_y * kernel_x

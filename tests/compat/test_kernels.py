@@ -1,4 +1,4 @@
-"""Each back end's operators are MMCV's: compared with plain loops and, where there is one, with compiled MMCV."""
+"""Compares each back end's operators with plain loops and, where available, with compiled MMCV."""
 
 import importlib
 import sys
@@ -14,7 +14,7 @@ from mmps.compat import operators, torch_kernels
 
 
 def compiled_kernels(load, wheels):
-    """The kernels of compiled MMCV, installed or from a wheel for this Python; None where there is neither."""
+    """Returns the kernels of compiled MMCV, installed or from a wheel for this Python; None if neither exists."""
     if operators.compiled_mmcv() is not None:
         return importlib.import_module(operators.KERNELS['mmcv'])
     tag = f'cp{sys.version_info.major}{sys.version_info.minor}'
@@ -44,7 +44,7 @@ def kernels(request):
 
 
 def boxes_and_scores(count, seed, ties=False):
-    """Half of them around a few places; some without area, or inside out."""
+    """Makes boxes of which half crowd around a few places; some have no area or swapped corners."""
     rng = np.random.default_rng(seed)
     centres = np.where(
         rng.random((count, 1)) < 0.5, rng.uniform(0, 900, (8, 2))[rng.integers(0, 8, count)], rng.uniform(0, 900, (count, 2))
@@ -76,7 +76,7 @@ def test_nms_keeps_what_compiled_mmcv_keeps(compiled, count, threshold, ties):
 
 
 class LargestTensor(TorchDispatchMode):
-    """Values in the largest tensor that any operation gives."""
+    """Records the number of values in the largest tensor that any operation returns."""
 
     values = 0
 
@@ -90,7 +90,7 @@ class LargestTensor(TorchDispatchMode):
         return out
 
 
-def test_nms_of_12000_boxes_holds_no_square_of_them():
+def test_nms_of_12000_boxes_never_holds_all_pairs():
     boxes, scores = boxes_and_scores(12_000, seed=0)
     with LargestTensor() as largest:
         torch_kernels.nms(boxes, scores, 0.7)
@@ -123,7 +123,7 @@ def plain_iou(one, other):
 
 
 def some_rois(count, seed=0):
-    """In two images of 90 x 120, some of them beyond the edges or smaller than a cell."""
+    """Makes RoIs in two 90 x 120 images, some beyond the edges or smaller than a cell."""
     generator = torch.Generator().manual_seed(seed)
     corner = torch.rand(count, 2, generator=generator) * torch.tensor([140.0, 110]) - 15
     size = torch.rand(count, 2, generator=generator) ** 3 * 90
@@ -141,14 +141,14 @@ LARGE = pytest.mark.parametrize('large', [False, True], ids=['small', 'large'])
 
 @pytest.fixture
 def as_large(monkeypatch):
-    """as_large(True): every RoI is pooled as a large one is."""
+    """as_large(True) pools every RoI with the code path for large ones."""
     return lambda large: monkeypatch.setattr(torch_kernels, 'LARGE', 0 if large else 2**30)
 
 
 @LARGE
 @ALIGNMENTS
 @pytest.mark.parametrize('size, ratio, scale', [((3, 5), 2, 1 / 8), ((4, 4), 1, 1.0), ((2, 3), 0, 1 / 8)])
-def test_roi_align_is_a_plain_loop_over_samples(kernels, as_large, aligned, size, ratio, scale, large):
+def test_roi_align_equals_a_plain_loop_over_samples(kernels, as_large, aligned, size, ratio, scale, large):
     as_large(large)
     feats, rois = feature_map(3), some_rois(12)
     found = kernels.roi_align(feats, rois, size, scale, ratio, aligned)
@@ -163,7 +163,7 @@ def test_roi_align_is_a_plain_loop_over_samples(kernels, as_large, aligned, size
 @LARGE
 @ALIGNMENTS
 @pytest.mark.parametrize('size, ratio, scale', [((7, 7), 2, 1 / 8), ((14, 14), 0, 1 / 2), ((5, 3), 1, 1.0)])
-def test_roi_align_is_that_of_compiled_mmcv(compiled, as_large, aligned, size, ratio, scale, large):
+def test_roi_align_equals_compiled_mmcv(compiled, as_large, aligned, size, ratio, scale, large):
     as_large(large)
     feats, rois = feature_map(8, height=45, width=60), some_rois(60)
     found, expected = (each.roi_align(feats, rois, size, scale, ratio, aligned) for each in (torch_kernels, compiled))
@@ -175,7 +175,7 @@ def test_roi_align_is_that_of_compiled_mmcv(compiled, as_large, aligned, size, r
     torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-5)
 
 
-def test_no_rois_are_pooled_to_nothing(kernels):
+def test_roi_align_of_no_rois_is_empty(kernels):
     feats, rois = feature_map(6), torch.zeros(0, 5)
     for ratio in (0, 2):
         assert kernels.roi_align(feats, rois, (4, 4), 1.0, ratio, True).shape == (0, 6, 4, 4)
@@ -194,7 +194,7 @@ MODULATED = pytest.mark.parametrize('modulated', [False, True])
 
 
 def convolution(geometry, modulated, height=6, width=7, spread=1.5):
-    """Inputs of a deformable convolution, and a gradient of its output."""
+    """Returns inputs of a deformable convolution and a gradient of its output."""
     stride, padding, dilation, groups, offset_groups, kernel = geometry
     generator = torch.Generator().manual_seed(0)
     out = [
@@ -211,7 +211,7 @@ def convolution(geometry, modulated, height=6, width=7, spread=1.5):
 
 @MODULATED
 @GEOMETRIES
-def test_deformable_convolution_is_a_plain_loop(kernels, geometry, modulated):
+def test_deformable_convolution_equals_a_plain_loop(kernels, geometry, modulated):
     inputs, settings, _ = convolution(geometry, modulated)
     found = kernels.deform_conv(*inputs, None, *settings)
     expected = plain_operators.deform_conv(*(None if each is None else each.double().numpy() for each in inputs), *settings)
@@ -223,7 +223,7 @@ def test_deformable_convolution_is_a_plain_loop(kernels, geometry, modulated):
 @pytest.mark.parametrize('spread', [1.5, 0.0], ids=['moved', 'on the cells'])
 @MODULATED
 @GEOMETRIES
-def test_deformable_convolution_is_that_of_compiled_mmcv(compiled, monkeypatch, geometry, modulated, spread):
+def test_deformable_convolution_equals_compiled_mmcv(compiled, monkeypatch, geometry, modulated, spread):
     monkeypatch.setattr(torch_kernels, 'SAMPLED_VALUES', 2000)  # several blocks of rows
     inputs, settings, gradient = convolution(geometry, modulated, 13, 11, spread)
     found, expected = (each.deform_conv(*inputs, None, *settings) for each in (torch_kernels, compiled))
@@ -237,7 +237,7 @@ def test_deformable_convolution_is_that_of_compiled_mmcv(compiled, monkeypatch, 
 
 
 @MODULATED
-def test_gradients_of_deformable_convolution_are_those_of_differences(modulated):
+def test_deformable_convolution_gradients_equal_finite_differences(modulated):
     inputs, settings, gradient = convolution(CONVOLUTIONS['both'], modulated)
     inputs = [None if each is None else each.double() for each in inputs]
     gradients = torch_kernels.deform_conv_backward(*inputs, gradient.double(), *settings)
@@ -253,8 +253,8 @@ def test_gradients_of_deformable_convolution_are_those_of_differences(modulated)
 
 
 @pytest.mark.parametrize('value', [float('inf'), float('-inf'), float('nan')])
-def test_an_offset_that_is_no_place_reads_nothing(value):
-    """As in compiled MMCV. An offset in float16 may overflow."""
+def test_an_offset_that_is_not_finite_samples_zero(value):
+    """Compiled MMCV does so too. A float16 offset may overflow."""
     inputs, settings, gradient = convolution(CONVOLUTIONS['plain'], True)
     far, nowhere = inputs[1].clone(), inputs[1].clone()
     far[0, :2, 2, 3], nowhere[0, :2, 2, 3] = 1e4, value
@@ -308,7 +308,7 @@ def test_the_memory_layout_changes_nothing(kernels):
         torch.testing.assert_close(one, other)
 
 
-def test_focal_loss_is_mmdetections():
+def test_focal_loss_equals_mmdetections():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(12, 3, generator=generator, requires_grad=True)
     targets = torch.randint(0, 4, (12,), generator=generator)

@@ -1,4 +1,4 @@
-"""Where operators come from, and what is said when something is missing, too old, broken or there twice."""
+"""Tests which back end is chosen, and the messages for a package that is missing, too old, broken or installed twice."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from mmps.registry import MODELS
 
 @pytest.fixture
 def installed(monkeypatch):
-    """installed(mmcv='2.1.0', ...): these versions are found; None is not installed; others as they are."""
+    """installed(mmcv='2.1.0', ...) fakes installed versions; None means not installed; other packages stay."""
 
     def pretend(**versions):
         versions = {name.replace('_', '-'): found for name, found in versions.items()}
@@ -38,7 +38,7 @@ def installed(monkeypatch):
         (dict(mmengine='0.9.1'), 'mmps needs mmengine<0.11,>=0.10.7, and 0.9.1 is installed'),
     ],
 )
-def test_a_package_that_is_missing_too_old_or_there_twice_is_named_in_one_line(installed, versions, complaint):
+def test_a_package_that_is_missing_or_too_old_or_installed_twice_is_named_in_one_line(installed, versions, complaint):
     installed(**versions)
     with pytest.raises(ImportError) as refusal:
         operators.check_packages()
@@ -53,7 +53,7 @@ def test_compiled_mmcv_alone_is_fine(installed, mmcv):
 
 
 def import_mmps(tmp_path, code='', **environment):
-    """What a new process prints that imports mmps, with ``tmp_path`` before all other packages."""
+    """Returns the output of a new process that imports mmps with ``tmp_path`` first on the path."""
     command = [sys.executable, '-c', f'import mmps; from mmps.compat import operators as o; {code}']
     return subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': str(tmp_path), **environment}
@@ -62,7 +62,7 @@ def import_mmps(tmp_path, code='', **environment):
 
 @pytest.fixture
 def fake_torchvision(tmp_path):
-    """fake_torchvision(source): a torchvision of version 9.9 whose import runs this."""
+    """fake_torchvision(source) makes a torchvision 9.9 whose import runs ``source``."""
 
     def install(source):
         for folder in ('torchvision', 'torchvision-9.9.dist-info'):
@@ -89,7 +89,7 @@ def fake_torchvision(tmp_path):
     operators.compiled_mmcv() is not None or operators._version('torchvision') is not None,
     reason='compiled mmcv comes before torchvision, and a real torchvision before one that is pretended',
 )
-def test_a_torchvision_that_does_not_work_is_told_and_left_alone(tmp_path, fake_torchvision, source, why):
+def test_a_broken_torchvision_is_warned_about_and_not_used(tmp_path, fake_torchvision, source, why):
     fake_torchvision(source)
     done = import_mmps(tmp_path, 'print(o.torchvision_works(), o.elsewhere.__name__)')
     assert done.returncode == 0 and done.stdout.split() == ['False', 'mmps.compat.torch_kernels']
@@ -113,13 +113,13 @@ def test_a_torchvision_that_does_not_work_is_told_and_left_alone(tmp_path, fake_
         ),
     ],
 )
-def test_a_back_end_that_is_not_there_is_refused_in_one_line(tmp_path, choice, complaint):
+def test_an_unavailable_back_end_is_refused_in_one_line(tmp_path, choice, complaint):
     done = import_mmps(tmp_path, MMPS_OPERATORS=choice)
     assert done.returncode == 1 and f'ImportError: {complaint}' in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.skipif(operators.compiled_mmcv() is not None, reason='compiled mmcv has every operator')
-def test_any_other_operator_names_itself_and_the_two_ways_to_have_it():
+def test_an_unprovided_operator_names_itself_and_both_remedies():
     with pytest.raises(operators.MissingOperator) as refusal:
         mmcv.ops.box_iou_rotated(torch.zeros(1, 5), torch.zeros(1, 5))
     message = str(refusal.value)
@@ -127,7 +127,7 @@ def test_any_other_operator_names_itself_and_the_two_ways_to_have_it():
     assert 'mim install mmcv' in message and 'MMCV_WITH_OPS=1 pip install' in message
 
 
-def test_pooling_of_maxima_is_compiled_mmcvs_or_named_as_missing():
+def test_max_pooling_uses_compiled_mmcv_or_is_reported_missing():
     feats = torch.arange(64.0).view(1, 1, 8, 8).requires_grad_()
     layer, rois = RoIAlign(1, 1.0, 2, pool_mode='max'), torch.tensor([[0.0, 0, 0, 8, 8]])
     if operators.compiled_mmcv() is None:
@@ -144,7 +144,7 @@ def test_a_tool_says_so_in_one_line():
     assert explain(operators.MissingOperator("mmcv's operator\nx is compiled")) == "mmcv's operator x is compiled"
 
 
-def test_operators_compiled_for_another_torch_are_told_in_one_line(monkeypatch):
+def test_operators_compiled_for_another_torch_are_reported_in_one_line(monkeypatch):
     def load(name):
         if name == 'mmcv':
             return mmcv
@@ -156,7 +156,7 @@ def test_operators_compiled_for_another_torch_are_told_in_one_line(monkeypatch):
     assert '\n' not in str(refusal.value) and 'pip install mmcv-lite==' in str(refusal.value)
 
 
-def test_mmcvs_modules_compute_with_what_was_chosen_for_the_cpu(monkeypatch):
+def test_mmcvs_modules_use_the_cpu_back_end(monkeypatch):
     used = []
     for name in ('nms', 'roi_align', 'roi_align_backward', 'deform_conv', 'deform_conv_backward'):
         real = getattr(operators.on_cpu, name)
@@ -170,14 +170,14 @@ def test_mmcvs_modules_compute_with_what_was_chosen_for_the_cpu(monkeypatch):
     assert set(used) == {'nms', 'roi_align', 'roi_align_backward', 'deform_conv', 'deform_conv_backward'}
 
 
-def test_soft_nms_is_there_for_configs_that_ask_for_it():
+def test_soft_nms_is_provided_for_configs_that_use_it():
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 12], [30, 30, 40, 40]])
     soft = dict(type='soft_nms', iou_threshold=0.3, min_score=0.01)
     dets, kept = batched_nms(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.zeros(3), soft)
     assert kept.tolist() == [0, 2, 1] and dets[2, 4] == pytest.approx(0.8 * (1 - 100 / 120))
 
 
-def test_autocast_leaves_the_operators_arithmetic_alone():
+def test_autocast_does_not_change_the_operators_results():
     feats, rois = torch.randn(1, 4, 8, 8), torch.tensor([[0.0, 1, 1, 6, 6]])
     with torch.autocast('cpu', dtype=torch.bfloat16):
         found = RoIAlign(2, 1.0, 2)(feats, rois)

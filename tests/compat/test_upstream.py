@@ -1,4 +1,4 @@
-"""What upstream broke works, and no more than that was opened."""
+"""Tests that the repairs work and allow nothing more than needed."""
 
 import pickle
 import re
@@ -13,7 +13,7 @@ import mmps  # noqa: F401
 
 
 class Unlisted:
-    """Not in a checkpoint that MMEngine writes."""
+    """A class that MMEngine's checkpoints do not contain."""
 
 
 def test_mmrazors_models_import():

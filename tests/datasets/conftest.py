@@ -1,4 +1,4 @@
-"""Small data sets, and the real samples where they are at hand."""
+"""Fixtures: small data sets, and real samples if they are available."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def real_data():
-    """Finds a real sample, or skips."""
+    """Returns the path of a real sample, or skips the test."""
     root = Path(os.environ.get('MMPS_SHARED_DATA', Path(__file__).parents[2] / '../shared/data'))
 
     def find(name: str) -> Path:
@@ -44,7 +44,7 @@ def mot(tmp_path):
 
 @pytest.fixture
 def log_lines(monkeypatch):
-    """Everything that the loaders log from here on."""
+    """Collects everything that the loaders log from here on."""
     lines = []
     for module in ('fileio.annotation_cache', 'datasets.cuhk_sysu'):
         monkeypatch.setattr(f'mmps.{module}.print_log', lambda line, *_: lines.append(line))

@@ -1,4 +1,4 @@
-"""Writers of small data sets in the real files' nesting, and what is in them."""
+"""Writes small data sets with the structure of the real files."""
 
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def protocol_rows(queries, hard=()):
 
 
 def write_protocol(path: Path, key: str, queries=CUHK_QUERIES, hard=(), compressed=True):
-    """``hard``: indices of the queries that are marked so."""
+    """Writes a protocol file. ``hard`` has the indices of the queries that are marked as hard."""
     path.parent.mkdir(parents=True, exist_ok=True)
     savemat(path, {key: protocol_rows(queries, hard)}, do_compression=compressed)
 

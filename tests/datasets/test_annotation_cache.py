@@ -6,7 +6,7 @@ from mmps.datasets import CUHKSYSU, PRW, MOTChallenge
 
 
 def contents(dataset):
-    """Everything that a loaded data set says, as plain lists."""
+    """Returns the content of a loaded data set as plain lists."""
     protocol = dataset.metainfo.get('protocol')
     fields = (
         {}
@@ -47,7 +47,7 @@ def test_changed_annotation_is_read_again(prw):
     assert len(before) == 2 and [person['bbox'] for person in after] == [[5, 5, 15, 15]]
 
 
-def test_images_that_appear_later_give_their_size(prw):
+def test_images_added_later_get_their_size(prw):
     frame = prw / 'frames/c1s1_000001.jpg'
     frame.unlink()
     assert PRW(data_root=str(prw)).get_data_info(0)['height'] == 0
@@ -86,7 +86,7 @@ def test_cache_that_needs_pickle_is_not_loaded(cuhk_sysu, own_cache, log_lines):
     assert len(log_lines) == 1
 
 
-def test_unwritable_cache_folder_is_only_a_warning(cuhk_sysu, tmp_path, monkeypatch, log_lines):
+def test_an_unwritable_cache_folder_only_causes_a_warning(cuhk_sysu, tmp_path, monkeypatch, log_lines):
     (tmp_path / 'file').write_text('')
     monkeypatch.setenv('MMPS_CACHE', str(tmp_path / 'file'))
     assert len(CUHKSYSU(data_root=str(cuhk_sysu))) == 4
@@ -98,7 +98,7 @@ def test_nothing_but_the_cache_is_left_behind(cuhk_sysu, own_cache):
     assert [path.suffix for path in own_cache.iterdir()] == ['.npz']
 
 
-def test_cache_lies_where_the_environment_says(cuhk_sysu, tmp_path, monkeypatch):
+def test_the_environment_sets_the_cache_folder(cuhk_sysu, tmp_path, monkeypatch):
     monkeypatch.setenv('MMPS_CACHE', '')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'xdg'))
     CUHKSYSU(data_root=str(cuhk_sysu))

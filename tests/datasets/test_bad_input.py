@@ -1,4 +1,4 @@
-"""Whatever is wrong on disk is said in one line that names the file and what was expected in it."""
+"""Errors about files are one line that names the file and what was expected in it."""
 
 import shutil
 
@@ -347,14 +347,14 @@ def test_one_line_names_the_file_and_what_was_expected(case, request):
         ({'filter_cfg': {'min_size': 500}}, 'min_size'),
     ],
 )
-def test_option_that_does_not_fit_is_named(mot, options, words):
+def test_a_wrong_option_is_named(mot, options, words):
     with pytest.raises((FileNotFoundError, ValueError), match=words):
         MOTChallenge(data_root=str(mot), **options)
 
 
 @pytest.fixture
 def counted(monkeypatch):
-    """What the loaders say that they leave out."""
+    """Returns the loaders' messages about left-out boxes."""
     lines = []
     for module in ('base', 'image_boxes'):
         monkeypatch.setattr(f'mmps.datasets.{module}.print_log', lambda line, *_: lines.append(line))
@@ -402,7 +402,7 @@ def test_only_boxes_without_an_area_inside_the_image_are_left_out_and_counted(te
     ]
 
 
-def test_an_identity_twice_in_a_scene_is_kept_and_the_first_is_sought(tmp_path):
+def test_of_an_identity_listed_twice_in_a_scene_the_first_box_is_the_target(tmp_path):
     twice = [(5, 10, 10, 20, 40), (5, 50, 10, 20, 40)]
     root = write_prw(tmp_path / 'prw', dict.fromkeys(PRW_FRAMES, ('box_new', twice)), '5 10 10 20 40 c3s1_000004\n')
     assert [person_id for _, person_id in people(PRW(data_root=str(root)))] == 6 * [0]
@@ -446,7 +446,7 @@ BAD = {empty: 'empty file', words: 'damaged image', cut_off: 'damaged image', pi
 
 @pytest.fixture
 def many(tmp_path):
-    """many(test_mode) -> a CUHK-SYSU of 200 training and 4 test images."""
+    """many(test_mode) makes a CUHK-SYSU of 200 training and 4 test images."""
     scenes = {f's{i:03}.jpg': [(10, 10, 20, 40)] for i in range(200)}
     root = write_cuhk_sysu(
         tmp_path / 'many',
@@ -471,7 +471,7 @@ def test_a_test_stops_at_the_first_image_that_cannot_be_used(many, spoil):
 
 
 @pytest.mark.parametrize('spoil', BAD)
-def test_training_leaves_out_a_bad_image_and_says_so_once(many, spoil, counted, monkeypatch):
+def test_training_skips_a_bad_image_and_warns_once(many, spoil, counted, monkeypatch):
     dataset = many()
     path = path_of(dataset, 7)
     spoil(path)
@@ -493,14 +493,14 @@ def test_a_bad_image_has_no_size_and_keeps_its_boxes(tmp_path, spoil):
 
 @pytest.fixture
 def log(tmp_path):
-    """The file to which MMEngine's logger writes, whichever process has something to say."""
+    """Returns the file to which MMEngine's logger writes, from every process."""
     MMLogger.get_instance('bad input', log_file=str(tmp_path / 'log'))
     yield tmp_path / 'log'
     MMLogger._instance_dict.pop('bad input')
 
 
 @pytest.mark.parametrize('workers, persistent', [(0, False), (2, False), (2, True)])
-def test_more_than_a_hundredth_of_bad_images_ends_training_whoever_reads_them(many, workers, persistent, log):
+def test_more_than_one_percent_of_bad_images_ends_training_with_any_workers(many, workers, persistent, log):
     dataset = many()
     paths = [path_of(dataset, idx) for idx in (5, 6, 199)]
     for path in paths[:2]:
@@ -533,7 +533,7 @@ def test_a_missing_image_ends_training_and_test_at_once(many, test_mode):
         dataset[0]
 
 
-def test_error_of_a_transform_is_left_alone(cuhk_sysu):
+def test_an_error_of_a_transform_is_not_hidden(cuhk_sysu):
     def broken(results):
         raise RuntimeError('mine')
 

@@ -26,14 +26,14 @@ def test_training_scenes_are_all_but_the_pool_with_ids_in_the_order_of_train_mat
     }
 
 
-def test_every_data_info_says_where_and_how_large_its_image_is(cuhk_sysu):
+def test_every_data_info_has_its_images_path_and_size(cuhk_sysu):
     info = CUHKSYSU(data_root=str(cuhk_sysu)).get_data_info(0)
     assert info['img_path'] == str(cuhk_sysu / 'Image/SSM/s1.jpg')
     assert (info['height'], info['width'], info['cam_id'], info['img_id']) == (70, 120, 0, 0)
     assert all(person['bbox_label'] == person['ignore_flag'] == 0 for person in info['instances'])
 
 
-def test_size_is_zero_where_the_image_is_not_there(cuhk_sysu):
+def test_the_size_of_a_missing_image_is_zero(cuhk_sysu):
     (cuhk_sysu / 'Image/SSM/s1.jpg').unlink()
     assert CUHKSYSU(data_root=str(cuhk_sysu)).get_data_info(0)['height'] == 0
 
@@ -75,7 +75,7 @@ def test_one_identity_one_query_and_one_test_scene_are_enough(tmp_path):
     assert people(CUHKSYSU(data_root=str(root), test_mode=True)) == {'t.jpg': [((5, 6, 12, 14), 0)]}
 
 
-def test_labelled_box_that_images_mat_does_not_have_is_counted_in_a_warning(tmp_path, log_lines):
+def test_a_warning_counts_labelled_boxes_that_images_mat_lacks(tmp_path, log_lines):
     persons = [[('s2.jpg', (12, 11, 21, 41))] * 99 + [('s2.jpg', (1, 1, 21, 41))]]
     root = write_cuhk_sysu(tmp_path / 'odd', {'s2.jpg': [(12, 11, 21, 41)]}, persons, [], [])
     assert CUHKSYSU(data_root=str(root)).metainfo['num_identities'] == 1
@@ -90,8 +90,8 @@ def test_empty_scenes_are_dropped_in_training_only(cuhk_sysu):
     assert len(CUHKSYSU(data_root=str(cuhk_sysu), filter_cfg={'min_size': 70})) == 4
 
 
-def test_real_protocol_is_that_of_the_published_file(real_data, tmp_path):
-    """Scenes and boxes made from TestG100 itself; the protocol is compared with one built entry by entry."""
+def test_the_published_protocol_is_read_as_published(real_data, tmp_path):
+    """Makes scenes and boxes from TestG100 itself, and compares the protocol with one built entry by entry."""
     source = real_data('cuhk-sysu/TestG100.mat')
     boxes, queries, galleries = {}, [], []
     for row in loadmat(source)['TestG100'].ravel():

@@ -1,4 +1,4 @@
-"""Two training sets, or two teachers, are told apart by what matters, and by nothing else."""
+"""Fingerprints of training sets and weights depend on their content alone."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_the_same_data_elsewhere_has_the_same_fingerprint(tmp_path):
     ],
     ids=['box', 'person ids', 'image', 'img_id', 'filter', 'subset'],
 )
-def test_other_data_has_another(tmp_path, changed):
+def test_other_data_has_another_fingerprint(tmp_path, changed):
     assert of(tmp_path / 'a') != of(tmp_path / 'b', **changed)
 
 
@@ -69,7 +69,7 @@ def settings(root, *pipeline):
     return repeatable_settings(CUHKSYSU(data_root=str(root), pipeline=list(pipeline)))
 
 
-def test_settings_are_those_that_make_the_image(cuhk_sysu):
+def test_settings_are_those_that_change_the_image(cuhk_sysu):
     often = settings(cuhk_sysu, *LOAD, RESIZE, dict(FLIP, prob=1.0), PACK)
     assert (
         often
@@ -97,8 +97,8 @@ def function(results):
         ('function', function),
     ],
 )
-def test_an_image_that_comes_out_otherwise_each_time_is_refused_with_the_reason(cuhk_sysu, name, transform):
-    with pytest.raises(ValueError, match=rf'^[^\n]*: {name} may give another image each time[^\n]*scale[^\n]*$'):
+def test_a_random_transform_is_refused_with_the_reason(cuhk_sysu, name, transform):
+    with pytest.raises(ValueError, match=rf'^[^\n]*: {name} may return a different image each time[^\n]*scale[^\n]*$'):
         settings(cuhk_sysu, *LOAD, transform, FLIP, PACK)
 
 
@@ -114,7 +114,7 @@ def test_an_image_that_comes_out_otherwise_each_time_is_refused_with_the_reason(
         ([], 'ends with PackPersonSearchInputs'),
     ],
 )
-def test_a_pipeline_that_hides_which_image_it_gives_is_refused(cuhk_sysu, pipeline, message):
+def test_a_pipeline_that_cannot_be_cached_is_refused(cuhk_sysu, pipeline, message):
     with pytest.raises(ValueError, match=rf'^train_dataloader: [^\n]*{message}[^\n]*$'):
         settings(cuhk_sysu, *pipeline)
 
@@ -131,7 +131,7 @@ def test_a_mix_of_several_images_is_refused(cuhk_sysu, ask):
 WEIGHTS = {'b.weight': torch.arange(24.0).reshape(2, 3, 2, 2), 'a.steps': torch.tensor(3), 'c.lut': torch.zeros(0, 4)}
 
 
-def test_weights_are_told_by_their_values_not_by_order_or_memory_layout():
+def test_the_weights_fingerprint_ignores_order_and_memory_layout():
     turned = {name: WEIGHTS[name] for name in sorted(WEIGHTS)}
     turned['b.weight'] = turned['b.weight'].to(memory_format=torch.channels_last)
     assert weights_fingerprint(turned) == weights_fingerprint(WEIGHTS)

@@ -16,7 +16,7 @@ def people(dataset, index):
     ]
 
 
-def test_first_part_trains_and_the_rest_tests(mot):
+def test_the_first_frames_train_and_the_rest_test(mot):
     training = MOTChallenge(data_root=str(mot), train_fraction=0.25)
     assert names(training) == ['MOT16-02/img1/000001.jpg', 'MOT16-02/img1/000002.jpg']
     assert training.metainfo['num_identities'] == 2
@@ -38,7 +38,7 @@ def test_pixels_count_from_one_and_only_clear_pedestrians_have_an_id(mot):
     assert people(MOTChallenge(data_root=str(mot), train_fraction=0.75, min_visibility=0.05), 5)[-1][1:] == (1, 0)
 
 
-def test_gallery_keeps_its_distance_from_the_query(mot):
+def test_a_gallery_has_no_frames_close_to_the_query(mot):
     dataset = MOTChallenge(data_root=str(mot), test_mode=True, train_fraction=0, frame_gap=3)
     protocol = dataset.metainfo['protocol']
     assert protocol.num_queries == 2
@@ -58,7 +58,7 @@ def test_tracks_of_two_sequences_are_different_people_and_all_frames_of_others_a
     np.testing.assert_array_equal(protocol.cameras, [0] * 8 + [1] * 8)
 
 
-def test_drawn_galleries_hold_all_targets_and_repeat_with_the_seed(mot):
+def test_drawn_galleries_hold_all_targets_and_depend_on_the_seed_alone(mot):
     write_mot(mot / 'train/MOT16-04')
 
     def galleries(seed):

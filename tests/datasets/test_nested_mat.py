@@ -50,17 +50,17 @@ def assert_reads_as_loadmat(path, step=1):
 
 
 @pytest.mark.parametrize('compressed', [True, False])
-def test_streamed_rows_are_those_of_loadmat(tmp_path, streamed_only, compressed):
+def test_streamed_rows_equal_those_of_loadmat(tmp_path, streamed_only, compressed):
     write_protocol(tmp_path / 'TestG50.mat', 'TestG50', QUERIES, [1], compressed)
     assert_reads_as_loadmat(tmp_path / 'TestG50.mat')
 
 
-def test_streamed_rows_of_the_published_file_are_those_of_loadmat(real_data, streamed_only):
+def test_streamed_rows_of_the_published_file_equal_those_of_loadmat(real_data, streamed_only):
     nested = assert_reads_as_loadmat(real_data('cuhk-sysu/TestG100.mat'), step=10)
     assert len(nested.indices) == 290000 and len(nested.records) < 15000
 
 
-def test_rows_far_longer_than_what_is_inflated_at_once_are_those_of_loadmat(tmp_path, streamed_only, monkeypatch):
+def test_rows_longer_than_an_inflated_chunk_equal_those_of_loadmat(tmp_path, streamed_only, monkeypatch):
     monkeypatch.setattr(nested_mat, 'CHUNK_BYTES', 64)
     rng, fields = np.random.default_rng(0), ('imname', 'idlocate', 'ishard')
     scene = [mat5.record(mat5.text(f's{i}.jpg'), mat5.empty(), mat5.empty()) for i in range(300)]
@@ -92,7 +92,7 @@ def of_unlike_records(path):
     savemat(path, {path.stem: rows})
 
 
-def test_a_file_that_is_not_streamed_is_left_to_loadmat(tmp_path, monkeypatch):
+def test_a_file_that_cannot_be_streamed_is_read_by_loadmat(tmp_path, monkeypatch):
     path, left, load = tmp_path / 'TestG50.mat', [], nested_mat._load
     savemat(path, {'first': np.eye(3), 'TestG50': protocol_rows(QUERIES)}, do_compression=True)
     monkeypatch.setattr(nested_mat, '_load', lambda *arguments: left.append(arguments) or load(*arguments))
@@ -101,18 +101,18 @@ def test_a_file_that_is_not_streamed_is_left_to_loadmat(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('write', [without_rows, of_unlike_records])
-def test_a_struct_array_that_is_not_nested_alike_is_an_error(tmp_path, write):
+def test_rows_that_are_absent_or_of_different_fields_are_an_error(tmp_path, write):
     write(tmp_path / 'TestG50.mat')
     with pytest.raises((TypeError, ValueError)):
         nested_mat.read_nested(tmp_path / 'TestG50.mat', 'TestG50', 'Gallery')
 
 
-def test_a_variable_that_nobody_asks_for_may_be_anything(tmp_path):
+def test_a_variable_that_is_not_read_is_not_checked(tmp_path):
     savemat(tmp_path / 'a.mat', dict(other=csr_matrix(np.eye(3)), pool=np.arange(3)))
     assert read_mat(tmp_path / 'a.mat', 'pool').ravel().tolist() == [0, 1, 2]
 
 
-def test_a_file_of_matlabs_newer_format_is_told_apart(tmp_path):
+def test_a_file_of_matlab_7_3_is_refused(tmp_path):
     (tmp_path / 'a.mat').write_bytes(b'MATLAB 7.3 MAT-file'.ljust(124) + b'\0\2IM' + b'HDF' * 99)
     with pytest.raises(AnnotationError, match=r'a\.mat.*version 7\.3'):
         read_mat(tmp_path / 'a.mat', 'pool')
@@ -140,7 +140,7 @@ def test_a_damaged_file_is_named_in_one_line(path, damage):
         nested_mat.read_nested(path, 'TestG100', 'Gallery')
 
 
-def test_the_published_file_cut_short_is_named_without_reading_it_twice(real_data, tmp_path, streamed_only):
+def test_a_truncated_published_file_is_named_without_reading_it_twice(real_data, tmp_path, streamed_only):
     path = tmp_path / 'TestG100.mat'
     shutil.copyfile(real_data('cuhk-sysu/TestG100.mat'), path)
     path.write_bytes(path.read_bytes()[:1_000_000])
@@ -154,7 +154,7 @@ def test_a_missing_key_is_named(path):
 
 
 @pytest.mark.parametrize(('delay', 'shown'), [(0, True), (60, False)])
-def test_only_a_file_that_takes_long_shows_its_progress(path, monkeypatch, capsys, delay, shown):
+def test_only_a_slow_file_shows_a_progress_bar(path, monkeypatch, capsys, delay, shown):
     monkeypatch.setattr(nested_mat, 'DELAY', delay)
     nested_mat.read_nested(path, 'TestG100', 'Gallery')
     output = capsys.readouterr()

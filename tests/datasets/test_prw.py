@@ -69,7 +69,7 @@ def test_boxes_without_area_inside_the_frame_are_dropped(tmp_path):
 
 
 def test_published_frames_load_with_every_id_and_box(real_data, tmp_path):
-    """Forty real frames, written back into PRW's own form, as a training split."""
+    """Writes forty real frames in PRW's format, as a training split."""
     published = json.loads(real_data('prw/test_pid.json').read_text())
     names = [re.sub(r'\.jpg$', '', image['file_name']) for image in published['images'][:40]]
     rows = {name: [] for name in names}

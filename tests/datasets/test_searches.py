@@ -1,4 +1,4 @@
-"""A data set's searches, against what its files list, entry by entry."""
+"""Compares a data set's searches with its files, entry by entry."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ OCCLUDED, LOW_RESOLUTION = 'annotation/test/subset/Occlusion.mat', 'annotation/t
 
 
 def drawn(count, own=()):
-    """Galleries of ``count`` images for QUERIES, two or three with a target; the queries in ``own`` list their own image."""
+    """Makes galleries of ``count`` images for QUERIES, two or three with a target. Queries in ``own`` list their own image."""
     galleries = []
     for query, (image, box) in enumerate(QUERIES):
         names = RNG.permutation([name for name in POOL if name != image])[:count].tolist()
@@ -49,7 +49,7 @@ def corners(box):
 
 
 def asked(search):
-    """What a search asks: for each query its image, box, gallery and targets (image, box)."""
+    """Returns for each query of a search its image, box, gallery and targets (image, box)."""
     protocol = search.protocol
     return [
         (
@@ -70,7 +70,7 @@ def asked(search):
 
 
 def listed(queries):
-    """What a file's rows ask, in the same words."""
+    """Returns the same for a file's rows."""
     return [
         (
             image,
@@ -98,7 +98,7 @@ def assert_rows_lead_to_the_same_queries(dataset, search):
 
 
 @pytest.mark.parametrize('size', LISTED)
-def test_every_gallery_size_asks_what_its_file_lists(root, size):
+def test_every_gallery_size_equals_its_file(root, size):
     search = load(root).search(f'gallery {size}')
     assert asked(search) == listed(LISTED[size]) and search.rows is None
 
@@ -112,7 +112,7 @@ def test_the_full_set_searches_every_image_for_the_targets_of_the_smallest_galle
         assert asked(dataset.search('full set')) == in_all_images(LISTED[100])
 
 
-def test_names_are_those_of_the_files_that_are_there_in_the_order_of_size(root):
+def test_search_names_are_those_of_existing_files_ordered_by_size(root):
     dataset = load(root)
     assert dataset.search_names() == [*EVERY_SIZE, 'full set', 'hard']
     write_protocol(root / OCCLUDED, 'Occlusion1', LISTED[100][:1])
@@ -123,11 +123,11 @@ def test_names_are_those_of_the_files_that_are_there_in_the_order_of_size(root):
     assert dataset.search_names() == ['gallery 100', 'full set', 'occluded', 'low resolution', 'hard']
 
 
-def test_a_data_set_without_hard_queries_offers_no_search_of_them(cuhk_sysu):
+def test_without_hard_queries_there_is_no_hard_search(cuhk_sysu):
     assert load(cuhk_sysu).search_names() == ['gallery 100', 'full set']
 
 
-def test_hard_queries_are_those_that_the_headline_file_marks(root):
+def test_hard_queries_are_those_marked_in_the_headline_file(root):
     for size, hard in ((100, [2, 4]), (500, [0])):
         dataset = load(root, gallery_size=size)
         search = dataset.search('hard')
@@ -139,7 +139,7 @@ def test_hard_queries_are_those_that_the_headline_file_marks(root):
 @pytest.mark.parametrize(
     ('name', 'file', 'key'), [('occluded', OCCLUDED, 'Occlusion1'), ('low resolution', LOW_RESOLUTION, 'Test_Size')]
 )
-def test_a_subset_file_asks_for_its_own_queries_in_its_own_galleries(root, name, file, key):
+def test_a_subset_file_has_its_own_queries_and_galleries(root, name, file, key):
     queries = [LISTED[500][3], LISTED[1000][0]]
     write_protocol(root / file, key, queries)
     dataset = load(root)
@@ -176,7 +176,7 @@ def test_a_query_that_the_headline_protocol_does_not_have_is_named(root, query):
         (lambda path: write_protocol(path, 'Occlusion1', [(QUERIES[0], [('x.jpg', None)])]), "pool.mat, got 'x.jpg'"),
     ],
 )
-def test_a_file_of_a_search_that_does_not_hold_it_is_named_once_it_is_read(root, damage, message):
+def test_a_search_file_with_wrong_content_is_named_when_it_is_read(root, damage, message):
     write_protocol(root / OCCLUDED, 'Occlusion1', LISTED[100][:1])
     damage(root / OCCLUDED)
     dataset = load(root)
@@ -200,7 +200,7 @@ def test_a_changed_protocol_is_read_again(root):
     assert asked(load(root).search('gallery 500')) == listed(LISTED[1000])
 
 
-def test_an_unknown_search_is_answered_with_those_that_are_known(root):
+def test_an_unknown_search_is_refused_with_the_known_names(root):
     with pytest.raises(ValueError, match=r"^[^\n]*expected one of the searches \['gallery 50', [^\n]*got 'gallery 51'$"):
         load(root).search('gallery 51')
 
@@ -212,11 +212,11 @@ def test_training_data_have_no_searches(cuhk_sysu):
             method()
 
 
-def test_a_data_set_not_yet_loaded_is_loaded_for_its_searches(root):
+def test_asking_for_a_search_loads_the_data_set(root):
     assert load(root, lazy_init=True).search_names() == [*EVERY_SIZE, 'full set', 'hard']
 
 
-def test_prw_offers_its_cameras(prw):
+def test_prw_has_a_search_per_camera(prw):
     dataset = PRW(data_root=str(prw), test_mode=True)
     assert dataset.search_names() == ['all cameras', 'other cameras', 'camera 2', 'camera 3', 'camera 6']
     assert [dataset.search(name).cameras for name in dataset.search_names()] == ['all', 'other', 2, 3, 6]
@@ -224,14 +224,14 @@ def test_prw_offers_its_cameras(prw):
     assert [gallery for _, _, gallery, _ in asked(dataset.search('camera 6'))] == [['c6s1_000005.jpg']] * 2
 
 
-def test_a_camera_that_leaves_no_target_is_not_offered(tmp_path):
+def test_a_camera_without_targets_has_no_search(tmp_path):
     for sequence in ('MOT16-02', 'MOT16-04'):
         write_mot(tmp_path / 'mot/train' / sequence)
     dataset = MOTChallenge(data_root=str(tmp_path / 'mot'), test_mode=True, frame_gap=2)
     assert dataset.search_names() == ['all cameras', 'camera 0', 'camera 1']
 
 
-def test_a_data_set_of_one_camera_offers_one_search(mot):
+def test_a_data_set_of_one_camera_has_one_search(mot):
     dataset = MOTChallenge(data_root=str(mot), test_mode=True, frame_gap=2)
     assert dataset.search_names() == ['all']
     assert asked(dataset.search('all')) and dataset.search('all').rows is None

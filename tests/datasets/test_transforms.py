@@ -65,7 +65,7 @@ def test_ids_stay_with_the_boxes_that_a_filter_keeps(cuhk_sysu, drop):
     ],
 )
 def test_ids_stay_with_the_boxes_that_random_transforms_keep(cuhk_sysu, drop):
-    """The colour inside a box tells the two persons apart."""
+    """Each person has its own colour, so the colour inside a box shows the id."""
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 (the transforms draw from it)
     dataset = CUHKSYSU(data_root=str(cuhk_sysu), pipeline=[*LOAD, paint, drop, PACK])
@@ -85,7 +85,7 @@ def test_ids_stay_with_the_boxes_that_random_transforms_keep(cuhk_sysu, drop):
 
 
 def paint(results):
-    """A black picture with each of the two boxes in its own colour."""
+    """Makes a black image with each of the two boxes in its own colour."""
     results['img'][:] = 0
     for box, colour in zip(results['gt_bboxes'].tensor.int().tolist(), (UNLABELLED, LABELLED), strict=True):
         results['img'][box[1] : box[3], box[0] : box[2]] = colour
@@ -98,7 +98,7 @@ def test_ids_that_cannot_be_aligned_are_refused_with_the_counts(cuhk_sysu):
         sample(cuhk_sysu, pipeline)
 
 
-def test_packed_training_sample_has_what_the_contract_says(cuhk_sysu):
+def test_a_packed_training_sample_has_the_documented_fields(cuhk_sysu):
     packed = sample(cuhk_sysu, [*LOAD, PACK])
     data_sample = packed['data_samples']
     assert packed['inputs'].shape == (3, 70, 120)
@@ -139,14 +139,14 @@ def test_scene_without_people_packs_with_no_ids(cuhk_sysu):
     assert instances.person_ids.dtype == torch.int64
 
 
-def test_ignored_boxes_are_packed_apart(mot):
+def test_ignored_boxes_are_packed_separately(mot):
     config = {'type': 'MOTChallenge', 'data_root': str(mot), 'pipeline': [*LOAD, PACK]}
     data_sample = DATASETS.build(config)[0]['data_samples']
     assert data_sample.gt_instances.person_ids.tolist() == [0, 1]
     assert data_sample.ignored_instances.person_ids.tolist() == [-1, -1]
 
 
-def test_ids_follow_through_mosaic_of_several_scenes(cuhk_sysu):
+def test_ids_follow_their_boxes_through_mosaic(cuhk_sysu):
     base = {'type': 'CUHKSYSU', 'data_root': str(cuhk_sysu), 'pipeline': LOAD, 'filter_cfg': {'filter_empty_gt': True}}
     mosaic = {'type': 'Mosaic', 'img_scale': (140, 240)}
     dataset = DATASETS.build({'type': 'MultiImageMixDataset', 'dataset': base, 'pipeline': [mosaic, PACK]})

@@ -11,7 +11,7 @@ def search_cases(golden, load_script):
 
 @pytest.fixture
 def scene():
-    """Three images, two persons; a detection at each box, embeddings one-hot by person: a perfect model."""
+    """A perfect model: three images, two persons, a detection at each box, and embeddings one-hot by person."""
     boxes = [
         np.array([[0, 0, 40, 80], [100, 0, 140, 80]], np.float32),
         np.array([[10, 0, 50, 80]], np.float32),

@@ -14,7 +14,7 @@ def picture():
     return image, np.array([[0, 0, 40, 80], [50, 0, 90, 80], [100, 0, 140, 80]], np.float32)
 
 
-def test_the_same_clothes_are_alike_and_their_order_matters():
+def test_the_same_clothes_are_similar_and_swapped_ones_are_not():
     similarity = (lambda e: e @ e.T)(colour_histogram(*picture()))
     assert similarity[0, 1] == pytest.approx(1) and similarity[0, 2] == pytest.approx(0)
 
@@ -29,7 +29,7 @@ def test_embeddings_have_length_one_wherever_the_box_is():
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-6)
 
 
-def test_no_box_gives_no_embedding():
+def test_no_boxes_return_an_empty_array():
     assert colour_histogram(picture()[0], np.zeros((0, 4)), stripes=3).shape == (0, 384)
 
 

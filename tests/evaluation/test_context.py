@@ -1,4 +1,4 @@
-"""Context bipartite graph matching; the figures of the field's implementation are in test_recorded_scores.py."""
+"""Tests context bipartite graph matching. test_recorded_scores.py compares it with SeqNet's implementation."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from mmps.evaluation import CBGM, SearchProtocol, search_scores
 
 
 def rerank(embeddings, people, searched, k1):
-    """The similarities of a query, the first of the people, to each image's detections: every matching is tried."""
+    """Re-ranks each image's detections for the query, the first of the people, by trying every matching."""
     similarities = {image: embeddings[image] @ people[0] for image in searched}
     best = sorted((-value, image) for image, values in similarities.items() for value in values)[:k1]
     for image in {image for _, image in best}:
@@ -36,7 +36,7 @@ def unit(embeddings):
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 4), st.booleans())
 @settings(max_examples=150, deadline=None)
-def test_the_best_of_all_matchings_decides(seed, k1, k2, given_context):
+def test_cbgm_equals_trying_every_matching(seed, k1, k2, given_context):
     rng = np.random.default_rng(seed)
     counts = rng.integers(0, 4, size=5)
     embeddings = [rng.normal(size=(count, 4)).astype(np.float32) for count in counts]
@@ -60,8 +60,8 @@ def test_the_best_of_all_matchings_decides(seed, k1, k2, given_context):
     )
 
 
-def test_known_company_lifts_the_query():
-    """Image b has someone who looks more like the query; image c has the query with a companion from the query's image."""
+def test_a_companion_of_the_query_raises_its_rank():
+    """Image b shows someone more similar to the query; image c shows the query with a companion from the query's image."""
     person, companion, stranger = np.eye(3, dtype=np.float32)
     far, near = 0.6 * person + 0.8 * stranger, 0.7 * person
     embeddings = [np.stack([person, companion]), near[None], np.stack([far, companion])]
@@ -79,8 +79,8 @@ def test_known_company_lifts_the_query():
     assert result.target_ranks.tolist() == [1] and result.target_similarities == pytest.approx([1])
 
 
-def test_the_querys_company_counts_alike_however_confident_its_detections_are():
-    """NAE and SeqNet multiply a detection's embedding by its score; SeqNet's evaluation takes the company's without."""
+def test_embeddings_of_the_querys_company_are_normalized():
+    """NAE and SeqNet multiply a detection's embedding by its score, but SeqNet's evaluation does not for the company."""
     person, companion, _ = np.eye(3, dtype=np.float32)
     boxes = [np.array([[0, 0, 50, 90], [100, 0, 150, 90]])] * 2
     scores = [np.array([0.9, 0.6])] * 2
@@ -95,6 +95,6 @@ def test_the_querys_company_counts_alike_however_confident_its_detections_are():
 
 
 @pytest.mark.parametrize('wrong', [dict(k1=0), dict(k2=0)])
-def test_nobody_to_match_is_refused(wrong):
+def test_k1_or_k2_below_one_is_refused(wrong):
     with pytest.raises(ValueError, match='CBGM: expected k1 and k2 of at least 1'):
         CBGM(**wrong)

@@ -6,7 +6,7 @@ from mmps.evaluation.curves import precision_recall
 
 
 def scored(ranks):
-    """A protocol, and its result, with for each query the ranks of its targets; 0 = not found."""
+    """Makes a protocol and a result from the ranks of each query's targets; 0 = not found."""
     counts = np.array([len(of_query) for of_query in ranks])
     queries = np.repeat(np.arange(len(ranks)), counts)
     flat = np.concatenate([np.array(of_query, dtype=np.int64) for of_query in ranks])
@@ -28,7 +28,7 @@ def scored(ranks):
 
 
 def by_definition(ranks, points):
-    """For each recall the mean over queries of the best precision at that recall or more."""
+    """Returns for each recall the mean over queries of the best precision at that recall or a larger one."""
     curve = []
     for step in range(points):
         values = []
@@ -40,24 +40,24 @@ def by_definition(ranks, points):
     return curve
 
 
-def test_the_curve_is_the_best_precision_at_each_recall_or_more():
+def test_the_curve_is_the_best_precision_at_each_recall_or_a_larger_one():
     recalls, precisions = precision_recall(*scored([[4, 1, 0]]), points=7)
     np.testing.assert_allclose(recalls, np.arange(7) / 6)
     np.testing.assert_allclose(precisions, [1, 1, 1, 0.5, 0.5, 0, 0])
 
 
-def test_a_late_run_of_targets_lifts_the_curve_before_it():
+def test_later_targets_raise_the_precision_at_smaller_recalls():
     assert precision_recall(*scored([[5, 6, 7, 8]]), points=3)[1].tolist() == [0.5, 0.5, 0.5]
 
 
 @pytest.mark.parametrize('points', [2, 11, 101])
-def test_the_mean_over_queries_is_that_of_a_plain_loop(points):
+def test_the_mean_over_queries_equals_a_plain_loop(points):
     random = np.random.default_rng(points)
     ranks = [random.permutation(60)[:count] for count in [1, 0, 7, 40, 3, 1, 12, 50]]
     np.testing.assert_allclose(precision_recall(*scored(ranks), points)[1], by_definition(ranks, points))
 
 
-def test_recalls_that_fractions_would_miss_are_met():
+def test_recalls_are_exact_where_floats_would_round():
     ranks = [np.arange(1, 101) * 2]  # 7 / 100 of 100 targets is a little more than 7 in floating point
     ranks[0][7:] *= 10
     precisions = precision_recall(*scored(ranks))[1]
@@ -73,11 +73,11 @@ def test_queries_without_targets_do_not_count():
 
 
 @pytest.mark.parametrize('ranks', [[[]], [[0, 0], []]], ids=['no targets', 'none found'])
-def test_where_nothing_is_found_precision_is_0(ranks):
+def test_precision_is_0_if_nothing_is_found(ranks):
     recalls, precisions = precision_recall(*scored(ranks), points=5)
     assert recalls.tolist() == [0, 0.25, 0.5, 0.75, 1] and not precisions.any()
 
 
-def test_one_point_is_no_curve():
+def test_a_curve_of_one_point_is_refused():
     with pytest.raises(ValueError, match='points: expected 2 or more, got 1'):
         precision_recall(*scored([[1]]), points=1)

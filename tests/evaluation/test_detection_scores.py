@@ -34,7 +34,7 @@ def test_a_false_detection_counts_whatever_its_height(height):
     assert result == pytest.approx({'ap': 0.5 / 2 + 0.5 * 2 / 3, 'recall': 1})
 
 
-def test_detections_of_persons_of_other_heights_neither_help_nor_harm():
+def test_detections_of_persons_outside_the_height_range_are_ignored():
     persons = np.array([[0, 0, 40, 50], [100, 0, 140, 80]], np.float32)
     boxes = np.concatenate([persons, [[300, 0, 340, 60], [400, 0, 440, 90]]])
     matches = match_detections([boxes], [np.array([0.6, 0.9, 0.8, 0.7])], [persons])
@@ -51,7 +51,7 @@ def test_nothing_found_scores_zero(boxes, persons):
     assert detection_scores([], [], []) == {'ap': 0, 'recall': 0}
 
 
-def test_equal_scores_have_no_order():
+def test_the_order_of_equal_scores_does_not_matter():
     scores = np.array([0.9, 0.9, 0.5])
     assert average_precision(np.array([True, False, True]), scores) == pytest.approx(0.5 / 2 + 0.5 * 2 / 3)
     assert average_precision(np.array([False, True, True]), scores) == pytest.approx(0.5 / 2 + 0.5 * 2 / 3)

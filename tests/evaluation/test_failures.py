@@ -11,7 +11,7 @@ TARGET, ELSEWHERE, BESIDE = [0, 0, 40, 80], [100, 0, 140, 80], [200, 0, 240, 80]
 
 @pytest.fixture
 def failure():
-    """failure(detections, targets, persons, ...) -> the explanation of the one query, of person 3 in image 'query'.
+    """failure(detections, targets, persons, ...) explains the only query, of person 3 in image 'query'.
 
     Every further image has detections (box, similarity to the query), perhaps a target at TARGET, and annotated persons
     (box, id).
@@ -65,12 +65,12 @@ def test_a_target_that_no_detection_overlaps_is_not_detected(failure):
     assert (why.first, why.first_person_id) == ('another person', 5)
 
 
-def test_no_detection_at_all_leaves_nobody_first(failure):
+def test_without_detections_nothing_is_first(failure):
     why = failure([[], []], [1, 2], [[], []])
     assert (why.reason, why.first) == ('target not detected in any of 2 images', 'nothing')
 
 
-def test_a_best_target_below_the_tenth_rank_is_named_with_its_rank(failure):
+def test_a_best_target_below_the_tenth_rank_is_reported_with_its_rank(failure):
     wrong = [(ELSEWHERE, 0.95 - 0.01 * i) for i in range(11)]
     why = failure([[*wrong, (TARGET, 0.5)], [(TARGET, 0.4)]], [1, 2], [[], []])
     assert why.reason == 'ranked below 10: best at rank 12'
@@ -90,17 +90,17 @@ def test_a_best_target_below_the_tenth_rank_is_named_with_its_rank(failure):
     ],
     ids=['another', 'unlabelled', 'nobody', 'too little overlap', 'the one overlapped most', 'not a target'],
 )
-def test_who_comes_first_is_who_is_annotated_there(failure, persons, first, person_id, reason):
+def test_the_first_result_is_named_by_its_annotation(failure, persons, first, person_id, reason):
     why = failure([[(TARGET, 0.5), (ELSEWHERE, 0.9)]], [1], [[(TARGET, 3), *persons]])
     assert (why.first, why.first_person_id, why.reason) == (first, person_id, reason)
 
 
-def test_without_annotations_the_first_result_is_only_wrong(failure):
+def test_without_annotations_a_wrong_first_result_is_unknown(failure):
     why = failure([[(TARGET, 0.5), (ELSEWHERE, 0.9)]], [1])
     assert (why.first, why.reason) == ('unknown', 'wrong result first')
 
 
-def test_a_right_first_result_leaves_the_other_targets_as_the_reason(failure):
+def test_after_a_right_first_result_the_reason_is_the_other_targets(failure):
     detections = [[(TARGET, 0.9)], [(ELSEWHERE, 0.5)], [(TARGET, 0.3)]]
     persons = [[(TARGET, 3)], [(TARGET, 3)], [(TARGET, 3)]]
     why = failure(detections, [1, 2, 3], persons)
@@ -118,7 +118,7 @@ def test_targets_that_are_not_searched_do_not_count(failure):
     assert failure(detections[:1], [], [[]]).reason == 'no target'
 
 
-def test_the_worst_queries_have_the_lowest_ap_and_targets(scene):
+def test_the_worst_queries_are_those_with_targets_and_the_lowest_ap(scene):
     result = search_scores(scene['protocol'], scene['boxes'], scene['scores'], scene['embeddings'], scene['query_embeddings'])
     result = replace(result, ap=np.array([0.5, 0.0, 0.2, 0.5, 0.2, 0.1]), num_targets=np.array([1, 0, 2, 1, 1, 3]))
     assert worst_queries(result, 4).tolist() == [5, 2, 4, 0]

@@ -12,5 +12,5 @@ def test_the_interval_is_about_two_standard_errors_to_either_side():
     assert mean_interval(values) == (low, high)  # the same resamples each time
 
 
-def test_equal_values_leave_no_doubt():
+def test_equal_values_give_an_empty_interval():
     assert mean_interval(np.full(5, 0.25)) == (0.25, 0.25)

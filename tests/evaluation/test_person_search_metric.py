@@ -19,7 +19,7 @@ def samples(scene):
 
 
 def samples_of(scene):
-    """The scene's data samples, as a model and MMEngine's evaluator hand them to a metric."""
+    """Returns the scene's data samples in the form that a metric gets from MMEngine's evaluator."""
     samples = []
     for index, (boxes, person_ids) in enumerate(zip(scene['boxes'], scene['person_ids'], strict=True)):
         sample = DetDataSample(metainfo={'img_id': index})
@@ -48,7 +48,7 @@ def evaluate(scene, samples, **options):
     return metric.evaluate(len(samples)), metric
 
 
-def test_scores_are_those_of_search_and_detection(scene, samples):
+def test_the_metric_equals_search_scores_and_detection_scores(scene, samples):
     samples[2]['pred_instances']['embeddings'] = samples[2]['pred_instances']['embeddings'].flip(0)
     scene['embeddings'][2] = scene['embeddings'][2][::-1]
     scores, metric = evaluate(scene, samples)
@@ -72,8 +72,8 @@ def test_order_and_repetition_of_samples_do_not_matter(scene, samples):
     assert evaluate(scene, [samples[i] for i in (2, 0, 1, 0, 2)])[0] == evaluate(scene, samples)[0]
 
 
-def test_nothing_of_a_data_workers_memory_is_held(samples):
-    """Each tensor of it that is kept keeps a file handle open: of as many images as a process may open files, it would die."""
+def test_no_memory_of_a_data_worker_is_kept(samples):
+    """Each kept tensor keeps a file handle open. With many images the process would run out of handles."""
     metric = METRICS.build({'type': 'PersonSearchMetric'})
     metric.process(None, [samples[0]])
     tensors = [value for name in ('pred_instances', 'gt_instances', 'query_instances') for value in samples[0][name].values()]
@@ -81,7 +81,7 @@ def test_nothing_of_a_data_workers_memory_is_held(samples):
     assert len(kept) >= 6 and not any(np.shares_memory(array, tensor.numpy()) for array in kept for tensor in tensors)
 
 
-def test_half_precision_and_box_classes_are_understood(scene, samples):
+def test_half_precision_and_box_classes_are_accepted(scene, samples):
     from mmdet.structures.bbox import HorizontalBoxes
 
     plain = evaluate(scene, samples)[0]
@@ -91,7 +91,7 @@ def test_half_precision_and_box_classes_are_understood(scene, samples):
     assert evaluate(scene, samples)[0] == plain
 
 
-def test_no_detection_at_all_scores_zero_quietly(scene, samples):
+def test_no_detection_scores_zero_without_warnings(scene, samples):
     for sample in samples:
         sample['pred_instances'] = {name: value[:0] for name, value in sample['pred_instances'].items()}
     with warnings.catch_warnings():
@@ -118,7 +118,7 @@ def test_the_written_predictions_score_the_same(scene, samples, tmp_path):
     assert loaded.query_images == ('a', 'a') and loaded.gt_embeddings is None
 
 
-def test_context_is_scored_beside_the_plain_search(scene, samples):
+def test_cbgm_is_scored_in_addition_to_the_plain_search(scene, samples):
     plain, _ = evaluate(scene, samples)
     scores, metric = evaluate(scene, samples, cbgm={'k1': 2, 'k2': 2})
     boxes = [array + 1 for array in scene['boxes']]
@@ -158,7 +158,7 @@ def score_on_rank(rank, store, results, scene, shares):
     [([0, 1], [2, 0]), ([2], [0, 1]), ([2, 1, 0], [])],
     ids=['padded with a repeated image', 'uneven', 'a rank without images'],
 )
-def test_two_processes_score_what_one_does(scene, samples, tmp_path, parts):
+def test_two_processes_score_the_same_as_one(scene, samples, tmp_path, parts):
     shares = [[samples[index] for index in part] for part in parts]
     mp.spawn(score_on_rank, (tmp_path / 'store', tmp_path, scene, shares), nprocs=2)
     expected, _ = evaluate(scene, samples)
@@ -171,8 +171,8 @@ def score_on_four_and_three(rank, folder, scene, shares):
             score_on_rank(rank, folder / f'store-{world}', folder / str(world), scene, shares[world])
 
 
-def test_four_and_three_processes_score_sixteen_images_as_one_does(tmp_path):
-    """Shared out as MMEngine's sampler does: images of the beginning are repeated so that all ranks have as many."""
+def test_four_and_three_processes_score_sixteen_images_the_same_as_one(tmp_path):
+    """Distributes images as MMEngine's sampler does: the first images are repeated, so that all ranks have equally many."""
     random = np.random.default_rng(0)
     person_ids = [np.array([0, 1]), *(random.permutation(8)[: random.integers(2, 6)] - 1 for _ in range(15))]
     boxes = [np.array([[50 * i, 0, 50 * i + 40, 80] for i in range(len(ids))], np.float32) for ids in person_ids]
@@ -216,7 +216,7 @@ def test_a_misspelt_choice_of_cameras_is_refused_before_the_test():
         PersonSearchMetric(cameras='Other')
 
 
-def test_a_missing_protocol_says_where_to_put_it(scene, samples):
+def test_the_error_about_a_missing_protocol_says_where_to_put_it(scene, samples):
     metric = PersonSearchMetric()
     metric.process(None, samples)
     with pytest.raises(ValueError, match=r"put a SearchProtocol into the metainfo of the test data set, as 'protocol'"):
@@ -245,7 +245,7 @@ def with_a_lost_embedding(samples):
         (with_a_lost_embedding, 'image 0: 2 queries, but 1 query embeddings'),
     ],
 )
-def test_what_was_not_predicted_is_named(scene, samples, spoil, message):
+def test_a_missing_prediction_is_named(scene, samples, spoil, message):
     samples = copy.deepcopy(samples)
     spoil(samples)
     with pytest.raises(ValueError, match=message):

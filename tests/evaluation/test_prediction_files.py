@@ -14,7 +14,7 @@ OPTIONAL = ('query_images', 'query_boxes', *LISTS[3:])
 
 @pytest.fixture
 def predictions(scene):
-    """Everything that a file can hold; nobody is in the fourth image, nobody is around the second query."""
+    """Predictions with every field. The fourth image has no persons and the second query no context."""
     empty = {
         'boxes': np.zeros((0, 4), np.float32),
         'scores': np.zeros(0, np.float32),
@@ -55,7 +55,7 @@ def without(predictions, *names):
 
 
 @pytest.mark.parametrize('absent', [(), OPTIONAL, ('gt_embeddings',), ('query_images',), ('query_boxes', 'context_embeddings')])
-def test_a_file_gives_back_what_was_written(predictions, tmp_path, absent):
+def test_a_file_returns_what_was_written(predictions, tmp_path, absent):
     predictions = without(predictions, *absent)
     path = tmp_path / 'new' / 'predictions.out'
     save_predictions(path, predictions)
@@ -72,7 +72,7 @@ def test_empty_lists_may_have_any_shape(predictions, tmp_path):
 
 
 def rewrite(predictions, path, **changes):
-    """The file with some arrays changed, or left out (None)."""
+    """Writes the file with some arrays changed, or left out (None)."""
     save_predictions(path, predictions)
     with np.load(path) as file:
         arrays = {**file, **changes}
@@ -80,7 +80,7 @@ def rewrite(predictions, path, **changes):
 
 
 @pytest.mark.parametrize('dtype', ['f2', 'f8', '>f4'])
-def test_other_precisions_come_back_as_float32(predictions, tmp_path, dtype):
+def test_other_precisions_are_read_as_float32(predictions, tmp_path, dtype):
     path = tmp_path / 'predictions.npz'
     predictions = dataclasses.replace(predictions, scores=[np.full_like(scores, 0.5) for scores in predictions.scores])
     save_predictions(path, predictions)
@@ -105,7 +105,7 @@ NAN = np.array([0, 1, np.nan, 0, 0], np.float32)
         ({'embeddings': np.tile(NAN[:, None], 3)}, r"array 'embeddings': row 2 is not finite"),
         ({'embeddings': np.zeros((5, 2), np.float32)}, r"array 'embeddings': expected shape \(5, 3\) of floats, got \(5, 2\)"),
         ({'query_embeddings': np.zeros(3, np.float32)}, r"array 'query_embeddings': expected shape \(Q, D\)"),
-        ({'query_embeddings': np.zeros((2, 0), np.float32)}, r'expected at least one number a query, got \(2, 0\)'),
+        ({'query_embeddings': np.zeros((2, 0), np.float32)}, r'expected at least one number per query, got \(2, 0\)'),
         ({'query_images': np.array(['a'])}, r"array 'query_images': expected shape \(2,\) of text, got \(1,\)"),
         ({'query_boxes': np.zeros((2, 5))}, r"array 'query_boxes': expected shape \(2, 4\)"),
         ({'offsets': np.zeros(3, int)}, r"array 'offsets': expected shape \(5,\) of whole numbers, got \(3,\)"),
@@ -130,7 +130,7 @@ NAN = np.array([0, 1, np.nan, 0, 0], np.float32)
         ({'images': np.array([None, {}, 1, 2], object)}, "array 'images' cannot be read"),
     ],
 )
-def test_a_file_that_does_not_fit_names_file_and_array(predictions, tmp_path, changes, message):
+def test_an_error_about_wrong_content_names_file_and_array(predictions, tmp_path, changes, message):
     path = tmp_path / 'predictions.npz'
     rewrite(predictions, path, **changes)
     with pytest.raises(ValueError, match=rf'predictions\.npz: .*{message}'):
@@ -150,7 +150,7 @@ def test_a_file_that_does_not_fit_names_file_and_array(predictions, tmp_path, ch
         ({'query_embeddings': np.zeros(3, np.float32)}, r'expected shape \(Q, D\), got \(3,\)'),
     ],
 )
-def test_what_would_be_refused_is_not_written(predictions, tmp_path, changes, message):
+def test_predictions_that_could_not_be_read_are_not_written(predictions, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         save_predictions(tmp_path / 'predictions.npz', dataclasses.replace(predictions, **changes))
     assert not list(tmp_path.iterdir())
@@ -163,7 +163,7 @@ HUGE = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape':
     ('name', 'content'),
     [('boxes', b''), ('boxes', b'not an array'), ('format', b'raw'), ('boxes', HUGE), ('images', HUGE.replace(b'<f4', b'<U9'))],
 )
-def test_an_array_that_cannot_be_read_is_named_whatever_is_wrong_with_it(predictions, tmp_path, name, content):
+def test_an_unreadable_array_is_named_whatever_is_wrong_with_it(predictions, tmp_path, name, content):
     save_predictions(tmp_path / 'whole.npz', predictions)
     with zipfile.ZipFile(tmp_path / 'whole.npz') as whole, zipfile.ZipFile(tmp_path / 'broken.npz', 'w') as broken:
         for member in whole.namelist():
@@ -173,7 +173,7 @@ def test_an_array_that_cannot_be_read_is_named_whatever_is_wrong_with_it(predict
     assert '\n' not in str(caught.value)
 
 
-def test_a_cache_of_torch_is_told_from_predictions(tmp_path):
+def test_a_file_of_torch_is_refused_with_advice(tmp_path):
     torch.save({'gallery_dets': []}, tmp_path / 'eval_cache.pth')
     with pytest.raises(ValueError, match=r"eval_cache\.pth is a file of torch\.save.* SeqNet's cache needs --seqnet"):
         load_predictions(tmp_path / 'eval_cache.pth')
@@ -190,7 +190,7 @@ def test_another_file_is_refused(tmp_path, content):
         load_predictions(tmp_path / 'single.npy')
 
 
-def test_the_documented_example_writes_such_a_file(predictions, repository, tmp_path):
+def test_the_documented_example_writes_a_readable_file(predictions, repository, tmp_path):
     names = {}
     exec((repository / 'docs/predictions.md').read_text().split('```python\n')[1].split('```')[0], names)
     detections = zip(predictions.boxes, predictions.scores, predictions.embeddings, strict=True)
@@ -203,7 +203,7 @@ def test_the_documented_example_writes_such_a_file(predictions, repository, tmp_
 
 
 @pytest.mark.parametrize('absent', [(), OPTIONAL])
-def test_images_come_in_the_protocols_order_and_others_are_left_out(predictions, scene, absent):
+def test_images_are_put_in_the_protocols_order_and_others_are_left_out(predictions, scene, absent):
     predictions = without(predictions, *absent)
     of_images = [name for name in LISTS[:-1] if name not in absent]
     shuffled = dataclasses.replace(
@@ -234,12 +234,12 @@ def test_a_missing_image_is_named(predictions, scene):
         ),
     ],
 )
-def test_other_queries_are_noticed(predictions, scene, changes, message):
+def test_predictions_of_other_queries_are_refused(predictions, scene, changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(predictions, **changes).for_protocol(scene['protocol'])
 
 
-def test_query_boxes_may_be_rounded_and_go_over_the_edge(predictions, scene):
+def test_query_boxes_may_be_rounded_and_clipped(predictions, scene):
     protocol: SearchProtocol = scene['protocol']
     moved = protocol.query_boxes + np.array([-8, 0.9, -0.9, 8], np.float32)
     dataclasses.replace(predictions, query_boxes=moved).for_protocol(protocol)

@@ -1,4 +1,4 @@
-"""Scores equal those that the field's own evaluation gives on the real PRW and CUHK-SYSU test protocols."""
+"""Scores equal those of the field's own evaluation code on the real PRW and CUHK-SYSU test protocols."""
 
 import json
 
@@ -46,7 +46,7 @@ def detections(case):
         ('cuhk', 'cbgm', {'cbgm': CBGM(10, 3)}),
     ],
 )
-def test_search_scores_are_the_recorded_ones(request, data, setting, options):
+def test_search_scores_equal_the_recorded_ones(request, data, setting, options):
     case, protocol, queries, expected = request.getfixturevalue(data)
     query_embeddings = np.stack([query['embedding'] for query in queries])
     result = search_scores(protocol, *detections(case), case['embeddings'], query_embeddings, **options)
@@ -58,7 +58,7 @@ def test_search_scores_are_the_recorded_ones(request, data, setting, options):
 @pytest.mark.parametrize(
     ('setting', 'score_thr', 'only_labelled'), [('all', 0.5, False), ('all_low', 0.01, False), ('labeled', 0.5, True)]
 )
-def test_detection_scores_are_the_recorded_ones(request, data, setting, score_thr, only_labelled):
+def test_detection_scores_equal_the_recorded_ones(request, data, setting, score_thr, only_labelled):
     case, _, _, expected = request.getfixturevalue(data)
     persons = [image['boxes'] for image in case['images']]
     labelled = [image['person_ids'] >= 0 for image in case['images']] if only_labelled else None

@@ -55,26 +55,26 @@ def test_other_cameras_leave_out_the_images_and_targets_of_the_query_camera():
 
 
 @pytest.mark.parametrize(('camera', 'images', 'sought'), [(0, [1], [True, False]), (1, [2], [False, True])])
-def test_one_camera_leaves_its_images_and_targets_without_the_query_image(camera, images, sought):
+def test_one_camera_keeps_its_images_and_targets_without_the_query_image(camera, images, sought):
     protocol = from_identities()
     assert protocol.gallery(0, camera).tolist() == images
     assert protocol.sought(camera).tolist() == sought
 
 
-def test_one_camera_leaves_the_query_image_that_a_gallery_lists():
+def test_one_camera_keeps_the_query_image_if_the_gallery_lists_it():
     protocol = from_galleries(cameras=[3, 4, 3], galleries=[[('c', BOX), ('b', None), ('a', None)]])
     assert protocol.gallery(0, 3).tolist() == [2, 0] and protocol.gallery(0, np.int64(4)).tolist() == [1]
 
 
 @pytest.mark.parametrize('cameras', ['others', 2, -1, True, None, [0], 0.5])
-def test_cameras_that_nothing_was_taken_by_are_named_with_those_that_are_known(cameras):
+def test_an_unknown_camera_is_refused_with_the_known_ones(cameras):
     for method in (lambda: from_identities().gallery(0, cameras), lambda: from_identities().sought(cameras)):
         with pytest.raises(ValueError, match=r"^cameras: expected 'all', 'other' or one of the cameras \[0, 1\], got .+$"):
             method()
 
 
 def by_hand(**changes):
-    """Queries 0 and 1 in images a and b, query 2 in a; the targets are given out of order."""
+    """Makes queries 0 and 1 in images a and b, query 2 in a, and targets in shuffled order."""
     arguments = {
         'images': ('a', 'b', 'c', 'd'),
         'cameras': [0, 0, 0, 1],
@@ -154,7 +154,7 @@ def test_an_image_without_persons_is_part_of_the_pool():
         (from_identities, {'person_ids': [[7], [7], [7]]}, r"person_ids of image 'b': expected shape \(2,\), got \(1,\)"),
     ],
 )
-def test_what_does_not_fit_is_named(make, changes, message):
+def test_a_wrong_argument_is_named(make, changes, message):
     with pytest.raises(ValueError, match=message):
         make(**changes)
 

@@ -42,7 +42,7 @@ def overlap(a, b):
 
 
 def brute_force(detections, vector, gallery):
-    """AP and first rank of one query, from its gallery's (image, target box or None)."""
+    """Returns AP and first rank of one query, given its gallery as (image, target box or None)."""
     listed = [(image, box) for image, box in gallery if box is not None]
     targets = dict(reversed(listed))  # the first box in an image is the one that stays
     images = dict.fromkeys(image for image, _ in gallery)
@@ -76,7 +76,7 @@ def assert_same(protocol, detections, vectors, galleries, cameras='all'):
 
 @given(st.data())
 @settings(max_examples=200, deadline=None)
-def test_listed_galleries_score_as_a_plain_loop_scores_them(data):
+def test_scores_of_listed_galleries_equal_a_plain_loop(data):
     detections = data.draw(st.lists(st.lists(DETECTION, max_size=4), min_size=1, max_size=4))
     entry = st.tuples(st.integers(0, len(detections) - 1), st.none() | BOX)
     queries = data.draw(
@@ -97,7 +97,7 @@ def test_listed_galleries_score_as_a_plain_loop_scores_them(data):
 
 @given(st.data(), st.sampled_from(['all', 'other', 0, 1]))
 @settings(max_examples=200, deadline=None)
-def test_identities_score_as_a_plain_loop_scores_them(data, searched):
+def test_scores_of_identity_protocols_equal_a_plain_loop(data, searched):
     detections = data.draw(st.lists(st.lists(DETECTION, max_size=3), min_size=1, max_size=4))
     count = len(detections)
     person = st.tuples(BOX, st.integers(-1, 1))
@@ -129,7 +129,7 @@ def test_identities_score_as_a_plain_loop_scores_them(data, searched):
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.data())
 @settings(deadline=None)
-def test_stable_ranks_are_those_of_a_stable_sort(values, data):
+def test_stable_ranks_equal_a_stable_sort(values, data):
     positions = data.draw(st.lists(st.integers(0, len(values) - 1), min_size=1, max_size=12))  # counted, and sorted
     order = sorted(range(len(values)), key=lambda i: -values[i])
     expected = [order.index(position) + 1 for position in positions]
@@ -163,7 +163,7 @@ def test_blocks_of_queries_and_chunks_of_images_do_not_change_the_result(scene, 
         np.testing.assert_array_equal(getattr(small, name), getattr(whole, name))
 
 
-def test_several_searches_score_as_each_alone_in_whatever_order_they_name_the_queries(scene):
+def test_several_searches_score_the_same_as_each_alone_in_any_query_order(scene):
     everything = scene['protocol']
     swapped, one = everything.subset([1, 0]), everything.subset([1])
     pool = Candidates.from_lists(everything, scene['boxes'], scene['scores'], scene['embeddings'], 3)
@@ -201,7 +201,7 @@ def test_torch_computes_the_same_similarities(scene):
 
 
 @pytest.mark.parametrize('device', ['cuda:99', 'nonsense'])
-def test_a_device_that_is_not_there_is_named(device):
+def test_an_unavailable_device_is_named(device):
     with pytest.raises(ValueError, match=f"device: PyTorch cannot use '{device}' here"):
         TorchProduct(device)
 
@@ -231,14 +231,14 @@ def test_no_detection_anywhere_scores_zero(scene):
     assert len(best[0].images) == 0
 
 
-def test_positions_count_in_the_list_that_was_given_not_in_the_confident_ones(scene):
+def test_positions_are_indices_into_the_given_list_not_the_confident_one(scene):
     scene['scores'][2][:] = 0.9
     for name, unsure in (('boxes', [5, 5, 9, 9]), ('scores', 0.1), ('embeddings', [0, 1, 0])):
         scene[name][2] = np.concatenate([np.array([unsure], np.float32), scene[name][2]])
     assert search(scene).target_detections.tolist() == [0, 1]
 
 
-def test_top_detections_are_the_most_similar_and_say_which_are_right(scene):
+def test_top_detections_are_the_most_similar_and_mark_true_positives(scene):
     arguments = (scene['boxes'], scene['scores'], scene['embeddings'], scene['query_embeddings'])
     second, first = top_detections(scene['protocol'], *arguments, queries=[1, 0], n=2)
     assert first.images.tolist() == [1, 2] and first.correct.tolist() == [True, False]

@@ -15,7 +15,7 @@ NOBODY = np.zeros((0, 5), np.float32), np.zeros((0, 3), np.float32)
 
 @pytest.fixture
 def cache(scene):
-    """What SeqNet's evaluation saves of the scene: two queries from image 'a', each with the other one around it."""
+    """Returns what SeqNet's evaluation saves for the scene: two queries from image 'a', each the other's context."""
     detections = [np.column_stack([boxes, scores]) for boxes, scores in zip(scene['boxes'], scene['scores'], strict=True)]
     first = detections[0]
     return {
@@ -43,7 +43,7 @@ def plain_pickle(protocol):
 
 
 def numpy_1(value, path):
-    """As NumPy 1 names its functions."""
+    """Uses the function names of NumPy 1."""
     path.write_bytes(pickle.dumps(value, 2).replace(b'numpy._core.multiarray', b'numpy.core.multiarray'))
 
 
@@ -198,14 +198,14 @@ def in_itself():
 
 
 @pytest.mark.parametrize('value', [nested(9), in_itself()], ids=['unfolds to gigabytes', 'endless'])
-def test_a_few_bytes_that_unfold_without_end_are_refused_at_once(scene, path, value):
+def test_a_small_file_that_unfolds_without_end_is_refused_at_once(scene, path, value):
     path.write_bytes(pickle.dumps({'query_box_feats': value}))
     assert path.stat().st_size < 1000
     with pytest.raises(ValueError, match=r'eval_cache\.pth cannot be read .*nested more than 4 deep'):
         load_seqnet_cache(path, scene['protocol'])
 
 
-def test_a_checkpoint_given_by_mistake_is_told_by_what_it_holds(scene, path):
+def test_the_error_for_a_checkpoint_lists_what_it_holds(scene, path):
     layers = torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(9)))
     for content, found in (
         ({'model': layers.state_dict(), 'epoch': 3}, 'model, epoch$'),
@@ -283,12 +283,12 @@ def changed(cache, name, index, value):
         ),
     ],
 )
-def test_a_cache_that_does_not_fit_names_file_and_entry(cache, scene, path, change, message):
+def test_an_error_about_wrong_content_names_file_and_entry(cache, scene, path, change, message):
     torch_zip(change(cache), path)
     with pytest.raises(ValueError, match=rf'eval_cache\.pth: {message}'):
         load_seqnet_cache(path, scene['protocol'])
 
 
-def test_a_missing_file_is_missing(scene, path):
+def test_a_missing_cache_raises_file_not_found(scene, path):
     with pytest.raises(FileNotFoundError):
         load_seqnet_cache(path, scene['protocol'])

@@ -8,7 +8,7 @@ from mmps.fileio.atomic import remove_unfinished, write_atomic
 
 
 @pytest.mark.parametrize('failing', ['write', 'fsync', 'replace'])
-def test_a_file_that_cannot_be_written_is_named_and_is_as_it_was(failing, tmp_path, monkeypatch):
+def test_a_failed_write_names_the_file_and_keeps_its_old_content(failing, tmp_path, monkeypatch):
     path = tmp_path / 'epoch_1.pth'
     path.write_bytes(b'whole')
 
@@ -26,7 +26,7 @@ def test_a_file_that_cannot_be_written_is_named_and_is_as_it_was(failing, tmp_pa
     assert path.read_bytes() == b'whole' and os.listdir(tmp_path) == ['epoch_1.pth']
 
 
-def test_a_block_that_raises_leaves_the_file_as_it_was(tmp_path):
+def test_a_block_that_raises_keeps_the_old_content(tmp_path):
     path = tmp_path / 'scores.json'
     path.write_text('whole')
     with pytest.raises(ValueError, match='no scores'), write_atomic(path, 'w') as file:
@@ -35,7 +35,7 @@ def test_a_block_that_raises_leaves_the_file_as_it_was(tmp_path):
     assert path.read_text() == 'whole' and os.listdir(tmp_path) == ['scores.json']
 
 
-def test_two_writers_of_one_file_do_not_mix(tmp_path):
+def test_two_writers_of_one_file_do_not_mix_their_content(tmp_path):
     path = tmp_path / 'new' / 'scores.json'
     with write_atomic(path, 'w') as first, write_atomic(path, 'w') as second:
         first.write('first')
@@ -43,7 +43,7 @@ def test_two_writers_of_one_file_do_not_mix(tmp_path):
     assert path.read_text() == 'first' and os.listdir(path.parent) == ['scores.json']
 
 
-def test_what_a_killed_writer_left_is_removed_by_name(tmp_path):
+def test_temporary_files_of_a_killed_writer_are_removed_by_pattern(tmp_path):
     for name in ('epoch_1.pth', 'epoch_2.pth.0a1b2c3d.tmp', 'mine.tmp'):
         (tmp_path / name).touch()
     remove_unfinished(tmp_path, '*.pth')

@@ -1,4 +1,4 @@
-"""A checkpoint that does not fit is refused, in one line that says where."""
+"""A checkpoint that does not fit is refused. The message is one line and names the first difference."""
 
 import pytest
 import torch
@@ -30,12 +30,12 @@ def test_bare_state_dict_is_a_checkpoint_too(tmp_path):
     assert torch.equal(model.weight, other.weight)
 
 
-def test_what_a_distillation_adds_is_passed_over(tmp_path, model):
+def test_tensors_of_a_distiller_are_ignored(tmp_path, model):
     extra = {**model.state_dict(), 'distiller.connectors.neck0.weight': torch.zeros(3)}
     load_exactly(model, saved(tmp_path / 'a.pth', extra), 'checkpoint')
 
 
-def test_an_open_lookup_table_takes_the_checkpoints_identities(tmp_path, model, build_detector):
+def test_an_empty_lookup_table_takes_the_checkpoints_size(tmp_path, model, build_detector):
     opened = build_detector(num_identities=0)
     load_exactly(opened, saved(tmp_path / 'a.pth', model.state_dict()), 'checkpoint')
     assert opened.memory.num_identities == model.memory.num_identities

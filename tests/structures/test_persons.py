@@ -5,7 +5,7 @@ from mmdet.structures.bbox import HorizontalBoxes, bbox_overlaps
 from mmps.structures import jitter_boxes, person_boxes, sample_background_boxes, with_area
 
 
-def test_persons_come_as_one_tensor_an_image(make_batch):
+def test_person_boxes_are_one_tensor_per_image(make_batch):
     _, samples = make_batch([[3, -1], []])
     boxes = samples[0].gt_instances.bboxes
     samples[0].gt_instances.bboxes = HorizontalBoxes(boxes)
@@ -15,7 +15,7 @@ def test_persons_come_as_one_tensor_an_image(make_batch):
 
 
 @pytest.mark.parametrize('amount', [0.1, 0.49])
-def test_an_edge_moves_by_at_most_its_share_of_the_box(amount):
+def test_jitter_moves_an_edge_by_at_most_the_given_fraction(amount):
     torch.manual_seed(0)
     boxes = torch.tensor([[10.0, 20, 50, 140], [0, 0, 2, 3]]).repeat(200, 1)
     (moved,) = jitter_boxes([boxes], amount)
@@ -30,11 +30,11 @@ def test_no_jitter_keeps_the_boxes():
     assert all(torch.equal(a, b) for a, b in zip(jitter_boxes(boxes, 0), boxes, strict=True))
 
 
-def test_images_without_persons_stay_without():
+def test_an_image_without_persons_keeps_an_empty_tensor():
     assert [len(boxes) for boxes in jitter_boxes([torch.zeros(0, 4), torch.rand(2, 4)], 0.1)] == [0, 2]
 
 
-def test_the_given_boxes_are_not_changed():
+def test_the_input_boxes_are_not_changed():
     boxes = torch.tensor([[10.0, 20, 50, 140]])
     before = boxes.clone()
     jitter_boxes([boxes], 0.3)
@@ -56,7 +56,7 @@ def test_sample_background_boxes_are_of_the_same_size_and_mostly_background():
     assert overlaps.max() <= 1 / 3 and (overlaps == 0).float().mean() == pytest.approx(0.5, abs=0.05)
 
 
-def test_a_box_without_an_area_gets_a_pixel_and_others_stay():
+def test_a_box_without_area_gets_one_pixel_and_others_stay():
     boxes = torch.tensor([[4.0, 6, 24, 58], [4, 6, 4, 58], [4, 6, 2, 1], [4, 6, 4.5, 7], [-3, -9, -2, -1]])
     expected = torch.tensor([[4.0, 6, 24, 58], [4, 6, 5, 58], [4, 6, 5, 7], [4, 6, 5, 7], [-3, -9, -2, -1]])
     assert torch.equal(with_area(boxes), expected)
