@@ -80,8 +80,8 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return render(scene, studio)
 
-    render = module.render_scene
-    monkeypatch.setattr(module, 'render_scene', stop)
+    render = module.render_jpeg
+    monkeypatch.setattr(module, 'render_jpeg', stop)
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path / 'out', 'prw', FEW, progress=False)
     assert len(drawn) == 4
@@ -95,7 +95,7 @@ def test_a_killed_run_leaves_no_data_set_and_does_not_block_the_next(tmp_path, m
         # No time to tidy up: the process ends where its annotations would be written.
         patch.setattr(module, 'write_annotations', lambda *_: os._exit(9))
         # OpenCV's threads would not survive the fork.
-        with module._one_thread():
+        with module._single_opencv_thread():
             child = os.fork()
             if child == 0:
                 try:

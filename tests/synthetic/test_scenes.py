@@ -9,7 +9,7 @@ import pytest
 from mmps.synthetic import SIZES, Studio, plan, render_scene
 from mmps.synthetic.figure import draw_figure
 from mmps.synthetic.look import identity_look
-from mmps.synthetic.plan import TEST, TRAIN
+from mmps.synthetic.plan import TEST, TRAIN, look_of
 from mmps.synthetic.pose import Pose, aspect, draw_pose
 from mmps.synthetic.seeds import stream
 
@@ -62,7 +62,7 @@ def test_most_identities_are_seen_by_several_cameras(mini):
 
 
 def test_no_two_people_look_alike(mini):
-    looks = {mini.look(scene, person) for scene in mini.scenes for person in scene.persons}
+    looks = {look_of(mini.seed, scene, person) for scene in mini.scenes for person in scene.persons}
     strangers = sum(person.person_id < 0 for scene in mini.scenes for person in scene.persons)
     assert len(looks) == mini.size.train_ids + mini.size.test_ids + strangers
 
