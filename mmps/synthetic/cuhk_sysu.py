@@ -1,6 +1,6 @@
 """Writes a plan's annotations as CUHK-SYSU's files, with the nesting of the original."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from . import mat5
@@ -38,7 +38,7 @@ def write(plan: Plan, out: Path, gallery_sizes: Sequence[int] = GALLERY_SIZES) -
     mat5.save(out / ANNOTATIONS / 'pool.mat', mat5.cell([mat5.text(scene.name) for scene in pool], 'pool'))
     identities = []
     for person_id, found in enumerate(plan.sightings(TRAIN)):
-        sightings = mat5.struct(_SIGHTING, [_sighting(scene, person) for scene, person in found])
+        sightings = mat5.struct(_SIGHTING, [sighting(scene.name, person.box) for scene, person in found])
         fields = [*mat5.text(f'p{person_id + 1}'), *mat5.numbers([[len(found)]]), *sightings]
         identities.append(mat5.struct(('idname', 'nAppear', 'scene'), [fields]))
     mat5.save(out / PROTOCOLS / 'Train.mat', mat5.cell(identities, 'Train'))
@@ -63,16 +63,32 @@ def _galleries(plan: Plan, size: int) -> Iterator[tuple[Scene, Person, list[tupl
         yield scene, person, [*targets, *((s, None) for s in distractors)]
 
 
-def _sighting(scene: Scene, person: Person) -> bytes:
-    return mat5.record(mat5.text(scene.name), mat5.numbers([person.box]), _NOT_HARD)
+def sighting(name: str, box: Sequence[int] | None) -> bytes:
+    """Encodes an image's name and the person's box [x y w h] in it; None for a gallery image without the person."""
+    if box is None:
+        return mat5.record(mat5.text(name), mat5.empty(), mat5.empty())
+    return mat5.record(mat5.text(name), mat5.numbers([box]), _NOT_HARD)
+
+
+def save_protocol(path: Path, queries: Iterable[tuple[bytes, str, Sequence[bytes]]]) -> None:
+    """Writes a TestG*.mat from each query's sighting, the person's name, and the sightings that its gallery lists."""
+    entries = []
+    for query, name, gallery in queries:
+        asked = mat5.struct((*_SIGHTING, 'idname'), [mat5.record([query], mat5.text(name))])
+        entries.append([*asked, *mat5.struct(_SIGHTING, gallery)])
+    mat5.save(path, mat5.struct(('Query', 'Gallery'), entries, path.stem))
 
 
 def _write_protocol(plan: Plan, pool: Sequence[Scene], folder: Path, size: int) -> None:
-    without_target = {scene.index: mat5.record(mat5.text(scene.name), mat5.empty(), mat5.empty()) for scene in pool}
-    entries = []
-    for scene, person, gallery in _galleries(plan, size):
-        name = mat5.text(f'p{plan.size.train_ids + person.person_id + 1}')
-        query = mat5.struct((*_SIGHTING, 'idname'), [mat5.record([_sighting(scene, person)], name)])
-        listed = [without_target[s.index] if p is None else _sighting(s, p) for s, p in gallery]
-        entries.append([*query, *mat5.struct(_SIGHTING, listed)])
-    mat5.save(folder / f'TestG{size}.mat', mat5.struct(('Query', 'Gallery'), entries, f'TestG{size}'))
+    without_target = {scene.index: sighting(scene.name, None) for scene in pool}
+    save_protocol(
+        folder / f'TestG{size}.mat',
+        (
+            (
+                sighting(scene.name, person.box),
+                f'p{plan.size.train_ids + person.person_id + 1}',
+                [without_target[s.index] if p is None else sighting(s.name, p.box) for s, p in gallery],
+            )
+            for scene, person, gallery in _galleries(plan, size)
+        ),
+    )
