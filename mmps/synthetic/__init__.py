@@ -1,6 +1,6 @@
-"""SynthPS: drawn scenes with pedestrians, in CUHK-SYSU's and PRW's own file layouts.
+"""SynthPS: drawn scenes with pedestrians, in the file layouts of CUHK-SYSU and PRW.
 
-For learning, tests and demos where the real data is not at hand. It needs nothing from the rest of mmps.
+It serves learning, tests and demos where the real data is not at hand. It imports nothing from the rest of mmps.
 """
 
 from .contact_sheet import contact_sheet

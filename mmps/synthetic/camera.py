@@ -1,5 +1,6 @@
-"""What a camera does to a scene: where its ground lies, and how it renders light."""
+"""What a camera does to a scene: where the ground is in its picture, and how it renders light."""
 
+import random
 from dataclasses import dataclass
 
 import cv2
@@ -8,35 +9,36 @@ import numpy as np
 from .seeds import CAMERA, array_stream, stream
 
 NEAREST, FARTHEST = 0.65, 0.25  # person heights, in scene heights
+_NOISE_MARGIN = 64  # pixels by which the noise tile exceeds the scene: room for random offsets
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A fixed camera. Vertical places are in scene heights from the top."""
+    """A fixed camera. Vertical positions are in scene heights from the top."""
 
     index: int
     horizon: float
     slope: float  # a person of height p stands at horizon + slope * p
-    gain: tuple  # of blue, green and red
+    gain: tuple[float, float, float]  # of blue, green and red
     gamma: float
     contrast: float
     saturation: float
-    blur: float  # standard deviation in pixels of a 480 pixel high scene
+    blur: float  # standard deviation in pixels of a scene that is 480 pixels high
     noise: float  # standard deviation in grey levels
     quality: int  # JPEG
-    light: float  # -1 from the left to 1 from the right
+    light: float  # direction: -1 from the left to 1 from the right
 
-    def foot(self, height):
-        """Where a person of some height (scene heights) stands."""
+    def foot(self, height: float) -> float:
+        """Returns where a person of this height (in scene heights) touches the ground."""
         return self.horizon + self.slope * height
 
 
-def make_camera(seed, index):
-    """The camera of an index."""
+def make_camera(seed: int, index: int) -> Camera:
+    """Returns the camera with this index."""
     rng = stream(seed, CAMERA, index)
     horizon = rng.uniform(0.12, 0.36)
     near = rng.uniform(0.98, 1.08)
-    # Casts alternate between warm and cold, so that neighbouring cameras differ most.
+    # Colour casts alternate between warm and cold, so that cameras with neighbouring indices differ most.
     warm = (1 if index % 2 else -1) * rng.uniform(0.02, 0.13)
     tint = rng.uniform(-0.06, 0.06)
     return Camera(
@@ -54,30 +56,30 @@ def make_camera(seed, index):
     )
 
 
-def noise_tile(seed, camera, height, width):
-    """Sensor noise to be laid over scenes at random offsets: drawing it anew each time would cost more than the people.
+def noise_tile(seed: int, camera: Camera, height: int, width: int) -> np.ndarray:
+    """Draws sensor noise once. `expose` adds it at random offsets: new noise for each scene would cost more than the people.
 
     Returns:
-        np.ndarray: float32 (height + 64, width + 64, 3), in grey levels.
+        float32 (height + 64, width + 64, 3), in grey levels.
     """
     rng = array_stream(seed, CAMERA, camera.index)
-    grain = rng.standard_normal((height + 64, width + 64, 3), dtype=np.float32)
-    # Grain spans more than a pixel, as it does after demosaicing.
-    grain = cv2.GaussianBlur(grain, (0, 0), 0.7)
+    shape = height + _NOISE_MARGIN, width + _NOISE_MARGIN, 3
+    # Real grain is wider than a pixel, because demosaicing spreads it.
+    grain = cv2.GaussianBlur(rng.standard_normal(shape, dtype=np.float32), (0, 0), 0.7)
     return grain * (camera.noise / float(grain.std()))
 
 
-def expose(image, camera, rng, tile):
-    """A scene as the camera records it.
+def expose(image: np.ndarray, camera: Camera, rng: random.Random, tile: np.ndarray) -> np.ndarray:
+    """Applies the camera's saturation, exposure, white balance, gamma, contrast, blur and noise.
 
     Args:
-        image (np.ndarray): uint8 (H, W, 3), BGR.
-        camera (Camera): The camera.
-        rng (random.Random): Varies exposure and white balance from scene to scene.
-        tile (np.ndarray): float32 (H + 64, W + 64, 3), from `noise_tile`.
+        image: uint8 (H, W, 3), BGR.
+        camera: The camera.
+        rng: Varies exposure and white balance from scene to scene.
+        tile: float32 (H + 64, W + 64, 3), from `noise_tile`.
 
     Returns:
-        np.ndarray: uint8 (H, W, 3), BGR.
+        uint8 (H, W, 3), BGR.
     """
     height, width = image.shape[:2]
     if camera.saturation != 1:
@@ -93,5 +95,5 @@ def expose(image, camera, rng, tile):
     sigma = camera.blur * height / 480
     if sigma > 0.2:
         image = cv2.GaussianBlur(image, (0, 0), sigma)
-    y, x = rng.randrange(64), rng.randrange(64)
+    y, x = rng.randrange(_NOISE_MARGIN), rng.randrange(_NOISE_MARGIN)
     return cv2.add(image, tile[y : y + height, x : x + width], dtype=cv2.CV_8U)

@@ -1,111 +1,94 @@
-"""Writes a plan's annotations as CUHK-SYSU's files, nested as in the original."""
+"""Writes a plan's annotations as CUHK-SYSU's files, with the nesting of the original."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from . import mat5
-from .plan import TEST, TRAIN
+from .plan import TEST, TRAIN, Person, Plan, Scene
 from .seeds import QUERY, stream
 
 IMAGES = Path('Image/SSM')
 ANNOTATIONS = Path('annotation')
 PROTOCOLS = ANNOTATIONS / 'test/train_test'
 GALLERY_SIZES = (50, 100, 500, 1000, 2000, 4000)
-_ENTRY = ('imname', 'idlocate', 'ishard')
+_SIGHTING = ('imname', 'idlocate', 'ishard')
+_NOT_HARD = mat5.numbers([[0]])
 
 
-def image_path(name):
-    """Where an image lies under the data set's folder."""
-    return IMAGES / name
-
-
-def write(plan, out, gallery_sizes=GALLERY_SIZES):
-    """Write Images.mat, pool.mat, Train.mat and a TestG*.mat for each gallery size.
+def write(plan: Plan, out: Path, gallery_sizes: Sequence[int] = GALLERY_SIZES) -> None:
+    """Writes Images.mat, pool.mat, Train.mat and a TestG*.mat for each gallery size.
 
     Args:
-        plan (Plan): What to write.
-        out (Path): The data set's folder.
-        gallery_sizes (sequence[int]): TestG50 lists 50 images a query, and so on; where the pool is smaller it lists
-            all scenes but the query's.
+        plan: What to write.
+        out: The data set's folder.
+        gallery_sizes: Images per query: TestG50 lists 50. If the pool is smaller, a query lists all scenes but its own.
     """
     (out / PROTOCOLS).mkdir(parents=True, exist_ok=True)
-    in_order = sorted(plan.scenes, key=lambda scene: int(scene.name[1:-4]))
-    hard = mat5.numbers([[0]])
-    mat5.save(
-        out / ANNOTATIONS / 'Images.mat',
-        mat5.struct(
-            ('imname', 'nAppear', 'box'),
-            [
-                [
-                    *mat5.text(scene.name),
-                    *mat5.numbers([[len(scene.persons)]]),
-                    *mat5.struct(('idlocate', 'ishard'), [mat5.record(mat5.numbers([p.box]), hard) for p in scene.persons]),
-                ]
-                for scene in in_order
-            ],
-            'Img',
-        ),
-    )
-    pool = [scene for scene in in_order if scene.split == TEST]
+    scenes = sorted(plan.scenes, key=lambda scene: int(scene.name[1:-4]))
+    images = [
+        [
+            *mat5.text(scene.name),
+            *mat5.numbers([[len(scene.persons)]]),
+            *mat5.struct(('idlocate', 'ishard'), [mat5.record(mat5.numbers([p.box]), _NOT_HARD) for p in scene.persons]),
+        ]
+        for scene in scenes
+    ]
+    mat5.save(out / ANNOTATIONS / 'Images.mat', mat5.struct(('imname', 'nAppear', 'box'), images, 'Img'))
+    pool = [scene for scene in scenes if scene.split == TEST]
     mat5.save(out / ANNOTATIONS / 'pool.mat', mat5.cell([mat5.text(scene.name) for scene in pool], 'pool'))
-    mat5.save(
-        out / PROTOCOLS / 'Train.mat',
-        mat5.cell(
-            [
-                mat5.struct(
-                    ('idname', 'nAppear', 'scene'),
-                    [
-                        [
-                            *mat5.text(f'p{person_id + 1}'),
-                            *mat5.numbers([[len(found)]]),
-                            *mat5.struct(_ENTRY, [_sighting(scene, person) for scene, person in found]),
-                        ]
-                    ],
-                )
-                for person_id, found in enumerate(plan.sightings(TRAIN))
-            ],
-            'Train',
-        ),
-    )
-    for count in gallery_sizes:
-        _write_protocol(plan, pool, out / PROTOCOLS, count)
+    identities = []
+    for person_id, found in enumerate(plan.sightings(TRAIN)):
+        sightings = mat5.struct(_SIGHTING, [sighting(scene.name, person.box) for scene, person in found])
+        fields = [*mat5.text(f'p{person_id + 1}'), *mat5.numbers([[len(found)]]), *sightings]
+        identities.append(mat5.struct(('idname', 'nAppear', 'scene'), [fields]))
+    mat5.save(out / PROTOCOLS / 'Train.mat', mat5.cell(identities, 'Train'))
+    for size in gallery_sizes:
+        _write_protocol(plan, pool, out / PROTOCOLS, size)
 
 
-def galleries(plan, count):
-    """What TestG`count` asks for.
-
-    Args:
-        plan (Plan): The data set.
-        count (int): Images a query.
-
-    Yields:
-        tuple: (query's Scene, query's Person, list of (Scene, target Person or None)); the targets first.
-    """
+def _galleries(plan: Plan, size: int) -> Iterator[tuple[Scene, Person, list[tuple[Scene, Person | None]]]]:
+    """Yields each query's scene, its person and its gallery of `size` images, as (scene, target or None), targets first."""
     pool = plan.split(TEST)
     sightings = plan.sightings(TEST)
     for number, (scene_index, position) in enumerate(plan.queries):
         scene = plan.scenes[scene_index]
         person = scene.persons[position]
-        targets = [(s, p) for s, p in sightings[person.person_id] if s is not scene][:count]
-        # Other sightings must not pass as distractors, even where they exceed the gallery; the query's is among them.
-        holders = {s.index for s, _ in sightings[person.person_id]}
-        others = [s for s in pool if s.index not in holders]
-        wanted = min(count - len(targets), len(others))
-        rng = stream(plan.seed, QUERY, 1, number, count)
-        yield scene, person, targets + [(s, None) for s in rng.sample(others, wanted)]
+        found = sightings[person.person_id]
+        targets = [(s, p) for s, p in found if s is not scene][:size]
+        # No scene that shows the person may be a distractor: neither the query's nor a target beyond the gallery's size.
+        excluded = {s.index for s, _ in found}
+        others = [s for s in pool if s.index not in excluded]
+        rng = stream(plan.seed, QUERY, 1, number, size)
+        distractors = rng.sample(others, min(size - len(targets), len(others)))
+        yield scene, person, [*targets, *((s, None) for s in distractors)]
 
 
-def _sighting(scene, person):
-    return mat5.record(mat5.text(scene.name), mat5.numbers([person.box]), mat5.numbers([[0]]))
+def sighting(name: str, box: Sequence[int] | None) -> bytes:
+    """Encodes an image's name and the person's box [x y w h] in it; None for a gallery image without the person."""
+    if box is None:
+        return mat5.record(mat5.text(name), mat5.empty(), mat5.empty())
+    return mat5.record(mat5.text(name), mat5.numbers([box]), _NOT_HARD)
 
 
-def _write_protocol(plan, pool, folder, count):
-    blank = {scene.index: mat5.record(mat5.text(scene.name), mat5.empty(), mat5.empty()) for scene in pool}
+def save_protocol(path: Path, queries: Iterable[tuple[bytes, str, Sequence[bytes]]]) -> None:
+    """Writes a TestG*.mat from each query's sighting, the person's name, and the sightings that its gallery lists."""
     entries = []
-    for scene, person, gallery in galleries(plan, count):
-        query = mat5.struct(
-            (*_ENTRY, 'idname'),
-            [mat5.record([_sighting(scene, person)], mat5.text(f'p{plan.size.train_ids + person.person_id + 1}'))],
-        )
-        listed = [blank[s.index] if p is None else _sighting(s, p) for s, p in gallery]
-        entries.append([*query, *mat5.struct(_ENTRY, listed)])
-    mat5.save(folder / f'TestG{count}.mat', mat5.struct(('Query', 'Gallery'), entries, f'TestG{count}'))
+    for query, name, gallery in queries:
+        asked = mat5.struct((*_SIGHTING, 'idname'), [mat5.record([query], mat5.text(name))])
+        entries.append([*asked, *mat5.struct(_SIGHTING, gallery)])
+    mat5.save(path, mat5.struct(('Query', 'Gallery'), entries, path.stem))
+
+
+def _write_protocol(plan: Plan, pool: Sequence[Scene], folder: Path, size: int) -> None:
+    without_target = {scene.index: sighting(scene.name, None) for scene in pool}
+    save_protocol(
+        folder / f'TestG{size}.mat',
+        (
+            (
+                sighting(scene.name, person.box),
+                f'p{plan.size.train_ids + person.person_id + 1}',
+                [without_target[s.index] if p is None else sighting(s.name, p.box) for s, p in gallery],
+            )
+            for scene, person, gallery in _galleries(plan, size)
+        ),
+    )

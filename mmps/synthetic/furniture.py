@@ -1,11 +1,14 @@
 """Street furniture: it stands among the people and hides parts of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
-# Width and height in the height of a person at the same place.
+from .camera import Camera
+from .drawing import Colour, Point, circle, ellipse, polygon, polyline, shade, shadow
+
+# Width and height of each kind, relative to a person at the same place.
 SIZES = {
     'pole': (0.07, 2.0),
     'bin': (0.27, 0.5),
@@ -21,44 +24,44 @@ _COLOURS = ((70, 74, 78), (96, 90, 60), (60, 84, 60), (70, 60, 96), (48, 52, 58)
 
 @dataclass(frozen=True)
 class Item:
-    """One piece. Lengths are in scene heights."""
+    """One piece of furniture. Lengths are in scene heights."""
 
     kind: str
     x: float  # centre
     height: float  # of a person at the same place: the depth
-    tone: int
+    tone: int  # picks the colours
 
-    def box(self, camera):
-        """(left, top, right, bottom) in scene heights."""
-        width, tall = (s * self.height for s in SIZES[self.kind])
+    def box(self, camera: Camera) -> tuple[float, float, float, float]:
+        """Returns (left, top, right, bottom) in scene heights."""
+        width, height = (s * self.height for s in SIZES[self.kind])
         foot = camera.foot(self.height)
-        return self.x - width / 2, foot - tall, self.x + width / 2, foot
+        return self.x - width / 2, foot - height, self.x + width / 2, foot
 
 
-def draw_item(image, item, camera):
-    """Draw one piece into a scene, in place.
+def draw_item(image: np.ndarray, item: Item, camera: Camera) -> None:
+    """Draws one piece of furniture and its shadow into a scene, in place.
 
     Args:
-        image (np.ndarray): uint8 (H, W, 3).
-        item (Item): What to draw.
-        camera (Camera): Gives the ground.
+        image: uint8 (H, W, 3).
+        item: What to draw.
+        camera: Tells where the ground is.
     """
-    scale = image.shape[0]
-    left, top, right, bottom = (v * scale for v in item.box(camera))
-    unit = item.height * scale
+    left, top, right, bottom = (v * image.shape[0] for v in item.box(camera))
+    unit = item.height * image.shape[0]  # height of a person at the same place, in pixels
     colour = _COLOURS[item.tone % len(_COLOURS)]
-    dark, bright = _tone(colour, 0.6), _tone(colour, 1.35)
+    dark, bright = shade(colour, 0.6), shade(colour, 1.35)
     reach = (right - left) * 0.6 + unit * 0.05
-    ellipse(image, (left + right) / 2 + unit * 0.06, bottom, reach, unit * 0.03, (40, 40, 42), 0.45)
+    shadow(image, (left + right) / 2 + unit * 0.06, bottom, reach, unit * 0.03, (40, 40, 42), 0.45)
 
-    def at(x, y):
+    # Shapes are given within the item's box: x from 0 (left) to 1 (right), y from 0 (ground) to 1 (top).
+    def to_pixels(x: float, y: float) -> Point:
         return left + x * (right - left), bottom - y * (bottom - top)
 
-    def poly(points, fill):
-        polygon(image, [at(*p) for p in points], fill)
+    def poly(points: Sequence[Point], fill: Colour) -> None:
+        polygon(image, [to_pixels(*p) for p in points], fill)
 
-    def line(points, fill, width):
-        polyline(image, [at(*p) for p in points], fill, width * unit)
+    def line(points: Sequence[Point], fill: Colour, width: float) -> None:
+        polyline(image, [to_pixels(*p) for p in points], fill, width * unit)
 
     if item.kind == 'pole':
         poly([(0.1, 0), (0.9, 0), (0.75, 1), (0.25, 1)], colour)
@@ -75,20 +78,18 @@ def draw_item(image, item, camera):
             line([(x, 0), (x, 1)], dark, 0.035)
             line([(x + 0.05, 0), (x + 0.05, 0.45)], dark, 0.03)
         for y in (0.45, 0.52, 0.72, 0.88):
-            line([(0, y), (1, y)], wood if y > 0.5 else _tone(wood, 0.7), 0.035)
+            line([(0, y), (1, y)], wood if y > 0.5 else shade(wood, 0.7), 0.035)
     elif item.kind == 'planter':
         green = (48, 92 + 8 * (item.tone % 4), 58)
         rng = np.random.default_rng(item.tone)
-        for x, y, r in rng.uniform((0.05, 0.5, 0.08), (0.95, 0.95, 0.17), (14, 3)):
-            cx, cy = at(x, y)
-            ellipse(image, cx, cy, r * unit * 0.55, r * unit * 0.45, _tone(green, 0.7 + r * 3.2), 1)
+        for x, y, radius in rng.uniform((0.05, 0.5, 0.08), (0.95, 0.95, 0.17), (14, 3)):
+            ellipse(image, *to_pixels(x, y), radius * unit * 0.55, radius * unit * 0.45, shade(green, 0.7 + radius * 3.2))
         poly([(0.06, 0), (0.94, 0), (1, 0.52), (0, 0.52)], (104, 112, 122))
         poly([(0.66, 0), (0.94, 0), (1, 0.52), (0.7, 0.52)], (80, 86, 96))
         poly([(-0.03, 0.48), (1.03, 0.48), (1.03, 0.56), (-0.03, 0.56)], (128, 136, 144))
     elif item.kind == 'bike':
         for x in (0.2, 0.8):
-            cx, cy = at(x, 0.34)
-            ring(image, cx, cy, 0.17 * unit, (28, 28, 30), 0.022 * unit)
+            circle(image, *to_pixels(x, 0.34), 0.17 * unit, (28, 28, 30), 0.022 * unit)
         line([(0.2, 0.34), (0.36, 0.78), (0.68, 0.74), (0.8, 0.34)], colour, 0.022)
         line([(0.2, 0.34), (0.5, 0.34), (0.36, 0.78)], colour, 0.02)
         line([(0.5, 0.34), (0.68, 0.74), (0.66, 0.92), (0.76, 0.95)], dark, 0.02)
@@ -102,57 +103,8 @@ def draw_item(image, item, camera):
     elif item.kind == 'hydrant':
         red = (44, 44, 160)
         poly([(0.2, 0), (0.8, 0), (0.75, 0.8), (0.25, 0.8)], red)
-        poly([(0, 0.5), (1, 0.5), (1, 0.66), (0, 0.66)], _tone(red, 0.75))
-        cx, cy = at(0.5, 0.8)
-        ellipse(image, cx, cy, 0.06 * unit, 0.07 * unit, _tone(red, 1.2), 1)
-    else:
+        poly([(0, 0.5), (1, 0.5), (1, 0.66), (0, 0.66)], shade(red, 0.75))
+        ellipse(image, *to_pixels(0.5, 0.8), 0.06 * unit, 0.07 * unit, shade(red, 1.2))
+    else:  # bollard
         poly([(0, 0), (1, 0), (0.9, 0.95), (0.1, 0.95)], dark)
         line([(0.05, 0.8), (0.95, 0.8)], (190, 200, 205), 0.04)
-
-
-def _tone(colour, factor):
-    return tuple(min(255, int(c * factor)) for c in colour)
-
-
-def polygon(image, points, colour):
-    """Fill an anti-aliased polygon; points (K, 2) in pixels, to a sixteenth of one."""
-    cv2.fillPoly(image, [np.rint(np.asarray(points) * 16).astype(np.int32)], colour, cv2.LINE_AA, 4)
-
-
-def polyline(image, points, colour, width):
-    """Draw an anti-aliased line; points (K, 2) and width in pixels."""
-    cv2.polylines(
-        image, [np.rint(np.asarray(points) * 16).astype(np.int32)], False, colour, max(1, round(width)), cv2.LINE_AA, 4
-    )
-
-
-def ring(image, x, y, radius, colour, width):
-    """Draw an anti-aliased circle, in pixels."""
-    cv2.circle(image, (round(x * 16), round(y * 16)), round(radius * 16), colour, max(1, round(width)), cv2.LINE_AA, 4)
-
-
-def ellipse(image, x, y, radius_x, radius_y, colour, opacity):
-    """Fill an ellipse, in pixels; below full opacity with a soft rim, for shadows."""
-    if opacity >= 1:
-        cv2.ellipse(
-            image,
-            (round(x * 16), round(y * 16)),
-            (round(radius_x * 16), round(radius_y * 16)),
-            0,
-            0,
-            360,
-            colour,
-            -1,
-            cv2.LINE_AA,
-            4,
-        )
-        return
-    left, top = max(0, int(x - radius_x)), max(0, int(y - radius_y))
-    right, bottom = min(image.shape[1], int(x + radius_x) + 2), min(image.shape[0], int(y + radius_y) + 2)
-    if right <= left or bottom <= top:
-        return
-    across = ((np.arange(left, right, dtype=np.float32) - x) / radius_x) ** 2
-    down = ((np.arange(top, bottom, dtype=np.float32) - y) / radius_y) ** 2
-    cover = np.clip(1 - across[None] - down[:, None], 0, 1)[..., None] * opacity
-    part = image[top:bottom, left:right]
-    part[:] = part * (1 - cover) + np.array(colour, np.float32) * cover

@@ -1,18 +1,18 @@
-"""What makes a person that person: a look stays the same in every sighting."""
+"""Body, clothes and bag of a person. An identity has the same look in all its sightings."""
 
+import random
 from dataclasses import dataclass
 
-from .seeds import IDENTITY, PASSER, stream, weighted
+from .drawing import Colour
+from .seeds import IDENTITY, UNLABELLED, stream, weighted_choice
 
-Colour = tuple[int, int, int]
 
-
-def _bgr(code):
-    """'c0392b' -> (43, 57, 192), OpenCV's order."""
+def _bgr(code: str) -> Colour:
+    """Turns 'c0392b' (RGB) into (43, 57, 192), OpenCV's order."""
     return int(code[4:6], 16), int(code[2:4], 16), int(code[0:2], 16)
 
 
-# Few colours, so that many people share each: what tells people apart is the combination and the fine cues.
+# Few colours, so that many people share each. Combinations and small details tell people apart.
 UPPER = [_bgr(c) for c in ('26282d', 'd9d8d4', '8a8d92', '273a66', 'a32f32', '3f6b4c', 'c2a33f', '4d82b0')]
 LOWER = [_bgr(c) for c in ('25262a', '33456b', '6e7f9b', '7b6f5f', '55585c', 'b5a98f')]
 ACCENT = [_bgr(c) for c in ('e8e6e0', '1d1e22', 'b03a2e', 'd6b23a', '2f5f9e')]
@@ -38,7 +38,7 @@ HEMS = {
     'vest': (0.45, 0.48),
     'dress': (0.46, 0.48),
 }
-# Sleeve length as a part of the arm: 0 none, 0.5 to the elbow, 1 to the wrist.
+# Sleeve length relative to the arm: 0 no sleeve, 0.5 to the elbow, 1 to the wrist.
 SLEEVES = {
     'tshirt': (0.3, 0.5),
     'shirt': (0.9, 1.0),
@@ -52,11 +52,11 @@ SLEEVES = {
 
 @dataclass(frozen=True)
 class Look:
-    """A person's looks. Lengths are in body heights, colours are BGR."""
+    """One person's look. Lengths are in body heights, colours are BGR."""
 
-    height: float  # of the average person's height
-    girth: float  # of the average person's width
-    shoulders: float  # shoulder width against hip width, 1 = average
+    height: float  # relative to the average person
+    girth: float  # body width, relative to the average person
+    shoulders: float  # shoulder width relative to hip width, 1 = average
     skin: Colour
     beard: bool
     hair: str
@@ -65,7 +65,7 @@ class Look:
     hat_colour: Colour
     upper: str
     upper_colour: Colour
-    accent: Colour  # second colour: pattern, shirt under an open jacket
+    accent: Colour  # second colour, of the pattern or of the shirt under an open jacket
     pattern: str
     pitch: float  # stripe or check width
     hem: float
@@ -84,27 +84,20 @@ class Look:
     scarf: bool
 
 
-def draw_look(rng):
-    """A random look.
-
-    Args:
-        rng (random.Random): Where the randomness comes from.
-
-    Returns:
-        Look: The look.
-    """
-    upper = weighted(rng, UPPER_KINDS)
+def draw_look(rng: random.Random) -> Look:
+    """Returns a random look."""
+    upper = weighted_choice(rng, UPPER_KINDS)
     feminine = upper == 'dress' or rng.random() < 0.45
-    hair = weighted(rng, HAIR_STYLES)
+    hair = weighted_choice(rng, HAIR_STYLES)
     if feminine and hair in ('bald', 'crop'):
         hair = 'long'
-    lower = weighted(rng, LOWER_KINDS)
+    lower = weighted_choice(rng, LOWER_KINDS)
     if upper == 'dress':
         lower = rng.choice(('skirt', 'skirt', 'long_skirt'))
     elif not feminine and lower in ('skirt', 'long_skirt'):
         lower = 'trousers'
     upper_colour = rng.choice(UPPER)
-    pattern = weighted(rng, PATTERNS)
+    pattern = weighted_choice(rng, PATTERNS)
     return Look(
         height=min(max(rng.gauss(0.95 if feminine else 1.02, 0.045), 0.84), 1.12),
         girth=min(max(rng.gauss(1.0, 0.11), 0.8), 1.32),
@@ -113,7 +106,7 @@ def draw_look(rng):
         beard=not feminine and rng.random() < 0.25,
         hair=hair,
         hair_colour=rng.choice(HAIR),
-        hat=weighted(rng, HATS),
+        hat=weighted_choice(rng, HATS),
         hat_colour=rng.choice(ACCENT),
         upper=upper,
         upper_colour=upper_colour,
@@ -130,23 +123,23 @@ def draw_look(rng):
         side_stripe=lower in ('trousers', 'wide', 'shorts') and rng.random() < 0.25,
         shoe_colour=rng.choice(SHOES),
         boots=rng.random() < 0.2,
-        bag=weighted(rng, BAG_KINDS),
+        bag=weighted_choice(rng, BAG_KINDS),
         bag_colour=rng.choice(BAGS),
         bag_side=rng.choice((-1, 1)),
         scarf=upper in ('jacket', 'coat') and rng.random() < 0.3,
     )
 
 
-def _distance(a, b):
-    """Sum of absolute channel differences."""
+def _distance(a: Colour, b: Colour) -> int:
+    """Returns the sum of absolute channel differences."""
     return sum(abs(x - y) for x, y in zip(a, b, strict=True))
 
 
-def identity_look(seed, split, person_id):
-    """The look of a labelled identity. split: 0 train, 1 test."""
+def identity_look(seed: int, split: int, person_id: int) -> Look:
+    """Returns the look of a labelled identity. `split` is 0 for training, 1 for test."""
     return draw_look(stream(seed, IDENTITY, split, person_id))
 
 
-def passer_look(seed, scene, position):
-    """The look of an unlabelled passer-by, drawn once for one place in one scene."""
-    return draw_look(stream(seed, PASSER, scene, position))
+def unlabelled_look(seed: int, scene: int, slot: int) -> Look:
+    """Returns the look of an unlabelled person: the one with this slot in the scene with this index."""
+    return draw_look(stream(seed, UNLABELLED, scene, slot))

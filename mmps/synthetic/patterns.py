@@ -1,45 +1,49 @@
-"""What is woven into or printed on a garment."""
+"""Patterns and prints of the upper garment."""
 
 import numpy as np
 
+from .canvas import Canvas, Fill
+from .look import Look
+from .pose import Skeleton
+
+# Heights of the chest and the waist, in body heights above the ground.
 _CHEST, _WAIST = 0.70, 0.60
 
 
-def texture(look, canvas):
-    """The upper garment's fill.
+def texture(look: Look, canvas: Canvas) -> Fill:
+    """Returns the fill of the upper garment.
 
     Args:
-        look (Look): The person.
-        canvas (Canvas): Where it will be used; gives the size and the resolution.
+        look: The person.
+        canvas: The canvas it is for, which gives size and resolution.
 
     Returns:
-        tuple or np.ndarray: A BGR colour, or uint8 (canvas height, canvas width, 4) with full alpha.
+        A BGR colour, or uint8 (canvas height, canvas width, 4) with full alpha.
     """
-    base, accent = np.array((*look.upper_colour, 255), np.uint8), np.array((*look.accent, 255), np.uint8)
     if look.pattern in ('plain', 'logo'):
         return look.upper_colour
+    base, accent = np.array((*look.upper_colour, 255), np.uint8), np.array((*look.accent, 255), np.uint8)
     up = (canvas.origin[1] - np.arange(canvas.height)) / canvas.scale
     across = (np.arange(canvas.width) - canvas.origin[0]) / canvas.scale
     if look.pattern == 'checks':
         pitch = look.pitch * 1.5
-        # Three tones, as in flannel: where both directions cross it is the accent itself.
+        # Three tones, as in flannel. Where stripes of both directions cross, the tone is the accent.
         crossing = ((up // pitch) % 2)[:, None] + ((across // pitch) % 2)[None]
         tones = np.stack([base, (base.astype(int) + accent) // 2, accent]).astype(np.uint8)
         return tones[crossing.astype(int)]
     if look.pattern == 'pinstripes':
-        on = (across // (look.pitch * 0.6)) % 2 < 1
-        return np.ascontiguousarray(np.broadcast_to(np.where(on[:, None], base, accent), (canvas.height, len(on), 4)))
-    if look.pattern == 'stripes':
-        on = (up // look.pitch) % 2 < 1
+        is_base = ((across // (look.pitch * 0.6)) % 2 < 1)[None]
+    elif look.pattern == 'stripes':
+        is_base = ((up // look.pitch) % 2 < 1)[:, None]
     elif look.pattern == 'band':
-        on = abs(up - _CHEST) > look.pitch * 0.9
+        is_base = (abs(up - _CHEST) > look.pitch * 0.9)[:, None]
     else:
-        on = up > _WAIST + look.pitch
-    return np.ascontiguousarray(np.broadcast_to(np.where(on[:, None], base, accent)[:, None], (len(on), canvas.width, 4)))
+        is_base = (up > _WAIST + look.pitch)[:, None]
+    return np.where(np.broadcast_to(is_base, (canvas.height, canvas.width))[..., None], base, accent)
 
 
-def draw_logo(canvas, look, bones):
-    """A print on the chest: seen from the front only, narrower from the side."""
+def draw_logo(canvas: Canvas, look: Look, bones: Skeleton) -> None:
+    """Draws the print on the chest. Only the front shows it; it gets narrower towards the side view."""
     if look.pattern != 'logo' or bones.cos < 0.3:
         return
     size = look.logo_size
@@ -52,8 +56,7 @@ def draw_logo(canvas, look, bones):
     elif look.logo == 'triangle':
         canvas.polygon([(x - across, y - size), (x + across, y - size), (x, y + size)], look.accent, **flat)
     else:
-        tall = size * (0.35 if look.logo == 'bar' else 0.9)
-        wide = across * (1.5 if look.logo == 'bar' else 0.9)
-        canvas.polygon(
-            [(x - wide, y - tall), (x + wide, y - tall), (x + wide, y + tall), (x - wide, y + tall)], look.accent, **flat
-        )
+        half_height = size * (0.35 if look.logo == 'bar' else 0.9)
+        half_width = across * (1.5 if look.logo == 'bar' else 0.9)
+        left, right, bottom, top = x - half_width, x + half_width, y - half_height, y + half_height
+        canvas.polygon([(left, bottom), (right, bottom), (right, top), (left, top)], look.accent, **flat)

@@ -1,156 +1,165 @@
-"""Where people and furniture stand, so that everybody who is drawn can also be found.
+"""Chooses where people and furniture stand, so that everybody who is drawn can also be found.
 
-All lengths are in scene heights. A figure does not fill its box, so both what hides and what is hidden is taken to be
-the middle of the box.
+All lengths are in scene heights; a box is (left, top, right, bottom). A figure does not fill its box. So only the middle
+part of a box, its core, counts as hiding others and as being hidden.
 """
 
 import math
+import random
+from dataclasses import dataclass
 
 import numpy as np
 
-from .camera import FARTHEST, NEAREST
+from .camera import FARTHEST, NEAREST, Camera
 from .furniture import Item
-from .seeds import CAMERA, stream, weighted
+from .seeds import CAMERA, stream, weighted_choice
 
-ROWS, COLUMNS = 14, 6  # sample points on a person
-SEEN = 0.5  # at least this part of them is in the image and not hidden
-_CORE = 0.64  # of a box's width
+Box = tuple[float, float, float, float]
+
+_ROWS, _COLUMNS = 14, 6  # sample points on a person
+_MIN_VISIBLE = 0.5  # share of a person's sample points that must be in the image and not hidden
+_PERSON_CORE, _FURNITURE_CORE = 0.64, 0.9  # width of the core, relative to the box
 _TRIES = 24
+# Kinds of furniture that stay with a camera, and kinds that come and go; with weights.
 _FIXED = {'pole': 4, 'bin': 3, 'bench': 3, 'planter': 3, 'bollard': 2, 'hydrant': 1}
 _LOOSE = {'bike': 4, 'sign': 3, 'bin': 1, 'planter': 1}
 
 
+@dataclass(slots=True)
+class _Placed:
+    """A person or piece of furniture that has a place. Furniture has no sample points."""
+
+    depth: float
+    core: Box
+    visible: np.ndarray | None  # bool (_ROWS, _COLUMNS)
+
+
 class Visibility:
-    """Keeps, for everybody placed so far, which of their sample points can be seen.
+    """Records which sample points of everybody placed so far can be seen.
 
     Args:
-        aspect (float): Scene width in scene heights.
+        aspect: Scene width in scene heights.
     """
 
-    def __init__(self, aspect):
+    def __init__(self, aspect: float):
         self.aspect = aspect
-        self.placed = []  # (depth, box, solid box, points or None for furniture)
+        self.placed: list[_Placed] = []
 
-    def try_place(self, depth, box, is_person=True, force=False):
-        """Place something unless it would be hidden, or hide somebody.
+    def try_place(self, depth: float, box: Box, is_person: bool = True, force: bool = False) -> float:
+        """Places a person or furniture, unless somebody would then be hidden.
 
         Args:
-            depth (float): Larger is nearer.
-            box (tuple): left, top, right, bottom.
-            is_person (bool): Furniture may be hidden.
-            force (bool): Place it whatever it hides.
+            depth: Larger is nearer.
+            box: Box of the person or furniture.
+            is_person: False for furniture, which may be hidden.
+            force: Places it even if somebody is then hidden.
 
         Returns:
-            float: The part seen of whoever is seen least, 0 to 1; it was placed if this is at least `SEEN`.
+            Visible share, 0 to 1, of the person who is seen least. Without `force`, nothing is placed if it is below 0.5.
         """
         left, top, right, bottom = box
-        middle, half = (left + right) / 2, (right - left) / 2 * (_CORE if is_person else 0.9)
-        solid = (middle - half, top, middle + half, bottom)
-        points, least = None, 1.0
+        middle, half = (left + right) / 2, (right - left) / 2 * (_PERSON_CORE if is_person else _FURNITURE_CORE)
+        core = (middle - half, top, middle + half, bottom)
+        visible, least = None, 1.0
         if is_person:
-            points = np.ones((ROWS, COLUMNS), bool)
-            _hide_outside(points, solid, self.aspect)
-            for other, _, cover, _ in self.placed:
-                if other > depth:
-                    _hide(points, solid, cover)
-            least = np.count_nonzero(points) / points.size
+            visible = np.ones((_ROWS, _COLUMNS), bool)
+            _hide_outside(visible, core, self.aspect)
+            for other in self.placed:
+                if other.depth > depth:
+                    _hide(visible, core, other.core)
+            least = _share(visible)
         changed = []
-        for k, (other, _, covered, seen) in enumerate(self.placed):
-            if other <= depth and seen is not None:
-                after = seen.copy()
-                _hide(after, covered, solid)
-                least = min(least, np.count_nonzero(after) / after.size)
-                changed.append((k, after))
-        if least >= SEEN or force:
-            for k, after in changed:
-                self.placed[k] = (*self.placed[k][:3], after)
-            self.placed.append((depth, box, solid, points))
+        for other in self.placed:
+            if other.depth <= depth and other.visible is not None:
+                still_visible = other.visible.copy()
+                _hide(still_visible, other.core, core)
+                least = min(least, _share(still_visible))
+                changed.append((other, still_visible))
+        if least >= _MIN_VISIBLE or force:
+            for other, still_visible in changed:
+                other.visible = still_visible
+            self.placed.append(_Placed(depth, core, visible))
         return least
 
 
-def _cells(low, high, start, stop, count):
-    """Indices of the `count` cell centres of [start, stop] that lie in [low, high]."""
+def _share(points: np.ndarray) -> float:
+    return np.count_nonzero(points) / points.size
+
+
+def _covered_cells(low: float, high: float, start: float, stop: float, count: int) -> tuple[int, int]:
+    """Divides [start, stop] into `count` cells. Returns the range of cells whose centres lie in [low, high]."""
     step = (stop - start) / count
     return max(0, math.ceil((low - start) / step - 0.5)), max(0, math.floor((high - start) / step - 0.5) + 1)
 
 
-def _hide(points, box, cover):
-    x0, x1 = _cells(cover[0], cover[2], box[0], box[2], COLUMNS)
-    y0, y1 = _cells(cover[1], cover[3], box[1], box[3], ROWS)
+def _hide(points: np.ndarray, box: Box, cover: Box) -> None:
+    """Marks the sample points of `box` that `cover` covers as hidden."""
+    x0, x1 = _covered_cells(cover[0], cover[2], box[0], box[2], _COLUMNS)
+    y0, y1 = _covered_cells(cover[1], cover[3], box[1], box[3], _ROWS)
     points[y0:y1, x0:x1] = False
 
 
-def _hide_outside(points, box, aspect):
-    x0, x1 = _cells(0, aspect, box[0], box[2], COLUMNS)
-    y0, y1 = _cells(0, 1, box[1], box[3], ROWS)
+def _hide_outside(points: np.ndarray, box: Box, aspect: float) -> None:
+    """Marks the sample points of `box` that lie outside the scene as hidden."""
+    x0, x1 = _covered_cells(0, aspect, box[0], box[2], _COLUMNS)
+    y0, y1 = _covered_cells(0, 1, box[1], box[3], _ROWS)
     points[:, :x0] = False
     points[:, x1:] = False
     points[:y0] = False
     points[y1:] = False
 
 
-def camera_furniture(seed, camera, aspect):
-    """What stands before a camera in every scene: a list of Item."""
+def camera_furniture(seed: int, camera: Camera, aspect: float) -> list[Item]:
+    """Returns the furniture that every scene of a camera shows."""
     rng = stream(seed, CAMERA, camera.index, 2)
-    items = []
-    for _ in range(rng.randrange(1, 4)):
-        kind = weighted(rng, _FIXED)
-        items.append(Item(kind, rng.uniform(0, aspect), rng.uniform(FARTHEST, 0.52), rng.randrange(24)))
-    return items
+    return [_random_item(rng, _FIXED, aspect, nearest=0.52) for _ in range(rng.randrange(1, 4))]
 
 
-def scene_furniture(rng, aspect):
-    """What happens to stand in one scene: a list of Item, often empty."""
+def scene_furniture(rng: random.Random, aspect: float) -> list[Item]:
+    """Returns the furniture of one scene alone: none, one or two pieces."""
     count = int(rng.random() < 0.35) + int(rng.random() < 0.1)
-    return [
-        Item(weighted(rng, _LOOSE), rng.uniform(0, aspect), rng.uniform(FARTHEST, 0.5), rng.randrange(24)) for _ in range(count)
-    ]
+    return [_random_item(rng, _LOOSE, aspect, nearest=0.5) for _ in range(count)]
 
 
-def person_box(rng, camera, stature, ratio, aspect):
-    """A random place to stand.
+def _random_item(rng: random.Random, weights: dict[str, int], aspect: float, nearest: float) -> Item:
+    return Item(weighted_choice(rng, weights), rng.uniform(0, aspect), rng.uniform(FARTHEST, nearest), rng.randrange(24))
 
-    Args:
-        rng (random.Random): Where the randomness comes from.
-        camera (Camera): Gives the ground.
-        stature (float): The person's height, 1 = average.
-        ratio (float): Box width in box heights.
-        aspect (float): Scene width.
 
-    Returns:
-        tuple: depth, (left, top, right, bottom).
-    """
-    # Near people are rarer: they stand on less ground.
+def _random_place(rng: random.Random, camera: Camera, stature: float, ratio: float, aspect: float) -> tuple[float, Box]:
+    """Returns depth and box of a random place to stand; arguments as in `place_person`."""
+    # Near people are rarer, because they stand on less ground.
     depth = FARTHEST + (NEAREST - FARTHEST) * rng.random() ** 1.35
-    tall = min(max(depth * stature, FARTHEST), NEAREST)
-    foot, width = camera.foot(depth), tall * ratio
+    height = min(max(depth * stature, FARTHEST), NEAREST)
+    foot, width = camera.foot(depth), height * ratio
     x = rng.uniform(0.1 * width, aspect - 0.1 * width)
-    return depth, (x - width / 2, foot - tall, x + width / 2, foot)
+    return depth, (x - width / 2, foot - height, x + width / 2, foot)
 
 
-def place_person(rng, visibility, camera, stature, ratio, must):
-    """Find a place for one person.
+def place_person(
+    rng: random.Random, visibility: Visibility, camera: Camera, stature: float, ratio: float, required: bool
+) -> tuple[float, Box] | None:
+    """Finds a place for one person, at which nobody is hidden too much.
 
     Args:
-        rng (random.Random): Where the randomness comes from.
-        visibility (Visibility): Who stands where already; gets the new person.
-        camera (Camera): Gives the ground.
-        stature (float): The person's height, 1 = average.
-        ratio (float): Box width in box heights.
-        must (bool): Take the best place if no place is good; a labelled person cannot stay away.
+        rng: Source of randomness.
+        visibility: Who stands where already. The new person is added to it.
+        camera: Tells where the ground is.
+        stature: The person's height, 1 = average.
+        ratio: Width of the person's box, relative to its height.
+        required: Takes the best of the places tried if none is good. Labelled people must be in their scenes.
 
     Returns:
-        tuple or None: depth, (left, top, right, bottom).
+        Depth and box, or None if there is no good place and the person is not required.
     """
-    best, best_seen = None, -1.0
-    for _ in range(_TRIES if must else _TRIES // 3):
-        depth, box = person_box(rng, camera, stature, ratio, visibility.aspect)
-        seen = visibility.try_place(depth, box)
-        if seen >= SEEN:
+    tried = []
+    for _ in range(_TRIES if required else _TRIES // 3):
+        depth, box = _random_place(rng, camera, stature, ratio, visibility.aspect)
+        share = visibility.try_place(depth, box)
+        if share >= _MIN_VISIBLE:
             return depth, box
-        if seen > best_seen:
-            best, best_seen = (depth, box), seen
-    if not must:
+        tried.append((share, depth, box))
+    if not required:
         return None
-    visibility.try_place(*best, force=True)
-    return best
+    _, depth, box = max(tried, key=lambda place: place[0])
+    visibility.try_place(depth, box, force=True)
+    return depth, box

@@ -1,50 +1,55 @@
-"""Decides who stands where in every scene, without drawing: the annotations follow from the plan alone."""
+"""Plans who stands where in every scene, without drawing. The annotations follow from the plan alone."""
 
-from dataclasses import dataclass
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from .camera import make_camera
-from .look import identity_look, passer_look
-from .placement import Visibility, camera_furniture, place_person, scene_furniture
+from .camera import Camera, make_camera
+from .furniture import Item
+from .look import Look, identity_look, unlabelled_look
+from .placement import Box, Visibility, camera_furniture, place_person, scene_furniture
 from .pose import Pose, aspect, draw_pose
 from .seeds import QUERY, SCENE, SPLIT, stream
 from .size import Size, get_size
 
+PixelBox = tuple[int, int, int, int]  # x, y, w, h
+
 LAYOUTS = ('cuhk-sysu', 'prw')
-LABELLED = 2 / 3  # of the people
+LABELLED = 2 / 3  # share of the people that has an identity
 TRAIN, TEST = 0, 1
 
 
 @dataclass(frozen=True)
 class Person:
-    """One sighting.
+    """One sighting of a person.
 
     Args:
-        person_id (int): 0..ids-1 within the split, -1 for a passer-by.
-        slot (int): Which passer-by of the scene it is, for its look.
-        pose (Pose): How the person stands.
-        depth (float): Height of an average person at this place in scene heights; larger is nearer.
-        figure (tuple[int]): x, y, w, h of the whole figure in pixels; may reach out of the scene.
-        box (tuple[int]): x, y, w, h of the part inside the scene.
+        person_id: 0..ids-1 within the split, -1 for an unlabelled person.
+        slot: Position at which the scene's plan lists the person; decides the look of an unlabelled person.
+        pose: How the person stands.
+        depth: Height of an average person at this place, in scene heights; larger is nearer.
+        figure: x, y, w, h of the whole figure, in pixels; may reach out of the scene.
+        box: x, y, w, h of the part inside the scene, in pixels.
     """
 
     person_id: int
     slot: int
     pose: Pose
     depth: float
-    figure: tuple
-    box: tuple
+    figure: PixelBox
+    box: PixelBox
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One image: people from the farthest to the nearest."""
+    """One image. Its people are sorted from the farthest to the nearest."""
 
     index: int
     name: str
     split: int
     camera: int
-    persons: tuple
-    furniture: tuple
+    persons: tuple[Person, ...]
+    furniture: tuple[Item, ...]
 
 
 @dataclass(frozen=True)
@@ -52,56 +57,52 @@ class Plan:
     """A whole data set before it is drawn.
 
     Args:
-        size (Size): Its counts.
-        layout (str): 'cuhk-sysu' or 'prw'.
-        seed (int): Its seed.
-        scenes (list[Scene]): Training scenes, then test scenes.
-        queries (list[tuple]): (index of the scene, index of the person in it).
+        size: Its counts.
+        layout: 'cuhk-sysu' or 'prw'.
+        seed: Its seed.
+        scenes: Training scenes, then test scenes.
+        queries: (index of the scene, position of the person in its `persons`).
     """
 
     size: Size
     layout: str
     seed: int
-    scenes: list
-    queries: list
+    scenes: list[Scene]
+    queries: list[tuple[int, int]]
 
-    def split(self, split):
-        """The scenes of a split, in order."""
+    def split(self, split: int) -> list[Scene]:
+        """Returns the scenes of a split, in order."""
         count = self.size.train_scenes
         return self.scenes[:count] if split == TRAIN else self.scenes[count:]
 
-    def sightings(self, split):
-        """For every identity of a split a list of (scene, person), in the order of the scenes."""
-        ids = self.size.train_ids if split == TRAIN else self.size.test_ids
-        found = [[] for _ in range(ids)]
+    def sightings(self, split: int) -> list[list[tuple[Scene, Person]]]:
+        """Returns, for each identity of a split, its sightings in the order of the scenes."""
+        num_ids = self.size.train_ids if split == TRAIN else self.size.test_ids
+        found: list[list[tuple[Scene, Person]]] = [[] for _ in range(num_ids)]
         for scene in self.split(split):
             for person in scene.persons:
                 if person.person_id >= 0:
                     found[person.person_id].append((scene, person))
         return found
 
-    def look(self, scene, person):
-        """The look of a person of a scene."""
-        return look_of(self.seed, scene, person)
 
-
-def look_of(seed, scene, person):
-    """The look of a person of a scene, from the data set's seed."""
+def look_of(seed: int, scene: Scene, person: Person) -> Look:
+    """Returns the look of a person of a scene, from the data set's seed."""
     if person.person_id < 0:
-        return passer_look(seed, scene.index, person.slot)
+        return unlabelled_look(seed, scene.index, person.slot)
     return identity_look(seed, scene.split, person.person_id)
 
 
-def plan(layout, size, seed=0):
-    """Plan a data set.
+def plan(layout: str, size: str | Size, seed: int = 0) -> Plan:
+    """Plans a data set. The same arguments give the same plan.
 
     Args:
-        layout (str): 'cuhk-sysu' or 'prw'; decides the names of the images only.
-        size (str or Size): A name of `SIZES`, or your own.
-        seed (int): Not negative. The same seed gives the same plan.
+        layout: 'cuhk-sysu' or 'prw'; decides nothing but the names of the images.
+        size: A name in `SIZES`, or a Size.
+        seed: Not negative.
 
-    Returns:
-        Plan: The plan.
+    Raises:
+        ValueError: If an argument is not one of these, or the size has too few scenes to show each identity twice.
     """
     size = get_size(size)
     if layout not in LAYOUTS:
@@ -110,14 +111,13 @@ def plan(layout, size, seed=0):
         raise ValueError(f'seed must not be negative, got {seed}')
     cameras = [make_camera(seed, index) for index in range(size.cameras)]
     fixed = [camera_furniture(seed, camera, size.width / size.height) for camera in cameras]
-    total = size.train_scenes + size.test_scenes
-    numbers = list(range(1, total + 1))
+    numbers = list(range(1, size.train_scenes + size.test_scenes + 1))
     stream(seed, SPLIT, 2).shuffle(numbers)
-    scenes = []
-    for split, count, ids in ((TRAIN, size.train_scenes, size.train_ids), (TEST, size.test_scenes, size.test_ids)):
-        cast = _cast(stream(seed, SPLIT, split), size, count, ids)
-        looks = [identity_look(seed, split, person_id) for person_id in range(ids)]
-        for order, (members, passers) in enumerate(cast):
+    scenes: list[Scene] = []
+    for split, count, num_ids in ((TRAIN, size.train_scenes, size.train_ids), (TEST, size.test_scenes, size.test_ids)):
+        looks = [identity_look(seed, split, person_id) for person_id in range(num_ids)]
+        people = _assign_people(stream(seed, SPLIT, split), size, count, num_ids)
+        for order, (person_ids, num_unlabelled) in enumerate(people):
             index = len(scenes)
             camera = index % size.cameras
             name = (
@@ -125,86 +125,94 @@ def plan(layout, size, seed=0):
                 if layout == 'cuhk-sysu'
                 else f'c{camera + 1}s{split + 1}_{order // size.cameras * 25 + 1:06d}.jpg'
             )
-            scenes.append(_stage(seed, size, index, name, split, cameras[camera], fixed[camera], looks, members, passers))
-    draft = Plan(size, layout, seed, scenes, [])
-    return Plan(size, layout, seed, scenes, _choose_queries(draft))
+            rng = stream(seed, SCENE, index)
+            labelled = [(person_id, looks[person_id]) for person_id in person_ids]
+            slots = range(len(person_ids), len(person_ids) + num_unlabelled)
+            unlabelled = [(-1, unlabelled_look(seed, index, slot)) for slot in slots]
+            persons, furniture = _place(rng, size, cameras[camera], fixed[camera], [*labelled, *unlabelled])
+            scenes.append(Scene(index, name, split, camera, persons, furniture))
+    unasked = Plan(size, layout, seed, scenes, [])
+    return replace(unasked, queries=_choose_queries(unasked))
 
 
-def _cast(rng, size, scenes, ids):
-    """Who appears in which scene: a list of (person ids, number of passers-by).
+def _assign_people(rng: random.Random, size: Size, num_scenes: int, num_ids: int) -> list[tuple[list[int], int]]:
+    """Decides who appears in which scene.
 
-    Every identity appears equally often, give or take one. Some walk in company: they come together more often than
-    chance, so that the company says something about who it is.
+    Numbers of appearances of two identities differ by one at most. Some identities form groups that appear together more
+    often than by chance, so that the people around a person help to recognise that person.
+
+    Returns:
+        For each scene, its person ids and its number of unlabelled people.
     """
-    crowd = [rng.randint(*size.persons) for _ in range(scenes)]
-    labelled = [min(ids, int(LABELLED * count + rng.random())) for count in crowd]
-    if sum(labelled) < 2 * ids:
+    totals = [rng.randint(*size.persons) for _ in range(num_scenes)]
+    labelled = [min(num_ids, int(LABELLED * total + rng.random())) for total in totals]
+    if sum(labelled) < 2 * num_ids:
         raise ValueError(
-            f'size {size.name}: {scenes} scenes show {sum(labelled)} labelled persons, too few to see '
-            f'each of {ids} identities twice'
+            f'size {size.name}: {num_scenes} scenes show {sum(labelled)} labelled persons, too few to show '
+            f'each of {num_ids} identities twice'
         )
     groups, start = [], 0
-    while start < ids:
-        end = min(ids, start + rng.choice((1, 1, 1, 2, 2, 3)))
+    while start < num_ids:
+        end = min(num_ids, start + rng.choice((1, 1, 1, 2, 2, 3)))
         groups.append(list(range(start, end)))
         start = end
-    queue = []
-    while len(queue) < sum(labelled) + ids:
+    queue: list[int] = []
+    while len(queue) < sum(labelled) + num_ids:
         rng.shuffle(groups)
-        queue.extend(person for group in groups for person in group)
-    cast, start = [], 0
-    for count, wanted in zip(crowd, labelled, strict=True):
-        # Where two rounds meet, the same identity can come up twice: the next other one takes its place.
-        for k in range(start, start + wanted):
+        queue.extend(person_id for group in groups for person_id in group)
+    assigned, start = [], 0
+    for total, count in zip(totals, labelled, strict=True):
+        # Where two rounds of the queue meet, an identity can come up twice in a scene. It then swaps places with the
+        # next identity that is not in the scene.
+        for k in range(start, start + count):
             if queue[k] in queue[start:k]:
                 other = next(m for m in range(k + 1, len(queue)) if queue[m] not in queue[start:k])
                 queue[k], queue[other] = queue[other], queue[k]
-        cast.append((queue[start : start + wanted], count - wanted))
-        start += wanted
-    return cast
+        assigned.append((queue[start : start + count], total - count))
+        start += count
+    return assigned
 
 
-def _stage(seed, size, index, name, split, camera, fixed, looks, members, passers):
-    """Place the people and the furniture of one scene."""
-    rng = stream(seed, SCENE, index)
-    wide = size.width / size.height
-    visibility = Visibility(wide)
-    furniture = []
-    for item in (*fixed, *scene_furniture(rng, wide)):
+def _place(
+    rng: random.Random, size: Size, camera: Camera, fixed: Sequence[Item], people: Sequence[tuple[int, Look]]
+) -> tuple[tuple[Person, ...], tuple[Item, ...]]:
+    """Places the furniture and the people, given as (person id, look), of one scene."""
+    width = size.width / size.height
+    visibility = Visibility(width)
+    furniture = (*fixed, *scene_furniture(rng, width))
+    for item in furniture:
         visibility.try_place(item.height, item.box(camera), is_person=False, force=True)
-        furniture.append(item)
     persons = []
-    for slot, person_id in enumerate([*members, *[-1] * passers]):
-        look = passer_look(seed, index, slot) if person_id < 0 else looks[person_id]
+    for slot, (person_id, look) in enumerate(people):
         pose = draw_pose(rng, look)
-        place = place_person(rng, visibility, camera, look.height, aspect(look, pose), must=person_id >= 0)
+        place = place_person(rng, visibility, camera, look.height, aspect(look, pose), required=person_id >= 0)
         if place is not None:
-            figure, box = _to_pixels(place[1], size)
-            persons.append(Person(person_id, slot, pose, place[0], figure, box))
-    persons.sort(key=lambda person: person.depth)
-    return Scene(index, name, split, camera.index, tuple(persons), tuple(furniture))
+            depth, box = place
+            persons.append(Person(person_id, slot, pose, depth, *_to_pixels(box, size)))
+    return tuple(sorted(persons, key=lambda person: person.depth)), furniture
 
 
-def _to_pixels(box, size):
-    """Whole figure and visible part, both int (x, y, w, h), from (left, top, right, bottom) in scene heights."""
+def _to_pixels(box: Box, size: Size) -> tuple[PixelBox, PixelBox]:
+    """Returns the whole figure and the part inside the scene, from a box in scene heights."""
     left, top, right, bottom = (round(v * size.height) for v in box)
     x0, y0, x1, y1 = max(0, left), max(0, top), min(size.width, right), min(size.height, bottom)
     return (left, top, right - left, bottom - top), (x0, y0, x1 - x0, y1 - y0)
 
 
-def _choose_queries(draft):
-    """One sighting of every test identity in turn, then a second one, until there are enough."""
-    rng = stream(draft.seed, QUERY)
-    sightings = draft.sightings(TEST)
+def _choose_queries(plan: Plan) -> list[tuple[int, int]]:
+    """Takes one sighting of every test identity in random order, then a second one of each, until there are enough."""
+    rng = stream(plan.seed, QUERY)
+    sightings = plan.sightings(TEST)
     for found in sightings:
         rng.shuffle(found)
     order = list(range(len(sightings)))
     rng.shuffle(order)
-    queries, turn = [], 0
-    while len(queries) < draft.size.queries and any(turn < len(found) for found in sightings):
+    queries: list[tuple[int, int]] = []
+    turn = 0
+    while len(queries) < plan.size.queries and any(turn < len(found) for found in sightings):
         for person_id in order:
             if turn < len(sightings[person_id]):
                 scene, person = sightings[person_id][turn]
                 queries.append((scene.index, scene.persons.index(person)))
         turn += 1
-    return queries[: draft.size.queries]
+    return queries[: plan.size.queries]

@@ -1,17 +1,22 @@
-"""How a person stands in one sighting: the view, the step, and where the joints fall on the picture plane.
+"""How a person stands in one sighting: view, step, and the joints on the picture plane.
 
-Lengths are in body heights. A body point has a lateral (the person's left), a forward and an upward coordinate; a
-picture point has x to the right and y upwards from the ground, and a depth towards the viewer that orders what covers
-what. At yaw 0 the person faces the viewer, at pi / 2 walks to the right, at pi shows the back.
+Lengths are in body heights. A body point has a lateral (to the person's left), a forward and an upward coordinate. A
+picture point has x to the right and y up from the ground. Its depth grows towards the viewer: what has more covers what
+has less. At yaw 0 the person faces the viewer, at pi / 2 walks to the right, at pi shows the back.
 """
 
 import math
+import random
 from dataclasses import dataclass
 
+from .drawing import Point
+from .look import Look
+
+SIDES = (1, -1)  # the person's left and right: the order of arms and legs, and the sign of lateral coordinates
 HIP, SHOULDER, THIGH, SHIN, UPPER_ARM, FOREARM = 0.51, 0.802, 0.245, 0.222, 0.158, 0.15
 FOOT = 0.085
 HEAD_Y, HEAD_R = 0.922, 0.062
-PITCH = 0.11  # how far a step towards the viewer drops on the picture: the camera looks down a little
+PITCH = 0.11  # the camera looks down a little: a point that is 1 nearer to the viewer lies this much lower in the picture
 
 
 @dataclass(frozen=True)
@@ -20,25 +25,30 @@ class Pose:
 
     yaw: float
     phase: float  # of the walking cycle
-    stride: float  # largest swing of a leg from the vertical
-    elbow: float  # how much the arms bend
-    phone: int  # +1 the left hand is raised to the chest, -1 the right one, 0 neither
+    stride: float  # largest angle of a leg from the vertical
+    elbow: float  # bend of the elbows
+    phone: int  # the hand that is raised and holds a phone: 1 left, -1 right, 0 none
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Joints on the picture plane: (x, y) tuples. Sides are (left, right) of the person."""
+    """Joints on the picture plane, as (x, y). Legs, arms and their depths are in the order of `SIDES`."""
 
-    legs: tuple  # two of (hip, knee, ankle, toe)
-    arms: tuple  # two of (shoulder, elbow, hand)
-    leg_depth: tuple
-    arm_depth: tuple
-    cos: float  # of the yaw: > 0 is a frontal view
+    legs: tuple[tuple[Point, ...], ...]  # two of (hip, knee, ankle, toe)
+    arms: tuple[tuple[Point, ...], ...]  # two of (shoulder, elbow, hand)
+    leg_depth: tuple[float, ...]
+    arm_depth: tuple[float, ...]
+    cos: float  # of the yaw; a frontal view has > 0
     sin: float
 
+    @property
+    def knee_middle(self) -> float:
+        """x between the knees."""
+        return sum(leg[1][0] for leg in self.legs) / 2
 
-def draw_pose(rng, look):
-    """A random pose: mostly walking along, across, or slantwise. A hand that carries a bag stays down."""
+
+def draw_pose(rng: random.Random, look: Look) -> Pose:
+    """Returns a random pose: mostly walking, in one of eight directions. A hand that carries a bag stays down."""
     yaw = rng.choice((0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75)) * math.pi + rng.gauss(0, 0.2)
     standing = rng.random() < 0.15
     phone = rng.choice((-1, 1)) if rng.random() < 0.15 else 0
@@ -53,24 +63,23 @@ def draw_pose(rng, look):
     )
 
 
-def skeleton(pose, girth=1.0, shoulders=1.0):
-    """Joints of a posed body.
+def skeleton(pose: Pose, girth: float = 1.0, shoulders: float = 1.0) -> Skeleton:
+    """Returns the joints of a body in a pose. The lower foot touches y = 0, but for the thickness of the sole.
 
     Args:
-        pose (Pose): The pose.
-        girth (float): Body width, 1 = average.
-        shoulders (float): Shoulder width, 1 = average.
-
-    Returns:
-        Skeleton: Its lower foot touches y = 0 (give or take the sole).
+        pose: The pose.
+        girth: Body width, 1 = average.
+        shoulders: Shoulder width, 1 = average.
     """
     cos, sin = math.cos(pose.yaw), math.sin(pose.yaw)
 
-    def project(lateral, forward, up):
+    def project(lateral: float, forward: float, up: float) -> Point:
         return lateral * cos + forward * sin, up - PITCH * (forward * cos - lateral * sin)
 
-    legs, arms, leg_depth, arm_depth = [], [], [], []
-    for side in (1, -1):
+    legs: list[tuple[Point, ...]] = []
+    arms: list[tuple[Point, ...]] = []
+    leg_depth, arm_depth = [], []
+    for side in SIDES:
         cycle = pose.phase + (0 if side > 0 else math.pi)
         swing = pose.stride * math.sin(cycle)
         # A leg bends while it swings forwards, so that the foot clears the ground.
@@ -109,23 +118,23 @@ def skeleton(pose, girth=1.0, shoulders=1.0):
         )
         arm_depth.append(elbow_f * cos - lateral * sin + 0.5 * hand_f * cos)
     ground = min(min(leg[2][1] - 0.03, leg[3][1] - 0.012) for leg in legs)
-    lift = [tuple((x, y - ground) for x, y in leg) for leg in legs]
-    hang = [tuple((x, y - ground) for x, y in arm) for arm in arms]
-    return Skeleton(tuple(lift), tuple(hang), tuple(leg_depth), tuple(arm_depth), cos, sin)
+    legs, arms = ([tuple((x, y - ground) for x, y in limb) for limb in limbs] for limbs in (legs, arms))
+    return Skeleton(tuple(legs), tuple(arms), tuple(leg_depth), tuple(arm_depth), cos, sin)
 
 
-def spread(width, depth, bones):
-    """Half the picture width of something `width` across and `depth` thick (both halves) at the body's yaw."""
+def spread(width: float, depth: float, bones: Skeleton) -> float:
+    """Returns the half width, in the picture, of a body part with half width `width` and half depth `depth`."""
     return math.hypot(width * bones.cos, depth * bones.sin)
 
 
-def aspect(look, pose):
-    """Width of a person's bounding box, in box heights, from the joints alone (the drawing agrees to a few percent)."""
+def aspect(look: Look, pose: Pose) -> float:
+    """Returns width / height of a person's bounding box, estimated from the joints: the drawing differs by a few percent."""
     bones = skeleton(pose, look.girth, look.shoulders)
     thick = 0.034 * look.girth
-    left, right = [], []
+    left: list[float] = []
+    right: list[float] = []
 
-    def cover(x, radius):
+    def cover(x: float, radius: float) -> None:
         left.append(x - radius)
         right.append(x + radius)
 
@@ -146,19 +155,19 @@ def aspect(look, pose):
     return (max(right) - min(left)) / (top + 0.01)
 
 
-def skirt_reach(look, bones):
-    """Half the width of a skirt's or a coat's hem: it follows the knees."""
+def skirt_reach(look: Look, bones: Skeleton) -> float:
+    """Returns half the width of a skirt's or a coat's hem, which follows the knees."""
     knees = [leg[1][0] for leg in bones.legs]
     return max(spread(0.115, 0.09, bones) * look.girth, (max(knees) - min(knees)) / 2 + 0.045)
 
 
-def bag_reach(look, bones):
-    """(x, half width) of what a bag covers; empty without one."""
+def bag_reach(look: Look, bones: Skeleton) -> list[tuple[float, float]]:
+    """Returns (x, half width) of the bag in the picture; an empty list without a bag."""
     if look.bag == 'backpack':
         return [(-0.105 * bones.sin * look.girth, spread(0.085, 0.05, bones))]
     if look.bag == 'crossbody':
         return [(0.115 * look.bag_side * bones.cos * look.girth, spread(0.05, 0.062, bones))]
     if look.bag == 'tote':
-        hand = bones.arms[0 if look.bag_side > 0 else 1][2]
+        hand = bones.arms[SIDES.index(look.bag_side)][2]
         return [(hand[0], spread(0.035, 0.075, bones))]
     return []

@@ -1,39 +1,35 @@
-"""Writes a plan's annotations as PRW's files, nested as in the original."""
+"""Writes a plan's annotations as PRW's files, with the nesting of the original."""
 
 from pathlib import Path
 
 from . import mat5
-from .plan import TEST, TRAIN
+from .plan import TEST, TRAIN, Plan
+from .size import Size
 
 IMAGES = Path('frames')
 ANNOTATIONS = Path('annotations')
 UNLABELLED = -2
 
 
-def image_path(name):
-    """Where an image lies under the data set's folder."""
-    return IMAGES / name
+def file_id(size: Size, split: int, person_id: int) -> int:
+    """Returns the number of a person in the files.
 
-
-def file_id(size, split, person_id):
-    """The number of a person in the files.
-
-    As in the original, training identities have a gap: the last one comes after all test identities.
+    As in the original, training numbers have a gap: the last training identity comes after all test identities.
     """
     if person_id < 0:
         return UNLABELLED
     if split == TEST:
         return size.train_ids + person_id
-    last = size.train_ids - 1
-    return size.train_ids + size.test_ids if person_id == last else person_id + 1
+    is_last = person_id == size.train_ids - 1
+    return size.train_ids + size.test_ids if is_last else person_id + 1
 
 
-def write(plan, out):
-    """Write a .mat for every frame, frame_train.mat, frame_test.mat and query_info.txt.
+def write(plan: Plan, out: Path) -> None:
+    """Writes a .mat for every frame, frame_train.mat, frame_test.mat and query_info.txt.
 
     Args:
-        plan (Plan): What to write.
-        out (Path): The data set's folder.
+        plan: What to write.
+        out: The data set's folder.
     """
     (out / ANNOTATIONS).mkdir(parents=True, exist_ok=True)
     for scene in plan.scenes:

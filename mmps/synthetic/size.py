@@ -1,23 +1,26 @@
-"""How much SynthPS there is."""
+"""How many scenes, people and cameras a SynthPS data set has."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Size:
-    """Counts of one data set.
+    """The counts of one data set.
 
     Args:
-        name (str): Its name.
-        height (int): Of a scene, in pixels.
-        width (int): Of a scene, in pixels.
-        train_scenes (int): Training scenes.
-        test_scenes (int): Test scenes: the pool.
-        train_ids (int): Labelled identities in the training scenes.
-        test_ids (int): Labelled identities in the test scenes; others than those.
-        persons (tuple[int]): Fewest and most people a scene. An unlabelled one for whom there is no room stays away.
-        cameras (int): Places, 1 to 6.
-        queries (int): Test sightings to look for, each of another identity as long as there are any.
+        name: Its name.
+        height: Height of a scene, in pixels.
+        width: Width of a scene, in pixels.
+        train_scenes: Training scenes.
+        test_scenes: Test scenes (CUHK-SYSU's pool).
+        train_ids: Labelled identities in the training scenes.
+        test_ids: Labelled identities in the test scenes, none of whom is in the training scenes.
+        persons: Fewest and most people per scene. Unlabelled people are left out where there is no room for them.
+        cameras: Cameras, 1 to 6. Each looks at another place.
+        queries: Queries, at most one per test sighting. An identity is asked for again only after all others were.
+
+    Raises:
+        ValueError: If `cameras` or `persons` is out of range.
     """
 
     name: str
@@ -31,9 +34,9 @@ class Size:
     cameras: int
     queries: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 1 <= self.cameras <= 6:
-            raise ValueError(f'size {self.name}: PRW names cameras 1 to 6, got {self.cameras} cameras')
+            raise ValueError(f'size {self.name}: cameras must be 1 to 6, as in PRW, got {self.cameras}')
         if not 1 <= self.persons[0] <= self.persons[1]:
             raise ValueError(f'size {self.name}: persons must be (fewest, most) with 1 <= fewest <= most, got {self.persons}')
         object.__setattr__(self, 'persons', tuple(self.persons))
@@ -50,8 +53,12 @@ SIZES = {
 }
 
 
-def get_size(size):
-    """A Size from its name, or itself."""
+def get_size(size: str | Size) -> Size:
+    """Returns the Size with this name. A Size is returned as it is.
+
+    Raises:
+        ValueError: If there is no size with this name.
+    """
     if isinstance(size, Size):
         return size
     if size not in SIZES:

@@ -1,4 +1,4 @@
-"""What is written reads back with the lines that the field's own loaders have."""
+"""The annotation files can be read in the way that the field's own loaders read them."""
 
 import numpy as np
 import pytest

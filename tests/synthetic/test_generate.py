@@ -1,4 +1,4 @@
-"""A data set is there as a whole or not at all, and is the same everywhere."""
+"""A data set is written completely or not at all, and its bytes depend on the arguments alone."""
 
 import ast
 import hashlib
@@ -26,7 +26,7 @@ def digests(folder):
 
 
 def run_tool(monkeypatch, *args):
-    """Run the tool in this process: a new one would spend its time importing."""
+    """Runs the tool in this process, because a new one would spend its time on imports."""
     monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, args)])
     runpy.run_path(str(TOOL), run_name='__main__')
 
@@ -80,8 +80,8 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return render(scene, studio)
 
-    render = module.render_scene
-    monkeypatch.setattr(module, 'render_scene', stop)
+    render = module.render_jpeg
+    monkeypatch.setattr(module, 'render_jpeg', stop)
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path / 'out', 'prw', FEW, progress=False)
     assert len(drawn) == 4
@@ -92,10 +92,10 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
 def test_a_killed_run_leaves_no_data_set_and_does_not_block_the_next(tmp_path, monkeypatch):
     module = sys.modules['mmps.synthetic.generate']
     with monkeypatch.context() as patch:
-        # No time to tidy up: the process ends where its annotations would be written.
+        # The process ends without cleaning up, at the point where it would write its annotations.
         patch.setattr(module, 'write_annotations', lambda *_: os._exit(9))
         # OpenCV's threads would not survive the fork.
-        with module._one_thread():
+        with module._single_opencv_thread():
             child = os.fork()
             if child == 0:
                 try:

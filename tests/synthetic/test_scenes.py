@@ -1,4 +1,4 @@
-"""Who stands where, and that the picture shows it."""
+"""The plan keeps its promises, and the pictures show what is planned."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ import pytest
 from mmps.synthetic import SIZES, Studio, plan, render_scene
 from mmps.synthetic.figure import draw_figure
 from mmps.synthetic.look import identity_look
-from mmps.synthetic.plan import TEST, TRAIN
+from mmps.synthetic.plan import TEST, TRAIN, look_of
 from mmps.synthetic.pose import Pose, aspect, draw_pose
 from mmps.synthetic.seeds import stream
 
@@ -21,7 +21,7 @@ def mini():
 
 @pytest.fixture(scope='module')
 def pictures():
-    """Scenes of `tiny` at a larger size, with whom every pixel shows."""
+    """Scenes of `tiny` drawn larger, each with its picture and the person that every pixel shows."""
     planned = plan('prw', dataclasses.replace(SIZES['tiny'], height=192, width=336), seed=7)
     studio = Studio(planned.size, planned.seed)
     shown = []
@@ -62,9 +62,9 @@ def test_most_identities_are_seen_by_several_cameras(mini):
 
 
 def test_no_two_people_look_alike(mini):
-    looks = {mini.look(scene, person) for scene in mini.scenes for person in scene.persons}
-    strangers = sum(person.person_id < 0 for scene in mini.scenes for person in scene.persons)
-    assert len(looks) == mini.size.train_ids + mini.size.test_ids + strangers
+    looks = {look_of(mini.seed, scene, person) for scene in mini.scenes for person in scene.persons}
+    num_unlabelled = sum(person.person_id < 0 for scene in mini.scenes for person in scene.persons)
+    assert len(looks) == mini.size.train_ids + mini.size.test_ids + num_unlabelled
 
 
 def test_many_people_share_a_garments_colour(mini):
@@ -86,7 +86,7 @@ def test_image_names_are_unique():
 def test_everybody_annotated_can_be_seen(pictures):
     for scene, _, owner in pictures:
         for position, person in enumerate(scene.persons):
-            # Half of a box is the figure itself, and furniture here counts as its whole box.
+            # A figure fills half of its box, and furniture hides its whole box here.
             assert (owner == position + 1).sum() > 0.07 * person.figure[2] * person.figure[3], scene.name
 
 
@@ -113,7 +113,7 @@ def test_nobody_is_drawn_outside_the_boxes(pictures):
 
 
 def test_the_planned_shape_is_the_drawn_one():
-    """Else people would be stretched to their boxes."""
+    """If the shapes differed, people would be stretched to fit their boxes."""
     for k in range(40):
         look = identity_look(0, TRAIN, k)
         pose = draw_pose(stream(0, 9, k), look)

@@ -1,15 +1,18 @@
-"""Times the parts of a distillation step: the plain student's step, the teacher's bare forward, and what distillation adds.
+"""Times a distillation step against its parts: the student's own training step and the teacher's forward pass.
 
     python tools/benchmarks/distillation.py STUDENT TEACHER [--methods gdps ...] [--rounds 20] [--teacher KEY=VALUE ...]
 
-STUDENT and TEACHER are configs. All parts take turns on the same images (random, of the training size, with persons) in one
-run, so that whatever else the machine does falls on all; figures are medians over rounds, on a CPU of CPU time. The share is
-(distillation step) / (student's step + teacher's forward) - 1, round by round. ``--teacher`` sets how the teacher runs, e.g.
-teacher_channels_last=False teacher_autocast=bfloat16 teacher_compile=True. ``--cache`` gives the teacher's embeddings for the
-asking, as a teacher cache does, and compares with the student's step alone.
+STUDENT and TEACHER are configs. All parts take turns on the same random images (of the training size, with persons), so that
+other load on the machine slows all. Prints a table of medians over the rounds; on a CPU they are CPU time. What distillation
+adds, in per cent, is (distillation step) / (student's step + teacher's forward) - 1, computed round by round.
+
+``--teacher`` sets how the teacher runs, for example teacher_channels_last=False teacher_autocast=bfloat16
+teacher_compile=True. ``--cache`` takes the teacher's embeddings from memory, as from a teacher cache, and compares with the
+student's step alone.
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,35 +28,37 @@ from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS, DefaultScope
 from mmengine.structures import InstanceData
 from torch import nn
 
-import mmps  # noqa: F401 (fills the registries)
 from mmps.cli import run_tool
+from mmps.distillation import PersonSearchDistill
 from mmps.evaluation.tables import markdown_table
+from mmps.models.detectors import AlignPS, TwoStagePersonSearch
 from mmps.registry import MODELS
 
 DISTILLERS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'distillers'
 IDENTITIES = 200
+Detector = AlignPS | TwoStagePersonSearch
 
 
-class Given(BaseModel):
-    """A teacher that has the embeddings ready."""
+class ReadyTeacher(BaseModel):
+    """A teacher that returns given embeddings of given boxes, as a cached teacher does."""
 
-    def __init__(self, teacher: nn.Module, embeddings: list[torch.Tensor], boxes: list[torch.Tensor]):
+    def __init__(self, teacher: Detector, embeddings: list[torch.Tensor], boxes: list[torch.Tensor]):
         super().__init__()
         self.memory, self.box_jitter = teacher.memory, 0
-        self.known = embeddings, boxes
+        self.known_embeddings, self.known_boxes = embeddings, boxes
 
     def boxes(self, samples: list) -> list[torch.Tensor]:
-        return self.known[1]
+        return self.known_boxes
 
     def embed(self, samples: list, boxes: list[torch.Tensor]) -> list[torch.Tensor]:
-        return self.known[0]
+        return self.known_embeddings
 
-    def forward(self, *args, **kwargs) -> None:
-        raise NotImplementedError('it has embeddings, no network')
+    def forward(self, *args: object, **kwargs: object) -> None:
+        raise NotImplementedError('this teacher has embeddings but no network')
 
 
-def batch(cfg: Config, persons: int, seed: int = 0) -> tuple[torch.Tensor, list]:
-    """Random images of the training size, and that many persons in each."""
+def random_batch(cfg: Config, persons: int, seed: int = 0) -> tuple[torch.Tensor, list]:
+    """Returns random images of the training size and their samples, with ``persons`` persons in each."""
     generator = torch.Generator().manual_seed(seed)
     width, height = next(each.scale for each in cfg.train_dataloader.dataset.pipeline if 'scale' in each)
     size = -(-height // 32) * 32, -(-width // 32) * 32
@@ -82,7 +87,7 @@ def batch(cfg: Config, persons: int, seed: int = 0) -> tuple[torch.Tensor, list]
     return torch.randn(len(samples), 3, *size, generator=generator).to(get_device()), samples
 
 
-def detector(cfg: Config) -> nn.Module:
+def build_detector(cfg: Config) -> Detector:
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     model.init_weights()
@@ -91,8 +96,10 @@ def detector(cfg: Config) -> nn.Module:
     return model.to(get_device())
 
 
-def step_of(model: nn.Module, cfg: Config, images: torch.Tensor, samples: list, amp: bool) -> Callable[[], None]:
-    """A training step, as MMEngine's runner takes it."""
+def training_step(
+    model: Detector | PersonSearchDistill, cfg: Config, images: torch.Tensor, samples: list, amp: bool
+) -> Callable[[], None]:
+    """Returns a call that takes one training step, as MMEngine's runner does."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     wrapper = OPTIM_WRAPPERS.build(
         dict(
@@ -112,6 +119,7 @@ def step_of(model: nn.Module, cfg: Config, images: torch.Tensor, samples: list, 
 
 
 def seconds(call: Callable[[], None]) -> float:
+    """Returns the wall-clock seconds of a call on a GPU, or its CPU seconds if there is no GPU."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         start = time.perf_counter()
@@ -124,14 +132,19 @@ def seconds(call: Callable[[], None]) -> float:
 
 
 def measure(student: Config, teacher: Config, distil: dict, args: argparse.Namespace) -> np.ndarray:
-    """(rounds, 4): seconds of the student's step, the teacher's bare forward, the distillation step, the teacher's in it."""
-    images, samples = batch(student, args.persons)
-    plain, source = detector(student), detector(teacher).eval()
-    taught_by, options = detector(teacher), dict(args.teacher)
+    """Returns seconds (rounds, 4).
+
+    The columns are the student's step, the teacher's plain forward, the distillation step, and the teacher's forward with the
+    settings that it has in that step.
+    """
+    images, samples = random_batch(student, args.persons)
+    plain, source = build_detector(student), build_detector(teacher).eval()
+    taught_by: nn.Module = build_detector(teacher)
+    options = dict(args.teacher)
     if args.cache:
         boxes = [sample.gt_instances.bboxes for sample in samples]
         with torch.no_grad():
-            taught_by = Given(source, source.embed(source.extract_feat(images), boxes), boxes)
+            taught_by = ReadyTeacher(source, source.embed(source.extract_feat(images), boxes), boxes)
         options['box_jitter'] = 0
     model = MODELS.build({'architecture': student.model, 'teacher': taught_by, **distil, **options})
     model.memory.resize(IDENTITIES)
@@ -150,9 +163,9 @@ def measure(student: Config, teacher: Config, distil: dict, args: argparse.Names
             model.teacher.extract_feat(images.contiguous(memory_format=model.teacher_format))
 
     parts = [
-        step_of(plain, student, images, samples, args.amp),
+        training_step(plain, student, images, samples, args.amp),
         (lambda: None) if args.cache else bare,
-        step_of(model, student, images, samples, args.amp),
+        training_step(model, student, images, samples, args.amp),
         (lambda: None) if args.cache else as_distilled,
     ]
     times = [[seconds(part) for part in parts] for _ in range(args.rounds + 3)]
@@ -161,15 +174,20 @@ def measure(student: Config, teacher: Config, distil: dict, args: argparse.Names
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('student')
-    parser.add_argument('teacher_config', metavar='teacher')
-    parser.add_argument('--methods', nargs='+', default=['gdps', 'gdps-feature', 'gdps-relation', 'gdps-response'])
-    parser.add_argument('--rounds', type=int, default=20)
-    parser.add_argument('--persons', type=int, default=6, help='in each image')
+    parser.add_argument('student', help='config')
+    parser.add_argument('teacher_config', metavar='teacher', help='config')
+    parser.add_argument(
+        '--methods',
+        nargs='+',
+        default=['gdps', 'gdps-feature', 'gdps-relation', 'gdps-response'],
+        help='names of files in configs/_base_/distillers',
+    )
+    parser.add_argument('--rounds', type=int, default=20, help='turns of each part (%(default)s)')
+    parser.add_argument('--persons', type=int, default=6, help='in each image (%(default)s)')
     parser.add_argument('--threads', type=int, help='of the CPU')
-    parser.add_argument('--amp', action='store_true', help='on a GPU')
-    parser.add_argument('--cache', action='store_true', help="the teacher's embeddings are given")
-    parser.add_argument('--teacher', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE', help='how it runs')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision, on a GPU')
+    parser.add_argument('--cache', action='store_true', help="take the teacher's embeddings from memory")
+    parser.add_argument('--teacher', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE', help='how the teacher runs')
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -187,7 +205,7 @@ def main() -> None:
                     f'{share[1]:+.1f} ({share[0]:+.1f} to {share[2]:+.1f})',
                 ]
             )
-            print(rows[-1], flush=True)
+            print(' | '.join(rows[-1]), file=sys.stderr, flush=True)
     print(
         markdown_table(
             [

@@ -1,10 +1,10 @@
-"""Times the identity memory's update of one CUHK-SYSU batch against one Python step a person.
+"""Times the update of the identity memory for one CUHK-SYSU batch, against a Python loop with one step per embedding.
 
     python tools/benchmarks/memory.py [--repeats 60]
 
-640 embeddings: 5 images, 8 persons each, 16 RoIs a person; D 256, 5,532 identities, a queue of 5,000; once with every
-person labelled, once with a fifth of them without identity. Both ways take turns in one run, so that whatever else the
-machine does falls on both.
+A batch has 640 embeddings of D 256: 5 images, 8 persons per image, 16 RoIs per person. The memory has 5,532 identities and
+a queue of 5,000. Both ways take turns in one run, so that other load on the machine slows both. Prints a table of median
+milliseconds: with one thread and with all, with all persons labelled and with a fifth of them unlabelled.
 """
 
 import argparse
@@ -12,20 +12,22 @@ import time
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
+from mmps.evaluation.tables import markdown_table
 from mmps.models import IdentityMemory
 
 IMAGES, PERSONS, ROIS, DIMS, IDENTITIES, QUEUE = 5, 8, 16, 256, 5532, 5000
 
 
-class OneByOne:
-    """The update as the field's implementations write it."""
+class LoopMemory:
+    """The memory with the update as the field's implementations write it: a loop over the embeddings."""
 
     def __init__(self, momentum: float = 0.5):
         self.lut, self.queue = torch.zeros(IDENTITIES, DIMS), torch.zeros(QUEUE, DIMS)
         self.momentum, self.position = momentum, 0
 
-    def update(self, embeddings: torch.Tensor, person_ids: torch.Tensor) -> None:
+    def update(self, embeddings: Tensor, person_ids: Tensor) -> None:
         for embedding, person_id in zip(embeddings, person_ids, strict=True):
             if person_id >= 0:
                 self.lut[person_id] = self.momentum * self.lut[person_id] + (1 - self.momentum) * embedding
@@ -35,8 +37,8 @@ class OneByOne:
                 self.position = (self.position + 1) % QUEUE
 
 
-def batch(generator: torch.Generator, unlabelled: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """(640, D) and (640,): an image's RoIs are in random order, as a sampler gives them."""
+def random_batch(generator: torch.Generator, unlabelled: float) -> tuple[Tensor, Tensor]:
+    """Returns embeddings (640, D) and person ids (640,). An image's RoIs are in random order, as a sampler gives them."""
     person_ids = torch.randperm(IDENTITIES, generator=generator)[: IMAGES * PERSONS]
     person_ids[torch.rand(len(person_ids), generator=generator) < unlabelled] = -1
     rois = person_ids.reshape(IMAGES, PERSONS).repeat_interleave(ROIS, 1)
@@ -44,39 +46,38 @@ def batch(generator: torch.Generator, unlabelled: float) -> tuple[torch.Tensor, 
     return F.normalize(torch.randn(rois.numel(), DIMS, generator=generator)), rois.flatten()
 
 
-def milliseconds(memory, *persons: torch.Tensor) -> float:
+def update_milliseconds(memory: IdentityMemory | LoopMemory, embeddings: Tensor, person_ids: Tensor) -> float:
     start = time.perf_counter()
-    memory.update(*persons)
+    memory.update(embeddings, person_ids)
     return (time.perf_counter() - start) * 1000
 
 
 def compare(repeats: int, unlabelled: float) -> tuple[float, float, float]:
-    """Median milliseconds of the module and of the loop, and the median of their ratio, pair by pair."""
+    """Returns the median milliseconds of the module and of the loop, and the median of their ratio in each repeat."""
     generator = torch.Generator().manual_seed(0)
-    ours, loop = IdentityMemory(IDENTITIES, QUEUE, DIMS), OneByOne()
-    times = []
+    module, loop = IdentityMemory(IDENTITIES, QUEUE, DIMS), LoopMemory()
+    pairs = []
     for _ in range(repeats):
-        persons = batch(generator, unlabelled)
-        times.append((milliseconds(ours, *persons), milliseconds(loop, *persons)))
-    torch.testing.assert_close(ours.lut, loop.lut, atol=1e-5, rtol=0)
-    torch.testing.assert_close(ours.queue, loop.queue)
-    times = torch.tensor(times[len(times) // 10 :])  # the first ones warm up
-    return *times.median(0).values.tolist(), (times[:, 1] / times[:, 0]).median().item()
+        batch = random_batch(generator, unlabelled)
+        pairs.append((update_milliseconds(module, *batch), update_milliseconds(loop, *batch)))
+    torch.testing.assert_close(module.lut, loop.lut, atol=1e-5, rtol=0)
+    torch.testing.assert_close(module.queue, loop.queue)
+    times = torch.tensor(pairs[repeats // 10 :])  # the first ones warm up
+    module_median, loop_median = times.median(0).values.tolist()
+    return module_median, loop_median, (times[:, 1] / times[:, 0]).median().item()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--repeats', type=int, default=60)
+    parser.add_argument('--repeats', type=int, default=60, help='updates per figure (%(default)s)')
     args = parser.parse_args()
-    default = torch.get_num_threads()
-    for threads in dict.fromkeys((1, default)):
+    rows = []
+    for threads in dict.fromkeys((1, torch.get_num_threads())):
         torch.set_num_threads(threads)
         for unlabelled in (0.0, 0.2):
             module, loop, ratio = compare(args.repeats, unlabelled)
-            print(
-                f'{threads} thread{"s" * (threads > 1)}, {unlabelled:.0%} unlabelled: {module:.2f} ms, '
-                f'one by one {loop:.2f} ms, ratio {ratio:.1f}'
-            )
+            rows.append([str(threads), f'{unlabelled:.0%}', f'{module:.2f}', f'{loop:.2f}', f'{ratio:.1f}'])
+    print(markdown_table(['threads', 'unlabelled', 'mmps, ms', 'loop, ms', 'times faster'], rows))
 
 
 if __name__ == '__main__':

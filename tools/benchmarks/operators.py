@@ -1,9 +1,9 @@
-"""Times MMCV's operators in PyTorch's operations against compiled MMCV, alone and in detectors of real size.
+"""Times MMCV's operators as PyTorch operations against compiled MMCV, alone and in detectors of real size.
 
     python tools/benchmarks/operators.py WHEEL [--rounds 3] [--threads 2] [--only PATTERN ...]
 
-WHEEL is one of mmcv 2.1.0 with compiled operators for this Python and torch. Both sides take turns in one process, so that
-whatever else the machine does falls on both; a figure is the median of its rounds.
+WHEEL is a wheel of mmcv 2.1.0 with compiled operators, for this Python and torch. Both sides take turns in one process, so
+that other load on the machine slows both. Prints a table of the median milliseconds of each side over the rounds.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from torch import Tensor
 from mmps.cli import run_tool
 from mmps.compat import operators, torch_kernels
 from mmps.evaluation.tables import markdown_table
+from mmps.models.detectors import TwoStagePersonSearch
 from mmps.registry import MODELS
 
 MODELS_FOLDER = Path(__file__).parents[2] / 'configs/_base_/models'
@@ -38,12 +39,14 @@ PERSONS = 6
 
 
 def compiled_kernels(wheel: Path) -> types.ModuleType:
-    """mmps's functions on the compiled module of a wheel."""
+    """Returns mmps's kernels that call the compiled module of a wheel."""
     with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory() as folder:
         name = next((name for name in archive.namelist() if name.startswith('mmcv/_ext')), None)
         if name is None:
             raise ValueError(f'{wheel}: expected a wheel of mmcv with compiled operators')
         spec = importlib.util.spec_from_file_location('mmcv._ext', archive.extract(name, folder))
+        if spec is None or spec.loader is None:
+            raise ValueError(f'{wheel}: Python cannot import {name}')
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     stand_in, sys.modules['mmcv._ext'] = sys.modules['mmcv._ext'], module
@@ -53,7 +56,10 @@ def compiled_kernels(wheel: Path) -> types.ModuleType:
 
 
 def random_boxes(count: int, sizes: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """(count, 4) in an image of SIZE, twice as high as wide; half of them around a dozen places, as an RPN's are."""
+    """Returns boxes (count, 4) in an image of SIZE, twice as high as wide.
+
+    Half of them are near one of a dozen places, as the boxes of an RPN are. ``sizes`` are the smallest and largest width.
+    """
     height, width = SIZE
     places = torch.rand(12, 2, generator=generator) * torch.tensor([width, height])
     near = places[torch.randint(0, 12, (count,), generator=generator)] + torch.randn(count, 2, generator=generator) * 15
@@ -65,7 +71,7 @@ def random_boxes(count: int, sizes: tuple[float, float], generator: torch.Genera
 
 
 def single_operators(kernels: types.ModuleType) -> Iterator[tuple[str, Callable]]:
-    """Names, and calls without arguments."""
+    """Yields a name and a call without arguments for each operator."""
     generator = torch.Generator().manual_seed(0)
     for count in (100, 1000, 2000, 6000, 12000):
         boxes, scores = random_boxes(count, (20, 200), generator), torch.rand(count, generator=generator)
@@ -101,6 +107,7 @@ def single_operators(kernels: types.ModuleType) -> Iterator[tuple[str, Callable]
 
 
 def detectors(kernels: types.ModuleType) -> Iterator[tuple[str, Callable]]:
+    """Yields a name and a call without arguments for a training step and the inference of each detector."""
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.random((1, 3, *SIZE), dtype=np.float32))
     sample = DetDataSample(
@@ -119,20 +126,18 @@ def detectors(kernels: types.ModuleType) -> Iterator[tuple[str, Callable]]:
             detector = MODELS.build(cfg.model)
         detector.memory.resize(10)
 
-        def step(detector=detector):
+        def step(detector: TwoStagePersonSearch = detector) -> None:
             operators.on_cpu = kernels
             torch.manual_seed(0)
             losses = detector.train().loss(images, [sample.clone()])
-            total = sum(
-                sum(part.sum() for part in (value if isinstance(value, list | tuple) else [value]))
-                for key, value in losses.items()
-                if 'loss' in key
-            )
+            parts = [losses[key] for key in losses if 'loss' in key]
+            parts = [term for part in parts for term in (part if isinstance(part, list | tuple) else [part])]
+            total = torch.stack([term.sum() for term in parts]).sum()
             detector.zero_grad()
             total.backward()
 
         @torch.no_grad()
-        def infer(detector=detector):
+        def infer(detector: TwoStagePersonSearch = detector) -> None:
             operators.on_cpu = kernels
             detector.eval().predict(images, [sample.clone()])
 
@@ -147,11 +152,11 @@ def seconds(call: Callable) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('wheel', type=Path, help='wheel of compiled mmcv')
-    parser.add_argument('--rounds', type=int, default=3)
-    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    parser.add_argument('--only', nargs='+', default=['*'], help='patterns of names')
+    parser.add_argument('--rounds', type=int, default=3, help='turns of each side (%(default)s)')
+    parser.add_argument('--threads', type=int, default=torch.get_num_threads(), help='of the CPU (%(default)s)')
+    parser.add_argument('--only', nargs='+', default=['*'], help='measure only names with one of these patterns')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     compiled, rows = compiled_kernels(args.wheel), []
@@ -159,11 +164,11 @@ def main() -> None:
         for (name, ours), (_, theirs) in zip(part(torch_kernels), part(compiled), strict=True):
             if not any(fnmatch.fnmatch(name.lower(), f'*{pattern.lower()}*') for pattern in args.only):
                 continue
-            ours(), theirs()
+            ours(), theirs()  # warm up
             times = [(seconds(ours), seconds(theirs)) for _ in range(args.rounds)]
             mine, others = (statistics.median(side) for side in zip(*times, strict=True))
             rows.append([name, f'{mine * 1000:.1f}', f'{others * 1000:.1f}', f'{others / mine:.2f}'])
-            print(' | '.join(rows[-1]), flush=True)
+            print(' | '.join(rows[-1]), file=sys.stderr, flush=True)
     print(f'\n{args.threads} threads, medians of {args.rounds}\n')
     print(markdown_table(['', 'PyTorch, ms', 'compiled mmcv, ms', 'times faster'], rows))
 

@@ -1,10 +1,11 @@
 """Times SeqNet's inference and training step against the published code, on the same weights and images, in one process.
 
-    python tools/benchmarks/seqnet.py CLONE [--device cuda] [--amp] [--channels-last]
+    python tools/benchmarks/seqnet.py CLONE [--device cuda] [--amp] [--channels-last] [--profile]
 
-CLONE is a clone of github.com/serend1p1ty/SeqNet; beside mmps it needs torchvision and yacs. Both sides take turns, so that
-whatever else the machine does falls on both. The published code's resizing, which mmps does while loading, is left out.
-``--amp`` and ``--channels-last`` change our side only. ``--profile`` prints where our time goes, by operator.
+CLONE is a clone of github.com/serend1p1ty/SeqNet. It needs torchvision and yacs besides mmps. Both sides take turns, so that
+other load on the machine slows both. The published code's resizing is left out, because mmps resizes while loading.
+``--amp`` and ``--channels-last`` change our side only. Prints how far the detections differ and a table of median seconds;
+``--profile`` adds our time by operator.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,16 +27,17 @@ from torch import Tensor, nn
 from torch.profiler import profile
 
 from mmps.evaluation.tables import markdown_table
+from mmps.models.detectors import TwoStagePersonSearch
 from mmps.models.released_weights import SEQNET, convert, fit
 from mmps.registry import MODELS
 
 BASE = Path(__file__).parents[2] / 'configs/_base_/models/seqnet_r50_c4.py'
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-PERSONS = 6  # an image
+PERSONS = 6  # per image
 
 
 def published_model(clone: Path) -> nn.Module:
-    """Their network with random weights, without what it does to images before it sees them."""
+    """Returns the published network with random weights, without its resizing of images."""
     sys.path.insert(0, str(clone))
     import torchvision
 
@@ -48,15 +51,18 @@ def published_model(clone: Path) -> nn.Module:
     return model
 
 
-def wake(published: nn.Module, images: list[Tensor], targets: list[dict]) -> None:
-    """Makes random weights detect something: running statistics of real features, and a first head that says person."""
+def make_it_detect(published: nn.Module, images: list[Tensor], targets: list[dict]) -> None:
+    """Makes a network with random weights detect something.
+
+    Sets the running statistics to those of its features, and biases its first head towards persons.
+    """
     norms = [module for module in published.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():
         published.train()(images, targets)
-        predictor = published.roi_heads.faster_rcnn_predictor
+        predictor: Any = published.get_submodule('roi_heads.faster_rcnn_predictor')  # of a class of the clone
         for layer in (predictor.cls_score, predictor.bbox_pred):
             layer.weight.mul_(0.02)
         predictor.cls_score.bias.copy_(torch.tensor([0.0, 0.5]))
@@ -64,7 +70,8 @@ def wake(published: nn.Module, images: list[Tensor], targets: list[dict]) -> Non
         norm.momentum = momentum
 
 
-def our_model(published: nn.Module) -> nn.Module:
+def our_model(published: nn.Module) -> TwoStagePersonSearch:
+    """Returns our SeqNet with the weights of the published one."""
     with DefaultScope.overwrite_default_scope('mmps'):
         model = MODELS.build(Config.fromfile(BASE).model)
     model.load_state_dict(fit(convert(published.state_dict(), SEQNET), model))
@@ -72,7 +79,7 @@ def our_model(published: nn.Module) -> nn.Module:
 
 
 class Scene:
-    """Random images with persons in them, as either side wants them."""
+    """Random images with persons, in the form that each side takes."""
 
     def __init__(self, args: argparse.Namespace):
         rng = np.random.default_rng(0)
@@ -114,8 +121,8 @@ def sync(device: str) -> None:
 
 
 def take_turns(sides: dict[str, Callable[[], None]], rounds: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each side in each round, after one round that does not count."""
-    seconds = {name: [] for name in sides}
+    """Returns the seconds of each side in each round. One round before them warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds + 1):
         for name, run in sides.items():
             sync(device)
@@ -127,14 +134,14 @@ def take_turns(sides: dict[str, Callable[[], None]], rounds: int, device: str) -
     return seconds
 
 
-def row(what: str, seconds: dict[str, list[float]]) -> list:
+def table_row(what: str, seconds: dict[str, list[float]]) -> list[str]:
     ours, theirs = (statistics.median(seconds[name]) for name in ('ours', 'published'))
     ratios = [b / a for a, b in zip(seconds['ours'], seconds['published'], strict=True)]
     return [what, f'{ours:.3f}', f'{theirs:.3f}', f'{statistics.median(ratios):.2f}', f'{min(ratios):.2f} to {max(ratios):.2f}']
 
 
-def same_detections(ours: nn.Module, published: nn.Module, scene: Scene) -> str:
-    """How far apart the detections of the first image are. Ours keep persons that the other side may order otherwise."""
+def compare_detections(ours: TwoStagePersonSearch, published: nn.Module, scene: Scene) -> str:
+    """Says how far apart the detections of the first image are. The two sides may order them differently."""
     with torch.no_grad():
         theirs = published(scene.published()[0][:1])[0]
         data = scene.ours()
@@ -148,24 +155,24 @@ def same_detections(ours: nn.Module, published: nn.Module, scene: Scene) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('clone', type=Path)
-    parser.add_argument('--size', type=int, nargs=2, default=(900, 1500), metavar=('HEIGHT', 'WIDTH'))
+    parser.add_argument('clone', type=Path, help='folder of a clone of SeqNet')
+    parser.add_argument('--size', type=int, nargs=2, default=(900, 1500), metavar=('HEIGHT', 'WIDTH'), help='of images')
     parser.add_argument('--batch', type=int, default=1, help='images of a training step')
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--device', default='cpu')
-    parser.add_argument('--amp', action='store_true')
-    parser.add_argument('--channels-last', action='store_true')
-    parser.add_argument('--profile', action='store_true')
+    parser.add_argument('--rounds', type=int, default=5, help='turns of each side (%(default)s)')
+    parser.add_argument('--device', default='cpu', help='of both sides (%(default)s)')
+    parser.add_argument('--amp', action='store_true', help='our side with automatic mixed precision')
+    parser.add_argument('--channels-last', action='store_true', help='our side in channels-last memory format')
+    parser.add_argument('--profile', action='store_true', help='print our time by operator')
     args = parser.parse_args()
     torch.manual_seed(0)
     published = published_model(args.clone).to(args.device)
     scene = Scene(args)
-    wake(published, *scene.published())
+    make_it_detect(published, *scene.published())
     ours = our_model(published).to(args.device)
     if args.channels_last:
-        ours = ours.to(memory_format=torch.channels_last)
+        ours.to(memory_format=torch.channels_last)
 
-    def autocast():
+    def autocast() -> contextlib.AbstractContextManager:
         return torch.autocast(args.device) if args.amp else contextlib.nullcontext()
 
     def steps(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
@@ -195,12 +202,12 @@ def main() -> None:
     published.eval(), ours.eval()
     rows = []
     if not (args.amp or args.channels_last):
-        print(same_detections(ours, published, scene))
-    rows.append(row('inference', take_turns(dict(ours=infer, published=infer_published), args.rounds, args.device)))
+        print(compare_detections(ours, published, scene))
+    rows.append(table_row('inference', take_turns(dict(ours=infer, published=infer_published), args.rounds, args.device)))
     published.train(), ours.train()
     train = steps(ours, our_loss)
     train_published = steps(published, lambda: sum(published(*scene.published()).values()))
-    rows.append(row('training step', take_turns(dict(ours=train, published=train_published), args.rounds, args.device)))
+    rows.append(table_row('training step', take_turns(dict(ours=train, published=train_published), args.rounds, args.device)))
     print(markdown_table(['', 'ours, s', 'published, s', 'times faster', 'over the rounds'], rows))
     if args.profile:
         for name, run in (('inference', infer), ('training step', train)):
