@@ -1,10 +1,11 @@
-"""Reads the cache that SeqNet's evaluation, and that of the many programs built on it, leaves behind.
+"""Reads the cache that SeqNet's evaluation writes, as do the many programs built on it.
 
 G images, Q queries, D embedding size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +16,13 @@ from .protocol import SearchProtocol
 
 
 def load_seqnet_cache(path: str | Path, protocol: SearchProtocol) -> Predictions:
-    """The predictions in SeqNet's ``eval_cache.pth``; nothing in the file is executed, and torch is not needed.
+    """Returns the predictions in SeqNet's ``eval_cache.pth``; nothing in the file is executed, and torch is not needed.
 
-    The file holds a dict of lists: for each image of the data set ``gallery_dets`` (n, 5), rows x1 y1 x2 y2 score, and
-    ``gallery_feats`` (n, D); for each query ``query_box_feats`` (1, D) and, maybe, ``query_dets`` (m, 5) and
-    ``query_feats`` (m, D), whose first row is the query itself and whose others are the context. It names neither
-    images nor queries: they are taken to be the protocol's, in its order, as SeqNet's data sets list them; where
-    ``query_dets`` are there, they have to have the protocol's query boxes.
+    The file holds a dict of lists. For each image of the data set: ``gallery_dets`` (n, 5), rows x1 y1 x2 y2 score, and
+    ``gallery_feats`` (n, D). For each query: ``query_box_feats`` (1, D) and optionally ``query_dets`` (m, 5) and
+    ``query_feats`` (m, D), whose first row is the query itself and whose other rows are the context. The file names neither
+    images nor queries. It is assumed to have the protocol's, in the protocol's order, as SeqNet's data sets list them. Where
+    ``query_dets`` is present, its boxes must be those of the protocol's queries.
 
     Raises:
         FileNotFoundError: No such file.
@@ -36,22 +37,21 @@ def load_seqnet_cache(path: str | Path, protocol: SearchProtocol) -> Predictions
         [_entry(path, 'query_box_feats', query, entry, count=1, width=dim) for query, entry in enumerate(features)]
     )
     detections, embeddings = _detections(path, cache, 'gallery', len(protocol.images), 'images', dim)
-    around = {}
+    boxes = context = None
     if 'query_dets' in cache or 'query_feats' in cache:
-        found, context = _detections(path, cache, 'query', protocol.num_queries, 'queries', dim)
-        for query in [query for query, rows in enumerate(found) if not len(rows)][:1]:
-            raise ValueError(f"{path}: query_dets[{query}]: expected the query's own box in the first row, got no row")
-        around = {
-            'query_boxes': np.stack([rows[0, :4] for rows in found]),
-            'context_embeddings': [rows[1:] for rows in context],
-        }
+        found, around = _detections(path, cache, 'query', protocol.num_queries, 'queries', dim)
+        for query, rows in enumerate(found):
+            if not len(rows):
+                raise ValueError(f"{path}: query_dets[{query}]: expected the query's own box in the first row, got no row")
+        boxes, context = np.stack([rows[0, :4] for rows in found]), [rows[1:] for rows in around]
     predictions = Predictions(
         images=protocol.images,
         boxes=[rows[:, :4] for rows in detections],
         scores=[rows[:, 4] for rows in detections],
         embeddings=embeddings,
         query_embeddings=query_embeddings,
-        **around,
+        query_boxes=boxes,
+        context_embeddings=context,
     )
     try:
         return predictions.for_protocol(protocol)
@@ -62,7 +62,7 @@ def load_seqnet_cache(path: str | Path, protocol: SearchProtocol) -> Predictions
 def _detections(
     path: str | Path, cache: Mapping, kind: str, count: int, things: str, dim: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """(n, 5) rows and (n, D) embeddings of each of ``count`` things."""
+    """Returns (n, 5) rows and (n, D) embeddings for each of ``count`` things."""
     detections = [
         _entry(path, f'{kind}_dets', index, entry, width=5)
         for index, entry in enumerate(_list(path, cache, f'{kind}_dets', count, things))
@@ -74,7 +74,7 @@ def _detections(
     return detections, embeddings
 
 
-def _list(path: str | Path, cache: Mapping, name: str, count: int, things: str) -> list | np.ndarray:
+def _list(path: str | Path, cache: Mapping, name: str, count: int, things: str) -> Sequence | np.ndarray:
     if name not in cache:
         found = [' '.join(str(key).split()) for key in cache]
         raise ValueError(
@@ -82,7 +82,7 @@ def _list(path: str | Path, cache: Mapping, name: str, count: int, things: str) 
             f'{", ".join(found[:5]) or "nothing"}{" and others" * (len(found) > 5)}'
         )
     entries = cache[name]
-    if not (isinstance(entries, list) or (isinstance(entries, np.ndarray) and entries.ndim)):
+    if not (isinstance(entries, list | tuple) or (isinstance(entries, np.ndarray) and entries.ndim)):
         raise ValueError(f'{path}: {name}: expected a list, got {type(entries).__name__}')
     if len(entries) != count:
         raise ValueError(
@@ -91,8 +91,10 @@ def _list(path: str | Path, cache: Mapping, name: str, count: int, things: str) 
     return entries
 
 
-def _entry(path: str | Path, name: str, index: int, entry, count: int | None = None, width: int | None = None) -> np.ndarray:
-    """An entry (count, width) as float32, whatever it was saved as; ``None`` stands for any length."""
+def _entry(
+    path: str | Path, name: str, index: int, entry: Any, count: int | None = None, width: int | None = None
+) -> np.ndarray:
+    """Converts an entry, whatever it was saved as, to float32 (count, width); None stands for any length."""
     source = f'{path}: {name}[{index}]'
     try:
         with np.errstate(over='ignore'):

@@ -27,12 +27,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.io import loadmat, savemat
 
-from mmps.datasets import cuhk_sysu, mot, nested_mat, prw
+from mmps.datasets import cuhk_sysu, mot, prw
 from mmps.distillation.lookup_table import Header as TableHeader
 from mmps.distillation.lookup_table import load_lookup_table, save_lookup_table
 from mmps.distillation.teachers.cache_files import FORMAT, Header, TeacherCache, create_cache
 from mmps.evaluation import Predictions, SearchProtocol, load_predictions, save_predictions
 from mmps.evaluation.seqnet_cache import load_seqnet_cache
+from mmps.fileio import nested_mat
 from mmps.fileio.annotation_cache import cache_folder, cached
 from mmps.fileio.annotations import read_mat
 from mmps.fileio.checkpoint import read_weights
