@@ -1,5 +1,6 @@
 import torch
 from mmdet.structures import SampleList
+from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmrazor.models import BaseAlgorithm, SingleTeacherDistill
 from mmrazor.models.utils import add_prefix
@@ -28,7 +29,8 @@ class PersonSearchDistill(SingleTeacherDistill):
 
     Args:
         architecture: The student.
-        teacher: A detector, a :class:`~mmps.distillation.CachedTeacher`, or None: the student teaches itself (HKD).
+        teacher: A detector, or the config file of one as ``dict(cfg_path=...)``; a :class:`~mmps.distillation.CachedTeacher`; or
+            None: the student teaches itself (HKD).
         teacher_ckpt: The detector's checkpoint. It must fit the detector exactly.
         distiller: Config of a :class:`~mmps.distillation.PersonSearchDistiller`.
         box_jitter: How far the edges of a box move at most, as a fraction of its width or height.
@@ -175,10 +177,12 @@ def build_teacher(teacher: dict | nn.Module | None, student: nn.Module, **how) -
     """Returns the teacher that a config asks for: a detector (dict or module), a teacher, or None for the student itself.
 
     Args:
+        teacher: ``dict(cfg_path=FILE)`` is the model of another config: a file, or one of a package as ``mmps::oim/NAME.py``.
         how: Arguments of :class:`~mmps.distillation.teachers.DetectorTeacher`.
     """
     if isinstance(teacher, dict):
-        teacher = RAZOR_MODELS.build(teacher)
+        file = teacher.get('cfg_path')
+        teacher = RAZOR_MODELS.build(teacher if file is None or '::' in file else Config.fromfile(file).model)
     if teacher is not None and not isinstance(teacher, Teacher):
         return DetectorTeacher(teacher, student.data_preprocessor, **how)
     if how['checkpoint']:

@@ -1,4 +1,4 @@
-"""Reports: one HTML file each, which needs no other."""
+"""Writes reports as single HTML files: pictures are inside, tables are shown as the Markdown that a terminal shows."""
 
 import base64
 import html
@@ -13,9 +13,7 @@ from .ranked_results import SearchRow, draw_rows
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1300px; margin: 2em auto; padding: 0 1em; color: #222; }
-table { border-collapse: collapse; margin: 1em 0; }
-td, th { padding: .35em .9em; border-bottom: 1px solid #ddd; text-align: right; }
-td:first-child, th:first-child { text-align: left; }
+pre { font-size: 14px; overflow-x: auto; }
 .strips { display: grid; grid-template-columns: repeat(3, 1fr); gap: 1em; margin-bottom: 1.5em; }
 .pictures { display: flex; flex-wrap: wrap; gap: 0 2em; align-items: flex-start; }
 figure { margin: 0; } figcaption { color: #666; font-size: 13px; } img { max-width: 100%; }
@@ -31,12 +29,12 @@ def write_report(
     """Writes the demo's report.
 
     Args:
-        table: Markdown.
+        table: Markdown, and maybe lines under it.
         curves: For each run and each of its losses the (step, value) pairs.
-        searches: For each query and each run the row that is shown.
+        searches: For each query and each run the row to show.
     """
     parts = [
-        _html_table(table),
+        f'<pre>{html.escape(table)}</pre>',
         '<h2>Losses</h2>',
         _html_picture(draw_losses(curves)),
         '<h2>Searches</h2><p>The query in blue, then the most similar detections: green is the person sought, red is not.</p>',
@@ -51,13 +49,13 @@ def write_report(
 
 
 def write_search_report(path: str | Path, title: str, tables: Mapping[str, str], pictures: Mapping[str, np.ndarray]) -> None:
-    """Writes a report of tables, then pictures, in one file.
+    """Writes a report with tables first, then pictures.
 
     Args:
         tables: Markdown, by heading.
         pictures: RGB, by heading.
     """
-    parts = [f'<h2>{html.escape(name)}</h2>{_html_table(table)}' for name, table in tables.items()]
+    parts = [f'<h2>{html.escape(name)}</h2><pre>{html.escape(table)}</pre>' for name, table in tables.items()]
     sections = (
         f'<section><h2>{html.escape(name)}</h2>{_html_picture(picture)}</section>' for name, picture in pictures.items()
     )
@@ -75,7 +73,7 @@ def _write_page(path: str | Path, title: str, parts: Sequence[str]) -> None:
 
 
 def _html_picture(picture: np.ndarray) -> str:
-    """The picture, within the page, as the smaller of JPEG (best for photographs) and PNG (best for charts)."""
+    """Embeds the picture in the page, as JPEG (smaller for photographs) or PNG (smaller for charts), whichever is smaller."""
     picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     encoded = {
         'jpeg': cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1],
@@ -83,16 +81,3 @@ def _html_picture(picture: np.ndarray) -> str:
     }
     kind = min(encoded, key=lambda kind: len(encoded[kind]))
     return f'<img alt="" src="data:image/{kind};base64,{base64.b64encode(encoded[kind].tobytes()).decode()}">'
-
-
-def _html_table(markdown: str) -> str:
-    """A table, and what stands around it as paragraphs under it."""
-    lines = [line for line in markdown.splitlines() if line.startswith('|') and set(line) - set('|-: ')]
-    rest = [line for line in markdown.splitlines() if line and not line.startswith('|')]
-    rows = [[html.escape(cell.strip()) for cell in line.strip('|').split('|')] for line in lines]
-    tags = ['th', *['td'] * len(rows)]
-    body = ''.join(
-        f'<tr>{"".join(f"<{tag}>{cell}</{tag}>" for cell in row)}</tr>' for tag, row in zip(tags, rows, strict=False)
-    )
-    paragraphs = ''.join(f'<p>{html.escape(line)}</p>' for line in rest)
-    return (f'<table>{body}</table>' if rows else '') + paragraphs
