@@ -1,8 +1,9 @@
 _base_ = ['../oim/oim_r18-w8-fpn_10e_synthps-mini.py', '../_base_/distillers/dkd.py']
 model = dict(
     _delete_=True,
+    type='PersonSearchDistill',
     architecture=_base_.model,
     teacher=dict(cfg_path='mmps::reid/reid_r18-w32_10e_synthps-mini.py', pretrained=False),
     teacher_ckpt='work_dirs/reid_r18-w32_10e_synthps-mini/epoch_10.pth',
-    **_base_.distil,
+    **_base_.pop('distil'),
 )

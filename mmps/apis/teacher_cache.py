@@ -18,8 +18,8 @@ from tqdm import tqdm
 from mmps.datasets import PersonSearchDataset
 from mmps.datasets.fingerprint import FLIPS, fingerprint, repeatable_settings
 from mmps.distillation import PersonSearchDistill
-from mmps.distillation.images import normalization
 from mmps.distillation.teachers.cache_files import FORMAT, CacheWriter, Header, TeacherCache, command, create_cache
+from mmps.distillation.teachers.image_conversion import normalization
 from mmps.fileio.checkpoint import read_weights, weights_fingerprint
 from mmps.registry import DATASETS, MODELS
 from mmps.structures.persons import mirror_boxes, move_edges, person_boxes
@@ -97,7 +97,7 @@ def describe(cfg: Config, dataset: PersonSearchDataset, model: PersonSearchDisti
     Raises:
         ValueError: The teacher has no embeddings, or the student's images differ from one epoch to the next.
     """
-    teacher: Any = model.teacher  # of any class: what is asked of it is checked here
+    teacher: Any = model.teacher.network  # of any class: what is asked of it is checked here
     preprocessor = model.student.data_preprocessor
     if not hasattr(teacher, 'embed'):
         raise ValueError(
@@ -183,7 +183,7 @@ def embed_image(model: PersonSearchDistill, packed: dict, movements: Tensor) -> 
     if len(boxes) != movements.shape[1]:
         raise ValueError(f'{sample.img_path}: found {len(boxes)} persons, expected the {movements.shape[1]} that are annotated')
     boxes = move_edges(boxes, movements.to(boxes.device))
-    teacher: Any = model.teacher
-    feats = teacher.extract_feat(model.for_teacher(batch['inputs'], batch['data_samples']))
+    teacher: Any = model.teacher.network
+    feats = teacher.extract_feat(model.teacher.convert(batch['inputs'], batch['data_samples']))
     embeddings = teacher.embed(feats, [each.flatten(0, 1) for each in (boxes, mirror_boxes(boxes, sample.img_shape[1]))])
     return torch.stack(embeddings).unflatten(1, movements.shape[:2]).float().cpu().numpy()

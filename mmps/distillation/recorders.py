@@ -1,6 +1,6 @@
-"""Recorders of what a detector's methods take and give: they read any detector the same way, whatever its modules are called.
+"""Recorders of what a detector's methods take and return. They read any detector, whatever its modules are called.
 
-MMRazor adds ``Recorder`` to a config's type: ``dict(type='MethodOutputs', source='embed')`` is the second class here.
+MMRazor appends ``Recorder`` to a config's type: ``dict(type='MethodOutputs', source='embed')`` is a ``MethodOutputsRecorder``.
 """
 
 from abc import abstractmethod
@@ -8,12 +8,14 @@ from collections.abc import Callable
 from functools import wraps
 from operator import attrgetter
 from types import MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmdet.structures import SampleList
+from mmrazor.models.task_modules import RecorderManager
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import Tensor, nn
 
+from mmps.distillation.pairing import Level, levels_of
 from mmps.registry import TASK_UTILS, did_you_mean
 from mmps.structures import person_boxes
 
@@ -76,6 +78,26 @@ class MethodOutputsRecorder(_MethodRecorder):
 
 
 @TASK_UTILS.register_module()
+class FeatureMapsRecorder(MethodOutputsRecorder):
+    """Records the feature maps that each call returned, by stride: {stride: (B, C, H, W)}. ``data_idx`` is a stride."""
+
+    def __init__(self, source: str = 'extract_feat'):
+        super().__init__(source)
+        self.levels: list[Level] = []
+
+    def prepare_from_model(self, model: nn.Module | None = None) -> None:
+        self.levels = levels_of(model)
+        super().prepare_from_model(model)
+
+    def choose(self, args: tuple, output: tuple[Tensor, ...]) -> dict[int, Tensor]:
+        return {level.stride: output[level.index] for level in self.levels}
+
+    def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> Any:
+        maps = super().get_record_data(record_idx)
+        return maps if data_idx is None else maps[data_idx]
+
+
+@TASK_UTILS.register_module()
 class BatchRecorder(BaseRecorder):
     """What the batch holds: its ``samples``, or the ``boxes`` of its persons, one (N_i, 4) tensor an image, as annotated."""
 
@@ -118,3 +140,28 @@ def find(owner: Any, path: list[str]) -> Any:
     for name in path:
         owner = getattr(owner, name, None)
     return owner
+
+
+class Boxes(NamedTuple):
+    """The boxes of each image that a model embeds, (N_i, 4), and those that it refines, (M_i, 4), in input-image pixels."""
+
+    embedded: list[Tensor]
+    refined: list[Tensor]
+
+
+def run_recorded(model: nn.Module, recorders: RecorderManager, feats: tuple[Tensor, ...], boxes: Boxes) -> None:
+    """Runs those methods of a detector that the recorders read and that its feature extractor does not run.
+
+    A student's dense head is not run here: it runs for the student's own losses.
+    """
+    if reads(recorders, 'dense_head') and not model.training:
+        model.run_dense_head(feats)
+    if reads(recorders, 'embed'):
+        model.embed(feats, boxes.embedded)
+    if reads(recorders, 'refine_boxes'):
+        model.refine_boxes(feats, boxes.refined)
+
+
+def reads(recorders: RecorderManager, source: str) -> bool:
+    """Returns whether a recorder reads this method or part."""
+    return any(recorder.source.split('.')[0] == source for recorder in recorders.recorders.values())

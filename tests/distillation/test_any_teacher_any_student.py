@@ -30,7 +30,7 @@ def distiller(teacher: str, student: str) -> dict:
         return dict(student=dict(from_student=True, recorder=recorder), teacher=dict(from_student=False, recorder=recorder))
 
     return dict(
-        type='mmrazor.ConfigurableDistiller',
+        type='PersonSearchDistiller',
         student_recorders=dict(recorders, persons=dict(type='MethodInputs', source='embed')),
         teacher_recorders=recorders,
         connectors=dict(
@@ -75,7 +75,7 @@ def test_two_steps(teacher, student, detector_config, mmps_scope, make_batch):
     )
     model.init_weights()
     model.train()
-    for network in (model.student, model.teacher):
+    for network in (model.student, model.teacher.network):
         network.memory.lut.copy_(torch.nn.functional.normalize(torch.randn_like(network.memory.lut)))
     before = {name: value.clone() for name, value in model.teacher.state_dict().items()}
     optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=1e-3)

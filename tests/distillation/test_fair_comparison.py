@@ -16,7 +16,7 @@ def build(detector_config, **changes):
     mapping = {role: dict(from_student=role == 'student', recorder='embeddings') for role in ('student', 'teacher')}
     tables = {f'{role}_lut': dict(from_student=role == 'student', recorder='lut') for role in ('student', 'teacher')}
     distiller = dict(
-        type='mmrazor.ConfigurableDistiller',
+        type='PersonSearchDistiller',
         student_recorders=recorders,
         teacher_recorders=recorders,
         distill_losses=dict(loss_relation=dict(type='RelationLoss'), loss_response=dict(type='ResponseLoss')),
@@ -41,7 +41,7 @@ def test_the_student_starts_where_it_would_without_a_teacher(detector_config, mm
 def test_embedding_the_batchs_persons_leaves_the_students_statistics_alone(detector_config, mmps_scope, make_batch):
     model = MODELS.build(build(detector_config)[1]).train()
     norm = model.student.roi_head.embedding_head.norm
-    for detector in (model.student, model.teacher):
+    for detector in (model.student, model.teacher.network):
         detector.memory.lut.normal_()
     model.calculate_student_loss = False
     before = norm.running_mean.clone()
@@ -51,7 +51,7 @@ def test_embedding_the_batchs_persons_leaves_the_students_statistics_alone(detec
 
 def test_the_table_is_recorded_before_the_batch_is_written_into_it(detector_config, mmps_scope, make_batch, monkeypatch):
     model = MODELS.build(build(detector_config)[1]).train()
-    for detector in (model.student, model.teacher):
+    for detector in (model.student, model.teacher.network):
         detector.memory.lut.copy_(torch.nn.functional.normalize(torch.randn_like(detector.memory.lut)))
     before, seen = model.memory.lut.clone(), []
     recorders = model.distiller.student_recorders
@@ -64,7 +64,7 @@ def test_the_table_is_recorded_before_the_batch_is_written_into_it(detector_conf
 
 def test_nothing_of_a_batch_outlives_its_losses(detector_config, mmps_scope, make_batch):
     model = MODELS.build(build(detector_config)[1]).train()
-    for detector in (model.student, model.teacher):
+    for detector in (model.student, model.teacher.network):
         detector.memory.lut.normal_()
     model.loss(*make_batch([[0, 3], [-1, 5]]))
     assert not any(
@@ -76,7 +76,7 @@ def test_nothing_of_a_batch_outlives_its_losses(detector_config, mmps_scope, mak
 
 def test_it_can_be_copied_between_two_steps(detector_config, mmps_scope, make_batch):
     model = MODELS.build(build(detector_config)[1]).train()
-    for detector in (model.student, model.teacher):
+    for detector in (model.student, model.teacher.network):
         detector.memory.lut.normal_()
     model.loss(*make_batch([[0, 3], [-1, 5]]))
     averaged = copy.deepcopy(model)
@@ -87,7 +87,7 @@ def test_a_stopped_distillation_trains_the_student_alone(detector_config, mmps_s
     model = MODELS.build(build(detector_config)[1]).train()
     model.student.memory.lut.normal_()
     model.distillation_stopped = True
-    monkeypatch.setattr(model.teacher, 'extract_feat', lambda inputs: 1 / 0)
+    monkeypatch.setattr(model.teacher.network, 'extract_feat', lambda inputs: 1 / 0)
     losses = model.loss(*make_batch([[0, 3], [-1, 5]]))
     assert 'student.loss_reid' in losses and not any(name.startswith('distill') for name in losses)
 

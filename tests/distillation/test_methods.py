@@ -7,21 +7,25 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mmps.distillation.teachers import StudentItself
 from mmps.registry import MODELS
 
 DISTILLERS = Path(__file__).parents[2] / 'configs' / '_base_' / 'distillers'
-METHODS = sorted(path.stem for path in DISTILLERS.glob('*.py') if path.stem != 'feature')
+METHODS = sorted(path.stem for path in DISTILLERS.glob('*.py'))
 STUDENTS = ['fpn', 'seqnet', 'alignps']
 
 
-def build(detector_config, method, student, teacher=None, **changes):
+def build(detector_config, method, student, teacher=None, losses=None, **changes):
     distil = Config.fromfile(DISTILLERS / f'{method}.py').distil
+    distil.distiller.losses = losses
     teaches = {} if method == 'hkd' else dict(teacher=detector_config(teacher or student))
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmps'):
-        model = MODELS.build(dict(architecture=detector_config(student), **teaches, **{**distil, **changes}))
+        model = MODELS.build(
+            dict(type='PersonSearchDistill', architecture=detector_config(student), **teaches, **{**distil, **changes})
+        )
         model.init_weights()
-    for network in filter(None, (model.student, model.teacher)):
+    for network in (model.student, model.teacher.network):
         network.memory.lut.copy_(torch.nn.functional.normalize(torch.randn_like(network.memory.lut)))
     return model.train()
 
@@ -29,9 +33,6 @@ def build(detector_config, method, student, teacher=None, **changes):
 def test_there_are_methods():
     assert {
         'gdps',
-        'gdps-feature',
-        'gdps-relation',
-        'gdps-response',
         'munjal-detector',
         'dkd',
         'ddps',
@@ -90,7 +91,7 @@ def test_the_teachers_backbone_and_neck_are_what_is_compiled(detector_config, mo
     compiled = []
     monkeypatch.setattr(torch.nn.Module, 'compile', lambda self: compiled.append(self))
     teacher = build(detector_config, 'gdps', 'fpn', teacher_compile=True).teacher
-    assert compiled == [teacher.backbone, teacher.neck]
+    assert compiled == [teacher.network.backbone, teacher.network.neck]
     build(detector_config, 'gdps', 'fpn')
     assert len(compiled) == 2
 
@@ -98,7 +99,7 @@ def test_the_teachers_backbone_and_neck_are_what_is_compiled(detector_config, mo
 @pytest.mark.parametrize('student', STUDENTS)
 def test_a_network_teaches_itself_without_gradient_through_the_true_boxes(student, detector_config, make_batch, monkeypatch):
     model = build(detector_config, 'hkd', student)
-    assert model.teacher is None
+    assert isinstance(model.teacher, StudentItself)
     asked = []
     embed_boxes = type(model.student).embed_boxes
     monkeypatch.setattr(
@@ -131,7 +132,7 @@ def test_distillation_warms_up(detector_config, make_batch, monkeypatch):
     values = []
     for hub.step in (0, 5, 10, 20):
         torch.manual_seed(1)
-        model = build(detector_config, 'gdps-relation', 'fpn', warmup=10)
+        model = build(detector_config, 'gdps', 'fpn', losses=['loss_relation'], warmup=10)
         values.append(model.loss(*make_batch([[0, 3], [5]]))['distill.loss_relation'].item())
     assert values == pytest.approx([0, values[3] / 2, values[3], values[3]]) and values[3] > 0
 
@@ -143,9 +144,11 @@ def test_a_teacher_without_a_re_id_branch_is_refused(detector_config, mmps_scope
         del teacher.roi_head[name]
     distil = Config.fromfile(DISTILLERS / 'gdps.py').distil
     with pytest.raises(ValueError, match=r'teacher is a FasterRCNN, which has no re-id branch.*expected a person-search'):
-        MODELS.build(dict(architecture=detector_config('fpn'), teacher=teacher, **distil))
+        MODELS.build(dict(type='PersonSearchDistill', architecture=detector_config('fpn'), teacher=teacher, **distil))
     features_alone = Config.fromfile(DISTILLERS / 'pkd.py').distil
-    assert MODELS.build(dict(architecture=detector_config('fpn'), teacher=teacher, **features_alone)).teacher
+    assert MODELS.build(
+        dict(type='PersonSearchDistill', architecture=detector_config('fpn'), teacher=teacher, **features_alone)
+    ).teacher
 
 
 @pytest.mark.parametrize(
@@ -160,8 +163,11 @@ def test_a_teacher_without_a_re_id_branch_is_refused(detector_config, mmps_scope
     ],
 )
 def test_a_recorder_of_what_is_not_there_names_what_is_near(detector_config, mmps_scope, recorder, message):
-    distil = Config.fromfile(DISTILLERS / 'gdps-relation.py').distil
+    distil = Config.fromfile(DISTILLERS / 'gdps.py').distil
+    distil.distiller.losses = ['loss_relation']
     distil.distiller.student_recorders.embeddings = recorder
     with pytest.raises(ValueError, match=message) as error:
-        MODELS.build(dict(architecture=detector_config('fpn'), teacher=detector_config('fpn'), **distil))
+        MODELS.build(
+            dict(type='PersonSearchDistill', architecture=detector_config('fpn'), teacher=detector_config('fpn'), **distil)
+        )
     assert '\n' not in str(error.value)

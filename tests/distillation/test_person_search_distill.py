@@ -24,8 +24,7 @@ def distill_config(repository, detector_config):
         if only:
             replace(
                 cfg.distiller,
-                distill_losses={only: cfg.distiller.distill_losses[only]},
-                loss_forward_mappings={only: cfg.distiller.loss_forward_mappings[only]},
+                losses=[only],
             )
         return replace(cfg, **changes)
 
@@ -118,7 +117,7 @@ def test_the_teacher_runs_no_other_head(build_distill, make_batch, monkeypatch):
     def fail(*args, **kwargs):
         raise AssertionError('the teacher ran a head that no recorder reads')
 
-    teacher = model.teacher
+    teacher = model.teacher.network
     for owner, name in (
         (teacher.rpn_head, 'forward'),
         (teacher.roi_head.bbox_head, 'forward'),
@@ -137,24 +136,24 @@ def test_the_teacher_runs_no_other_head(build_distill, make_batch, monkeypatch):
 @pytest.mark.parametrize('term, embeds', [('loss_feature', 0), ('loss_relation', 1)])
 def test_the_teacher_embeds_only_if_a_recorder_reads_it(build_distill, make_batch, term, embeds):
     model, calls = build_distill(term), []
-    model.teacher.roi_head.embedding_head.register_forward_hook(lambda *_: calls.append(1))
+    model.teacher.network.roi_head.embedding_head.register_forward_hook(lambda *_: calls.append(1))
     model.loss(*make_batch([[0, 3], [-1, 5]]))
     assert len(calls) == embeds
 
 
 def test_features_are_computed_once(build_distill, make_batch):
     model, passes = build_distill(), []
-    for detector in (model.student, model.teacher):
+    for detector in (model.student, model.teacher.network):
         detector.backbone.register_forward_hook(lambda module, *_: passes.append(module))
     model.loss(*make_batch([[0, 3], [-1, 5]]))
-    assert passes == [model.teacher.backbone, model.student.backbone]
+    assert passes == [model.teacher.network.backbone, model.student.backbone]
 
 
 @pytest.mark.parametrize('jitter', [0.0, 0.2])
 def test_both_embed_the_same_persons(build_distill, make_batch, jitter):
     model = build_distill(box_jitter=jitter)
     seen = {}
-    for name, detector in (('teacher', model.teacher), ('student', model.student)):
+    for name, detector in (('teacher', model.teacher.network), ('student', model.student)):
         embed = detector.roi_head.embed
         detector.roi_head.embed = lambda feats, boxes, name=name, embed=embed: (
             seen.setdefault(name, boxes),
@@ -279,9 +278,9 @@ def test_the_teachers_checkpoint_is_loaded_and_kept(build_distill, build_detecto
     model = build_distill(teacher_ckpt=teacher_file(seed=3))
     weight = 'backbone.conv1.weight'
     expected = build_detector(seed=3).state_dict()[weight]
-    assert torch.equal(model.teacher.state_dict()[weight], expected)
+    assert torch.equal(model.teacher.network.state_dict()[weight], expected)
     model.init_weights()
-    assert torch.equal(model.teacher.state_dict()[weight], expected)
+    assert torch.equal(model.teacher.network.state_dict()[weight], expected)
 
 
 def test_a_missing_teacher_checkpoint_is_named(build_distill):
@@ -307,7 +306,8 @@ def test_mmrazors_own_losses_work_unchanged(distill_config, make_batch, mmps_sco
     mapping = cfg.distiller.loss_forward_mappings.loss_feature
     replace(
         cfg.distiller,
-        distill_losses=dict(loss_pkd=dict(type='mmrazor.PKDLoss', loss_weight=2.0)),
+        losses=None,
+        distill_losses=dict(loss_pkd=dict(type='mmrazor.PKDLoss', loss_weight=2.0, per_level=True)),
         loss_forward_mappings=dict(loss_pkd=dict(preds_S=mapping.student, preds_T=mapping.teacher)),
     )
     model = MODELS.build({'_scope_': 'mmps', **cfg}).train()

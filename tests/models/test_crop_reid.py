@@ -213,7 +213,7 @@ def test_it_teaches_a_detector(small_config, detector_config, mmps_scope, make_b
             teacher=small_config,
             box_jitter=0.1,
             distiller=dict(
-                type='mmrazor.ConfigurableDistiller',
+                type='PersonSearchDistiller',
                 student_recorders=recorders,
                 teacher_recorders=recorders,
                 distill_losses=dict(
@@ -229,7 +229,7 @@ def test_it_teaches_a_detector(small_config, detector_config, mmps_scope, make_b
     )
     model.init_weights()
     model.train()
-    for each in (model.student, model.teacher):
+    for each in (model.student, model.teacher.network):
         each.memory.lut.copy_(F.normalize(torch.randn_like(each.memory.lut)))
     before = {name: value.clone() for name, value in model.teacher.state_dict().items()}
     for persons in ([[0, 3], [-1, 5, 1]], [[2], []], [[], []]):

@@ -48,7 +48,7 @@ def config_of(kind, detector_config):
     if kind == 'gdps':
         distil = Config.fromfile(DISTILLERS / 'gdps.py').distil
         student, teacher = (take_all_rois(detector_config('fpn', width=width)) for width in (8, 16))
-        return dict(architecture=student, teacher=teacher, **{**distil, 'box_jitter': 0})
+        return dict(type='PersonSearchDistill', architecture=student, teacher=teacher, **{**distil, 'box_jitter': 0})
     name, *without_proposals = kind.split(maxsplit=1)
     cfg = take_all_rois(detector_config(name))
     if without_proposals:  # then an image without persons has no RoI at all
@@ -68,7 +68,7 @@ def build(cfg):
     with DefaultScope.overwrite_default_scope('mmps'):
         model = MODELS.build(copy.deepcopy(cfg))
         model.init_weights()
-    for network in (model.student, model.teacher) if 'teacher' in cfg else (model,):
+    for network in (model.student, model.teacher.network) if 'teacher' in cfg else (model,):
         network.memory.lut.copy_(normalize(torch.randn_like(network.memory.lut)))
     model.train()
     for module in model.modules():

@@ -2,20 +2,40 @@
 # person and background is a KL divergence, at its authors' temperature 4, and the squared error of the persons' similarity
 # matrices: smooth L1 with beta = 2 is x^2 / 4 for |x| <= 2. Their 0.01 for the sum over pairs is, for 24 persons, about the
 # 20 here for the mean. FGD's weights are as in fgd.py; theirs are those of two-stage detectors.
-_base_ = './fgd.py'
 distil = dict(
     distiller=dict(
+        type='PersonSearchDistiller',
         student_recorders=dict(
-            refined=dict(type='MethodOutputs', source='refine_boxes'), embeddings=dict(type='MethodOutputs', source='embed')
+            boxes=dict(type='Batch', source='boxes'),
+            feats=dict(type='FeatureMaps'),
+            refined=dict(type='MethodOutputs', source='refine_boxes'),
+            embeddings=dict(type='MethodOutputs', source='embed'),
         ),
         teacher_recorders=dict(
-            refined=dict(type='MethodOutputs', source='refine_boxes'), embeddings=dict(type='MethodOutputs', source='embed')
+            feats=dict(type='FeatureMaps'),
+            refined=dict(type='MethodOutputs', source='refine_boxes'),
+            embeddings=dict(type='MethodOutputs', source='embed'),
         ),
+        connectors=dict(neck=dict(type='mmrazor.ConvModuleConnector', kernel_size=1, act_cfg=None, per_level=True)),
         distill_losses=dict(
+            loss_feature=dict(
+                type='FGDLoss',
+                temperature=0.5,
+                person_weight=1e-3,
+                background_weight=5e-4,
+                attention_weight=5e-4,
+                relation_weight=5e-6,
+                per_level=True,
+            ),
             loss_boxes=dict(type='SoftTargetLoss', background_weight=1.0, temperature=4.0, loss_weight=1.0),
             loss_relation=dict(type='RelationLoss', beta=2.0, loss_weight=20.0),
         ),
         loss_forward_mappings=dict(
+            loss_feature=dict(
+                student=dict(from_student=True, recorder='feats', connector='neck'),
+                teacher=dict(from_student=False, recorder='feats'),
+                boxes=dict(from_student=True, recorder='boxes'),
+            ),
             loss_boxes=dict(
                 student=dict(from_student=True, recorder='refined', data_idx=0),
                 teacher=dict(from_student=False, recorder='refined', data_idx=0),

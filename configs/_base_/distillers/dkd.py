@@ -1,23 +1,34 @@
 # Diverse knowledge distillation (Zhang et al., AAAI 2021): a re-id network that looks at crops teaches the re-id branch by the
 # probabilities of identities, by pairs and by triplets of persons, in boxes that are moved for both (spatial-invariant
 # augmentation). No code is published; the weights are ours.
-_base_ = './gdps.py'
-mappings = _base_.distil.distiller.loss_forward_mappings
 distil = dict(
     box_jitter=0.1,
     distiller=dict(
-        connectors=dict(_delete_=True),
+        type='PersonSearchDistiller',
+        student_recorders=dict(
+            embeddings=dict(type='MethodOutputs', source='embed'), lut=dict(type='Attribute', source='memory.lut')
+        ),
+        teacher_recorders=dict(
+            embeddings=dict(type='MethodOutputs', source='embed'), lut=dict(type='Attribute', source='memory.lut')
+        ),
         distill_losses=dict(
-            _delete_=True,
             loss_probability=dict(type='ResponseLoss', temperature=0.1, loss_weight=100.0),
             loss_pairs=dict(type='RelationLoss', loss_weight=10.0),
             loss_triplets=dict(type='TripletRelationLoss', loss_weight=10.0),
         ),
         loss_forward_mappings=dict(
-            _delete_=True,
-            loss_probability=mappings.loss_response,
-            loss_pairs=mappings.loss_relation,
-            loss_triplets=mappings.loss_relation,
+            loss_probability=dict(
+                student_lut=dict(from_student=True, recorder='lut'),
+                teacher_lut=dict(from_student=False, recorder='lut'),
+                student=dict(from_student=True, recorder='embeddings'),
+                teacher=dict(from_student=False, recorder='embeddings'),
+            ),
+            loss_pairs=dict(
+                student=dict(from_student=True, recorder='embeddings'), teacher=dict(from_student=False, recorder='embeddings')
+            ),
+            loss_triplets=dict(
+                student=dict(from_student=True, recorder='embeddings'), teacher=dict(from_student=False, recorder='embeddings')
+            ),
         ),
     ),
 )

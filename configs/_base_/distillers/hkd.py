@@ -3,27 +3,33 @@
 # 2 / 30 and 30^2, in both directions) and by similarities (temperature 4, weight 50), as the published code has them for
 # CUHK-SYSU, where the first term has weight 0. There the teaching re-id head is one of its own, trained before; here it is
 # the same one.
-recorders = dict(embeddings=dict(type='MethodOutputs', source='embed'), lut=dict(type='Attribute', source='memory.lut'))
-both = dict(student=dict(from_student=True, recorder='embeddings'), teacher=dict(from_student=False, recorder='embeddings'))
 distil = dict(
-    type='PersonSearchDistill',
     box_jitter=0.2,
     student_boxes='detected',
     distiller=dict(
-        type='mmrazor.ConfigurableDistiller',
-        student_recorders=recorders,
-        teacher_recorders=recorders,
+        type='PersonSearchDistiller',
+        student_recorders=dict(
+            embeddings=dict(type='MethodOutputs', source='embed'), lut=dict(type='Attribute', source='memory.lut')
+        ),
+        teacher_recorders=dict(embeddings=dict(type='MethodOutputs', source='embed')),
         distill_losses=dict(
             loss_embedding=dict(type='EmbeddingLoss', loss_weight=1.0),
             loss_response=dict(type='ResponseLoss', temperature=2 / 30, symmetric=True, loss_weight=900.0),
             loss_relation=dict(type='RelationDivergenceLoss', temperature=4.0, loss_weight=50.0),
         ),
         loss_forward_mappings=dict(
-            loss_embedding=both,
-            loss_response=dict(
-                student_lut=dict(from_student=True, recorder='lut'), teacher_lut=dict(from_student=True, recorder='lut'), **both
+            loss_embedding=dict(
+                student=dict(from_student=True, recorder='embeddings'), teacher=dict(from_student=False, recorder='embeddings')
             ),
-            loss_relation=both,
+            loss_response=dict(
+                student_lut=dict(from_student=True, recorder='lut'),
+                teacher_lut=dict(from_student=True, recorder='lut'),
+                student=dict(from_student=True, recorder='embeddings'),
+                teacher=dict(from_student=False, recorder='embeddings'),
+            ),
+            loss_relation=dict(
+                student=dict(from_student=True, recorder='embeddings'), teacher=dict(from_student=False, recorder='embeddings')
+            ),
         ),
     ),
 )

@@ -1,18 +1,18 @@
 # MGD (Yang et al., ECCV 2022): from a map with holes the student generates the teacher's whole one. Weight and part of the
 # holes are those of its authors' configs for one-stage detectors; for two-stage ones they have 5e-7, for far larger maps, and
 # 0.45.
-_base_ = './feature.py'
 distil = dict(
     distiller=dict(
-        connectors=dict(
-            neck=dict(
-                _delete_=True,
-                type='mmrazor.MGDConnector',
-                student_channels='student_channels',
-                teacher_channels='teacher_channels',
-                lambda_mgd=0.65,
+        type='PersonSearchDistiller',
+        student_recorders=dict(feats=dict(type='FeatureMaps')),
+        teacher_recorders=dict(feats=dict(type='FeatureMaps')),
+        connectors=dict(neck=dict(type='mmrazor.MGDConnector', lambda_mgd=0.65, per_level=True)),
+        distill_losses=dict(loss_feature=dict(type='mmrazor.MGDLoss', alpha_mgd=2e-5, per_level=True)),
+        loss_forward_mappings=dict(
+            loss_feature=dict(
+                preds_S=dict(from_student=True, recorder='feats', connector='neck'),
+                preds_T=dict(from_student=False, recorder='feats'),
             )
         ),
-        distill_losses=dict(loss_feature=dict(type='mmrazor.MGDLoss', alpha_mgd=2e-5)),
     )
 )

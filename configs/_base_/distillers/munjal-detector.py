@@ -1,28 +1,33 @@
 # Munjal et al. (BMVC 2019), the detector's part, after Chen et al. (NIPS 2017): hint on the maps (weight 0.5 there), soft
 # targets of the dense head and of the boxes with background weighed 1.5 (half of the hard and the soft loss each there), and
 # a box regression that is bounded by the teacher's (weight 0.5).
-_base_ = './feature.py'
-recorders = dict(
-    dense=dict(type='MethodOutputs', source='dense_head.forward'), refined=dict(type='MethodOutputs', source='refine_boxes')
-)
 distil = dict(
     box_jitter=0.2,
     distiller=dict(
+        type='PersonSearchDistiller',
         student_recorders=dict(
-            samples=dict(type='Batch', source='samples'), boxes=dict(type='MethodInputs', source='refine_boxes'), **recorders
+            samples=dict(type='Batch', source='samples'),
+            boxes=dict(type='MethodInputs', source='refine_boxes'),
+            feats=dict(type='FeatureMaps'),
+            dense=dict(type='MethodOutputs', source='dense_head.forward'),
+            refined=dict(type='MethodOutputs', source='refine_boxes'),
         ),
-        teacher_recorders=recorders,
+        teacher_recorders=dict(
+            feats=dict(type='FeatureMaps'),
+            dense=dict(type='MethodOutputs', source='dense_head.forward'),
+            refined=dict(type='MethodOutputs', source='refine_boxes'),
+        ),
+        connectors=dict(neck=dict(type='mmrazor.ConvModuleConnector', kernel_size=1, act_cfg=None, per_level=True)),
         distill_losses=dict(
-            loss_feature=dict(type='mmrazor.L2Loss', normalize=False, div_element=True, loss_weight=0.5),
+            loss_feature=dict(type='mmrazor.L2Loss', normalize=False, div_element=True, loss_weight=0.5, per_level=True),
             loss_dense=dict(type='SoftTargetLoss', background_weight=1.5, loss_weight=1.0),
             loss_boxes=dict(type='SoftTargetLoss', background_weight=1.5, loss_weight=1.0),
             loss_bounded=dict(type='BoundedRegressionLoss', loss_weight=0.5),
         ),
         loss_forward_mappings=dict(
             loss_feature=dict(
-                _delete_=True,
-                s_feature=dict(from_student=True, recorder='feats', data_idx='student_level', connector='neck'),
-                t_feature=dict(from_student=False, recorder='feats', data_idx='teacher_level'),
+                s_feature=dict(from_student=True, recorder='feats', connector='neck'),
+                t_feature=dict(from_student=False, recorder='feats'),
             ),
             loss_dense=dict(
                 student=dict(from_student=True, recorder='dense', data_idx=0),

@@ -3,15 +3,17 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from mmdet.structures import SampleList
-from mmengine.model import BaseModel
+from mmrazor.models.task_modules import RecorderManager
 from torch import Tensor, nn
 
 from mmps.datasets import PersonSearchDataset
 from mmps.datasets.fingerprint import fingerprint, repeatable_settings
+from mmps.distillation.recorders import Boxes
 from mmps.fileio.checkpoint import read_weights, weights_fingerprint
 from mmps.registry import MODELS
 from mmps.structures.persons import mirror_movements, move_edges, person_boxes
 
+from .base import Teacher
 from .cache_files import TeacherCache
 
 
@@ -28,10 +30,10 @@ class FixedTable(nn.Module):
 
 
 @MODELS.register_module()
-class CachedTeacher(BaseModel):
+class CachedTeacher(Teacher):
     """Stands in for a distillation's teacher: its embeddings come from a folder that tools/cache_teacher.py has written.
 
-    They are of each training image alone, in float32: a batch's padding, which a teacher would see too, is not in them.
+    They are computed from each training image alone, in float32. A teacher would also see the batch's padding.
 
     Args:
         path: The folder.
@@ -47,31 +49,39 @@ class CachedTeacher(BaseModel):
         self.cache.require_complete()
         if checkpoint:
             self.cache.require(weights=weights_fingerprint(read_weights(checkpoint, 'checkpoint')))
-        self.memory = FixedTable(torch.from_numpy(self.cache.lut))
+        self.table = FixedTable(torch.from_numpy(self.cache.lut))
         self._chosen: list[tuple[int, int, slice]] = []  # flip, jitter, persons of each image
 
     @property
-    def box_jitter(self) -> float:
-        """How far a box's edges moved at most, as a part of its width or height."""
-        return self.cache.header.box_jitter
+    def network(self) -> nn.Module:
+        return self
+
+    @property
+    def memory(self) -> FixedTable:
+        return self.table
 
     @property
     def extract_feat(self) -> None:
         # No AttributeError, which would only say that the method is not there, when a recorder asks for it.
         raise ValueError('a cached teacher has no feature maps: recorders may read embed and memory.lut only')
 
-    def forward(self, *args, **kwargs) -> None:
-        self.extract_feat  # noqa: B018
-
     def check(self, dataset: PersonSearchDataset) -> None:
         """Raises ValueError if the training set is not the one whose embeddings these are, or its images are made otherwise."""
         self.cache.require(transforms=repeatable_settings(dataset), data=fingerprint(dataset))
 
-    def boxes(self, samples: SampleList) -> list[Tensor]:
-        """The boxes of the batch's persons, moved by one of the jitters, which is drawn for each image.
+    def check_jitter(self, jitter: float) -> None:
+        if jitter != self.cache.header.box_jitter:
+            raise ValueError(
+                f'PersonSearchDistill: box_jitter is {jitter}, but the cached teacher embedded boxes with box_jitter '
+                f'{self.cache.header.box_jitter}: write a cache from this config'
+            )
+
+    def choose_boxes(self, samples: SampleList, jitter: float) -> list[Tensor]:
+        """Returns the boxes of the batch's persons, moved by one of the cached jitters, drawn for each image.
 
         Args:
             samples: With img_id and, for a mirrored image, flip. ``gt_instances`` in the data set's order.
+            jitter: The cache's own.
 
         Returns:
             list of (N_i, 4), x1 y1 x2 y2 in input-image pixels.
@@ -96,8 +106,12 @@ class CachedTeacher(BaseModel):
         together = torch.cat(boxes)
         return list(move_edges(together, _sent(movements, together.device)).split(counts))
 
+    def before_student(self, recorders: RecorderManager, images: Tensor, samples: SampleList, boxes: Boxes) -> None:
+        with recorders:
+            self.embed(samples, boxes.embedded)
+
     def embed(self, samples: SampleList, boxes: list[Tensor]) -> list[Tensor]:
-        """The embeddings of what the last call of :meth:`boxes` gave for these samples.
+        """Returns the embeddings of the boxes that the last call of :meth:`choose_boxes` gave for these samples.
 
         Returns:
             list of (N_i, D), float32, L2-normalized.

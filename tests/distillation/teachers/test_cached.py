@@ -28,7 +28,7 @@ BOTH = {
     for suffix, recorder in (('', 'embeddings'), ('_lut', 'lut'))
 }
 DISTILLER = dict(
-    type='mmrazor.ConfigurableDistiller',
+    type='PersonSearchDistiller',
     student_recorders=RECORDERS,
     teacher_recorders=RECORDERS,
     distill_losses=dict(loss_relation=dict(type='RelationLoss'), loss_response=dict(type='ResponseLoss')),
@@ -145,12 +145,12 @@ def test_every_jitter_has_the_embeddings_that_the_teacher_gives_in_training(conf
     inputs, samples = batch_of(make_dataset(pipeline(dict(type='RandomFlip', prob=flip))), model.student.data_preprocessor)
     assert [sample.img_id for sample in samples] == [1, 2, 3] and samples[0].flip == bool(flip)
     with torch.no_grad():
-        feats = model.teacher.extract_feat(model.for_teacher(inputs, samples))
+        feats = model.teacher.network.extract_feat(model.teacher.convert(inputs, samples))
         seen = set()
         for seed in range(20):
             torch.manual_seed(seed)
-            boxes = cached.boxes(samples)
-            found, expected = cached.embed(samples, boxes), model.teacher.embed(feats, boxes)
+            boxes = cached.choose_boxes(samples, 0.2)
+            found, expected = cached.embed(samples, boxes), model.teacher.network.embed(feats, boxes)
             assert [each.shape for each in found] == [(2, 16), (1, 16), (2, 16)]
             torch.testing.assert_close(found, list(expected), atol=1e-5, rtol=0)
             seen |= {tuple(of_image.flatten().tolist()) for of_image in boxes}
@@ -166,9 +166,9 @@ def test_boxes_move_by_their_share_and_in_the_mirror_image_alike(written, make_d
     size = (given[:, 2:] - given[:, :2]).repeat(1, 2)
     for seed in range(5):
         torch.manual_seed(seed)
-        moved = torch.cat(cached.boxes(plain))
+        moved = torch.cat(cached.choose_boxes(plain, 0.2))
         torch.manual_seed(seed)
-        torch.testing.assert_close(mirror_boxes(torch.cat(cached.boxes(mirrored)), 168), moved)
+        torch.testing.assert_close(mirror_boxes(torch.cat(cached.choose_boxes(mirrored, 0.2)), 168), moved)
         share = (moved - given).abs() / size
         assert 0.05 < share.max() <= 0.2 and (share > 0).all()
 
@@ -177,7 +177,7 @@ def test_boxes_that_do_not_jitter_are_exact(make_config, make_dataset, tmp_path)
     config = make_config(box_jitter=0.0)
     assert cache_teacher(config, tmp_path / 'cache').header.jitters == 1
     _, samples = batch_of(make_dataset(), build(config).student.data_preprocessor)
-    boxes = CachedTeacher(tmp_path / 'cache').boxes(samples)
+    boxes = CachedTeacher(tmp_path / 'cache').choose_boxes(samples, 0.0)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(boxes, person_boxes(samples), strict=True))
 
 
@@ -209,9 +209,9 @@ def test_images_without_persons_are_in_it_and_cost_nothing(config, make_dataset,
     assert len(count_passes) == 3
     cached = CachedTeacher(tmp_path / 'cache')
     _, samples = batch_of(make_dataset(filter_empty=False), build(config).student.data_preprocessor)
-    assert [len(each) for each in cached.embed(samples, cached.boxes(samples))] == [0, 2, 1, 2, 0]
+    assert [len(each) for each in cached.embed(samples, cached.choose_boxes(samples, 0.2))] == [0, 2, 1, 2, 0]
     nobody = [samples[0], samples[4]]
-    assert [each.shape for each in cached.embed(nobody, cached.boxes(nobody))] == [(0, 16), (0, 16)]
+    assert [each.shape for each in cached.embed(nobody, cached.choose_boxes(nobody, 0.2))] == [(0, 16), (0, 16)]
 
 
 @pytest.fixture
@@ -380,14 +380,19 @@ def test_the_whole_of_gdps_is_refused_for_its_maps(repository, config, written):
     refused(
         ('a cached teacher has no feature maps',),
         MODELS.build,
-        dict(distil, architecture=config.model.architecture, teacher=dict(type='CachedTeacher', path=str(written))),
+        dict(
+            distil,
+            type='PersonSearchDistill',
+            architecture=config.model.architecture,
+            teacher=dict(type='CachedTeacher', path=str(written)),
+        ),
     )
 
 
 def test_a_distiller_that_moves_boxes_otherwise_is_refused(config, written):
     teacher = dict(type='CachedTeacher', path=str(written))
     refused(
-        ('box_jitter is 0.1 with shared boxes', 'embedded boxes with box_jitter 0.2: write a cache from this config'),
+        ('box_jitter is 0.1 ', 'embedded boxes with box_jitter 0.2: write a cache from this config'),
         build,
         config,
         box_jitter=0.1,

@@ -1,21 +1,22 @@
-"""A distiller's config leaves the levels open; the models fill them in."""
+"""A distiller's config names no levels: they are found out, paired, and every part that is per level is copied for them."""
 
 import pytest
 import torch
 
-from mmps.distillation.levels import Level, Pair, fit_levels, levels_of, pair_levels
+from mmps.distillation.pairing import Level, Pair, apply_per_level, levels_of, pair_levels
 
 CONFIG = dict(
-    type='mmrazor.ConfigurableDistiller',
+    student_recorders=dict(feats=dict(type='FeatureMaps'), embeddings=dict(type='MethodOutputs', source='embed')),
+    teacher_recorders=dict(feats=dict(type='FeatureMaps')),
     connectors=dict(
-        neck=dict(type='Conv', in_channel='student_channels', out_channel='teacher_channels', kernel_size=1),
+        neck=dict(type='mmrazor.ConvModuleConnector', kernel_size=1, per_level=True),
         other=dict(type='Linear', in_features=3),
     ),
-    distill_losses=dict(loss_map=dict(type='Map', stride='stride', weight=2.0), loss_persons=dict(type='Persons')),
+    distill_losses=dict(loss_map=dict(type='FGDLoss', loss_weight=2.0, per_level=True), loss_persons=dict(type='RelationLoss')),
     loss_forward_mappings=dict(
         loss_map=dict(
-            student=dict(from_student=True, recorder='feats', data_idx='student_level', connector='neck'),
-            teacher=dict(from_student=False, recorder='feats', data_idx='teacher_level'),
+            student=dict(from_student=True, recorder='feats', connector='neck'),
+            teacher=dict(from_student=False, recorder='feats'),
         ),
         loss_persons=dict(student=dict(from_student=True, recorder='embeddings', connector='other')),
     ),
@@ -60,30 +61,46 @@ def test_a_teacher_with_only_coarser_maps_is_refused():
     assert '\n' not in str(error.value)
 
 
-def test_what_has_words_is_repeated_with_their_numbers():
+def test_what_is_per_level_is_copied_with_the_sizes_of_each_pair():
     pairs = [Pair(Level(0, 32, 4), Level(1, 64, 4)), Pair(Level(1, 32, 8), Level(2, 128, 8))]
-    cfg, copies = fit_levels(CONFIG, pairs)
+    cfg, copies = apply_per_level(CONFIG, pairs)
     assert copies == dict(loss_map=['loss_map_s4', 'loss_map_s8'])
+    conv = dict(type='mmrazor.ConvModuleConnector', kernel_size=1)
     assert cfg['connectors'] == dict(
         other=CONFIG['connectors']['other'],
-        neck_s4=dict(type='Conv', in_channel=32, out_channel=64, kernel_size=1),
-        neck_s8=dict(type='Conv', in_channel=32, out_channel=128, kernel_size=1),
+        neck_s4=dict(conv, in_channel=32, out_channel=64),
+        neck_s8=dict(conv, in_channel=32, out_channel=128),
     )
     assert cfg['distill_losses'] == dict(
-        loss_persons=dict(type='Persons'),
-        loss_map_s4=dict(type='Map', stride=4, weight=2.0),
-        loss_map_s8=dict(type='Map', stride=8, weight=2.0),
+        loss_persons=dict(type='RelationLoss'),
+        loss_map_s4=dict(type='FGDLoss', channels=64, stride=4, loss_weight=2.0),
+        loss_map_s8=dict(type='FGDLoss', channels=128, stride=8, loss_weight=2.0),
     )
     assert cfg['loss_forward_mappings']['loss_map_s8'] == dict(
-        student=dict(from_student=True, recorder='feats', data_idx=1, connector='neck_s8'),
-        teacher=dict(from_student=False, recorder='feats', data_idx=2),
+        student=dict(from_student=True, recorder='feats', data_idx=8, connector='neck_s8'),
+        teacher=dict(from_student=False, recorder='feats', data_idx=8),
     )
     assert cfg['loss_forward_mappings']['loss_persons'] == CONFIG['loss_forward_mappings']['loss_persons']
 
 
+def test_a_size_that_the_config_gives_stays():
+    own = dict(CONFIG, distill_losses=dict(CONFIG['distill_losses'], loss_map=dict(type='FGDLoss', stride=2, per_level=True)))
+    cfg, _ = apply_per_level(own, [Pair(Level(0, 32, 4), Level(1, 64, 4))])
+    assert cfg['distill_losses']['loss_map_s4'] == dict(type='FGDLoss', channels=64, stride=2)
+
+
 def test_a_finer_map_of_the_teacher_is_averaged():
-    cfg, _ = fit_levels(CONFIG, [Pair(Level(2, 32, 16), Level(0, 64, 8))])
+    cfg, _ = apply_per_level(CONFIG, [Pair(Level(2, 32, 16), Level(0, 64, 8))])
     assert cfg['loss_forward_mappings']['loss_map_s16']['teacher'] == dict(
-        from_student=False, recorder='feats', data_idx=0, connector='average'
+        from_student=False, recorder='feats', data_idx=8, connector='average'
     )
     assert cfg['connectors']['average']['func_args']['kernel_size'] == 2
+
+
+@pytest.mark.parametrize('data_idx', [None, 'student_level'])
+def test_a_loss_that_reads_maps_without_levels_is_told_how(data_idx):
+    record = dict(from_student=True, recorder='feats', data_idx=data_idx)
+    own = dict(CONFIG, loss_forward_mappings=dict(CONFIG['loss_forward_mappings'], loss_persons=dict(student=record)))
+    with pytest.raises(ValueError, match=r'loss_persons.*set per_level=True in distill_losses\.loss_persons') as error:
+        apply_per_level(own, [Pair(Level(0, 32, 4), Level(1, 64, 4))])
+    assert '\n' not in str(error.value)

@@ -5,7 +5,7 @@ import torch
 from mmdet.models import DetDataPreprocessor
 from mmdet.structures import DetDataSample
 
-from mmps.distillation.images import ImageConversion
+from mmps.distillation.teachers.image_conversion import ImageConversion
 from mmps.registry import MODELS
 
 RGB = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)
@@ -48,7 +48,7 @@ def test_a_distillations_teacher_gets_its_own(detector_config, mmps_scope, make_
             architecture=student,
             teacher=teacher,
             distiller=dict(
-                type='mmrazor.ConfigurableDistiller',
+                type='PersonSearchDistiller',
                 student_recorders=recorders,
                 teacher_recorders=recorders,
                 distill_losses=dict(loss_relation=dict(type='RelationLoss')),
@@ -57,7 +57,7 @@ def test_a_distillations_teacher_gets_its_own(detector_config, mmps_scope, make_
         )
     ).train()
     seen = {}
-    for name, network in (('teacher', model.teacher), ('student', model.student)):
+    for name, network in (('teacher', model.teacher.network), ('student', model.student)):
         extract_feat = network.extract_feat
         monkeypatch.setattr(
             network,
@@ -71,4 +71,4 @@ def test_a_distillations_teacher_gets_its_own(detector_config, mmps_scope, make_
     mean, std = (torch.tensor(RGB[name])[:, None, None] for name in ('mean', 'std'))
     expected = (images * std + mean).flip(1) - torch.tensor(CAFFE['mean'])[:, None, None]
     torch.testing.assert_close(seen['teacher'], expected, atol=1e-3, rtol=1e-5)
-    assert not any('for_teacher' in name for name in model.state_dict())
+    assert not any('convert' in name for name in model.state_dict())

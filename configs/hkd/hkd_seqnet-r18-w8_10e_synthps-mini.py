@@ -1,2 +1,0 @@
-_base_ = ['../seqnet/seqnet_r18-w8-fpn_10e_synthps-mini.py', '../_base_/distillers/hkd.py']
-model = dict(_delete_=True, architecture=_base_.model, **_base_.distil)

@@ -1,9 +1,0 @@
-# The table is written by
-# python tools/export_lookup_table.py configs/seqnet/seqnet_r18-w32-fpn_10e_synthps-mini.py \
-#     work_dirs/seqnet_r18-w32-fpn_10e_synthps-mini/epoch_10.pth --dims 128 \
-#     --out work_dirs/seqnet_r18-w32-fpn_10e_synthps-mini/lookup_table_128.npz
-_base_ = '../seqnet/seqnet_r18-w8-fpn_10e_synthps-mini.py'
-custom_hooks = [
-    *_base_.custom_hooks,
-    dict(type='LookupTableHook', path='work_dirs/seqnet_r18-w32-fpn_10e_synthps-mini/lookup_table_128.npz'),
-]

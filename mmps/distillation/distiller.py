@@ -1,0 +1,107 @@
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmdet.structures import SampleList
+from mmrazor.models import ConfigurableDistiller
+from torch import Tensor, nn
+
+from mmps.distillation.losses.precision import guard_losses
+from mmps.distillation.pairing import apply_per_level, is_per_level, levels_of, pair_levels
+from mmps.distillation.recorders import BatchRecorder, check_module
+from mmps.distillation.teachers.base import Teacher
+from mmps.registry import MODELS, did_you_mean
+
+
+@MODELS.register_module()
+class PersonSearchDistiller(ConfigurableDistiller):
+    """MMRazor's ``ConfigurableDistiller``, whose connectors and losses may be applied to every pair of feature maps.
+
+    A connector or loss with ``per_level=True`` is copied once for each pair of maps
+    (:func:`~mmps.distillation.pairing.apply_per_level`). The value of such a loss is the mean over its copies. Recorders and
+    connectors that no mapping names are left out: a recorder makes a model run what it reads, and a connector without
+    gradient stops distributed training. Losses get their inputs in float32.
+
+    Args:
+        student: The student. The algorithm gives it.
+        teacher: The teacher. The algorithm gives it.
+        losses: Names of the losses to use. None = all of ``distill_losses``.
+        **parts: ``student_recorders``, ``teacher_recorders``, ``connectors``, ``distill_losses``, ``loss_forward_mappings`` and
+            ``distill_deliveries``, as in ``ConfigurableDistiller``.
+
+    Raises:
+        ValueError: A recorder reads what its model does not have; a loss has no mapping; no levels fit each other.
+    """
+
+    def __init__(self, *, student: nn.Module, teacher: Teacher, losses: Sequence[str] | None = None, **parts: Mapping):
+        cfg = used_parts(parts, losses)
+        check_sources(cfg, student, teacher.network)
+        self.level_copies: dict[str, list[str]] = {}
+        if any(map(is_per_level, cfg['distill_losses'].values())):
+            cfg, self.level_copies = apply_per_level(cfg, pair_levels(levels_of(student.train()), teacher.levels()))
+        super().__init__(**cfg)
+        guard_losses(self.distill_losses)
+
+    def prepare_from_teacher(self, model: Teacher) -> None:
+        super().prepare_from_teacher(model.network)
+
+    def record_batch(self, samples: SampleList) -> None:
+        """Fills the student's recorders of the batch itself."""
+        for recorder in self.student_recorders.recorders.values():
+            if isinstance(recorder, BatchRecorder):
+                recorder.record(samples)
+
+    def compute_distill_losses(self) -> dict[str, Tensor]:
+        losses = super().compute_distill_losses()
+        for name, copies in self.level_copies.items():
+            losses[name] = torch.stack([losses.pop(copy) for copy in copies]).mean()
+        return losses
+
+    def clear(self) -> None:
+        """Empties the recorders. Otherwise the batch's graph would live until the next batch."""
+        for recorders in (self.teacher_recorders, self.student_recorders):
+            for recorder in recorders.recorders.values():
+                recorder.reset_data_buffer()
+
+
+def used_parts(parts: Mapping, names: Sequence[str] | None) -> dict:
+    """Returns the distiller's config with the named losses only, and with the recorders and connectors that they use.
+
+    Raises:
+        ValueError: There is no loss of a name, or no mapping for it.
+    """
+    losses, mappings = parts.get('distill_losses') or {}, parts.get('loss_forward_mappings') or {}
+    names = list(mappings if names is None else names)
+    for name in names:
+        if name not in losses or name not in mappings:
+            what, known = ('loss_forward_mappings', mappings) if name in losses else ('distill_losses', losses)
+            raise ValueError(f'PersonSearchDistiller: {what} has no {name!r}{did_you_mean(name, known)}')
+    cfg = {part: dict(each or {}) for part, each in parts.items()}
+    cfg['distill_losses'] = {name: loss for name, loss in losses.items() if name in names}
+    cfg['loss_forward_mappings'] = {name: mapping for name, mapping in mappings.items() if name in names}
+    records = [record for mapping in cfg['loss_forward_mappings'].values() for record in mapping.values()]
+    used = dict(
+        student_recorders={record['recorder'] for record in records if record['from_student']},
+        teacher_recorders={record['recorder'] for record in records if not record['from_student']},
+        connectors={record['connector'] for record in records if record.get('connector')},
+    )
+    return cfg | {
+        part: {name: each for name, each in cfg.get(part, {}).items() if name in names} for part, names in used.items()
+    }
+
+
+def check_sources(cfg: Mapping, student: nn.Module, teacher: nn.Module) -> None:
+    """Refuses recorders of what a model does not have.
+
+    Raises:
+        ValueError: The teacher has no re-id branch to read, or a model has no module of the name.
+    """
+    for role, model in (('student', student), ('teacher', teacher)):
+        for name, recorder in cfg[f'{role}_recorders'].items():
+            source = recorder.get('source', '')
+            if source.split('.')[0] in ('embed', 'memory') and not hasattr(model, 'embed'):
+                raise ValueError(
+                    f'the {role} is a {type(model).__name__}, which has no re-id branch: the recorder {name!r} '
+                    f'reads its {source!r}; expected a person-search detector'
+                )
+            if recorder['type'].split('.')[-1] in ('ModuleInputs', 'ModuleOutputs'):
+                check_module(source, model)
