@@ -6,7 +6,7 @@ from mmrazor.models import ConfigurableDistiller
 from torch import Tensor, nn
 
 from mmps.distillation.losses.precision import guard_losses
-from mmps.distillation.pairing import apply_per_level, is_per_level, levels_of, pair_levels
+from mmps.distillation.pairing import Pair, apply_per_level, is_per_level, levels_of, pair_levels
 from mmps.distillation.recorders import BatchRecorder, check_module
 from mmps.distillation.teachers.base import Teacher
 from mmps.registry import MODELS, did_you_mean
@@ -28,6 +28,10 @@ class PersonSearchDistiller(ConfigurableDistiller):
         **parts: ``student_recorders``, ``teacher_recorders``, ``connectors``, ``distill_losses``, ``loss_forward_mappings`` and
             ``distill_deliveries``, as in ``ConfigurableDistiller``.
 
+    Attributes:
+        pairs: The pairs of feature maps that are compared. Empty if no loss is per level.
+        level_copies: For each loss that is per level, the names of its copies.
+
     Raises:
         ValueError: A recorder reads what its model does not have; a loss has no mapping; no levels fit each other.
     """
@@ -35,10 +39,12 @@ class PersonSearchDistiller(ConfigurableDistiller):
     def __init__(self, *, student: nn.Module, teacher: Teacher, losses: Sequence[str] | None = None, **parts: Mapping):
         cfg = used_parts(parts, losses)
         check_sources(cfg, student, teacher.network)
-        self.level_copies: dict[str, list[str]] = {}
+        pairs: list[Pair] = []
         if any(map(is_per_level, cfg['distill_losses'].values())):
-            cfg, self.level_copies = apply_per_level(cfg, pair_levels(levels_of(student.train()), teacher.levels()))
+            pairs = pair_levels(levels_of(student.train()), teacher.levels())
+        cfg, level_copies = apply_per_level(cfg, pairs)
         super().__init__(**cfg)
+        self.pairs, self.level_copies = pairs, level_copies
         guard_losses(self.distill_losses)
 
     def prepare_from_teacher(self, model: Teacher) -> None:

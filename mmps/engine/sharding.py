@@ -1,6 +1,7 @@
-"""Training a model that one device does not hold: MMEngine's FSDP runner and strategy, repaired."""
+"""Trains models that do not fit on one device: MMEngine's FSDP runner and strategy with repairs."""
 
 import os
+from typing import Any
 
 import torch
 from mmengine._strategy import FSDPStrategy
@@ -15,9 +16,9 @@ from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
 @RUNNERS.register_module()
 class ShardedRunner(FlexibleRunner):
-    """mmengine 0.10.7: ``FlexibleRunner`` loads weights before the hooks' ``before_run``, ``Runner`` after it.
+    """Runs the hooks' ``before_run`` before it loads weights, as ``Runner`` does. mmengine 0.10.7 loads first.
 
-    The identity memory gets its size there, and what is loaded is compared with it.
+    In ``before_run`` the identity memory gets its size, and loaded weights are checked against that size.
     """
 
     def load_or_resume(self) -> None:
@@ -28,24 +29,29 @@ class ShardedRunner(FlexibleRunner):
 
 @STRATEGIES.register_module()
 class ShardedStrategy(FSDPStrategy):
-    """MMEngine's strategy for models that one device does not hold (FSDP), with checkpoints as ``Runner`` writes them.
+    """MMEngine's FSDP strategy, with checkpoints in the format of ``Runner``. Buffers (the identity memory) are not sharded.
 
-    mmengine 0.10.7: gradients are clipped by the norm of a rank's own shard, an optimizer's state is loaded with the arguments
-    of torch 2.0, and an interrupted checkpoint stays under its name. torch 2.13: FSDP does not expect that a model renames what
-    it saves; on the CPU it wants a CUDA device, "offloading" to the CPU frees the very weights that it means to copy, and saves
-    one of AdamW's moments for both. Buffers, so the identity memory, are not sharded.
+    It repairs these errors of mmengine 0.10.7: gradients are clipped by the norm of one rank's shard; the optimizer state is
+    loaded with the arguments of torch 2.0; an interrupted checkpoint keeps its final name. And these of FSDP in torch 2.13: it
+    fails if a model renames saved tensors; on the CPU it asks for a CUDA device; on the CPU, offloading frees the weights
+    before they are copied, and saves one of AdamW's moments in place of both.
 
     Args:
-        blocks: Class names of the modules that are sharded, each gathered for its own forward and backward only. They must be
-            called as modules. The rest of the model (heads, whose other methods are called too) is gathered for the whole step.
+        blocks: Class names of the modules that are sharded. Each is gathered only for its own forward and backward pass, and
+            must be called as a module. The rest of the model is gathered for the whole step. Heads belong to it, because
+            other methods of theirs are called too.
         model_wrapper: Arguments of MMEngine's ``MMFullyShardedDataParallel``.
-        **kwargs: As ``FSDPStrategy`` has them.
+        **kwargs: Arguments of ``FSDPStrategy``.
 
     Raises:
         ValueError: The model has no such block.
     """
 
-    def __init__(self, *, blocks: tuple[str, ...] = ('BasicBlock', 'Bottleneck'), model_wrapper: dict | None = None, **kwargs):
+    model: FSDP
+
+    def __init__(
+        self, *, blocks: tuple[str, ...] = ('BasicBlock', 'Bottleneck'), model_wrapper: dict | None = None, **kwargs: Any
+    ):
         self.blocks = set(blocks)
         on_cpu = get_device() == 'cpu'
         device = dict(device_id=torch.device('cpu')) if on_cpu else {}
@@ -61,8 +67,8 @@ class ShardedStrategy(FSDPStrategy):
             ),
         )
 
-    def shards(self, module: nn.Module, recurse: bool, **kwargs) -> bool:
-        """torch's wrap policy: whether to look into a module (``recurse``), or to shard it."""
+    def shards(self, module: nn.Module, recurse: bool, **kwargs: Any) -> bool:
+        """Is torch's wrap policy: tells whether to descend into a module (``recurse``) or to shard it."""
         return recurse or type(module).__name__ in self.blocks
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
@@ -73,7 +79,7 @@ class ShardedStrategy(FSDPStrategy):
     def build_optim_wrapper(self, optim_wrapper: BaseOptimWrapper | dict, model: nn.Module | None = None) -> BaseOptimWrapper:
         optim_wrapper = super().build_optim_wrapper(optim_wrapper, model)
         if getattr(optim_wrapper, 'clip_func', None) is nn.utils.clip_grad_norm_:
-            optim_wrapper.clip_func = lambda parameters, **limits: model.clip_grad_norm_(**limits)
+            optim_wrapper.clip_func = lambda parameters, **limits: self.model.clip_grad_norm_(**limits)
         return optim_wrapper
 
     def model_state_dict(self) -> dict:
@@ -89,7 +95,7 @@ class ShardedStrategy(FSDPStrategy):
         optimizer = self.optim_wrapper.optimizer
         optimizer.load_state_dict(FSDP.optim_state_dict_to_load(self.model, optimizer, state_dict))
 
-    def save_checkpoint(self, filename: str, **kwargs) -> None:
+    def save_checkpoint(self, filename: str, **kwargs: Any) -> None:
         super().save_checkpoint(f'{filename}.tmp', **kwargs)
         if is_main_process():
             os.replace(f'{filename}.tmp', filename)

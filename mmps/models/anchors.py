@@ -1,3 +1,5 @@
+from typing import Any
+
 from mmdet.models.task_modules import AnchorGenerator
 from torch import Tensor
 
@@ -6,7 +8,7 @@ from mmps.registry import TASK_UTILS
 
 @TASK_UTILS.register_module()
 class RoundedAnchorGenerator(AnchorGenerator):
-    """Anchors of whole pixels, as torchvision's RPN has them, on which SeqNet and NAE were trained."""
+    """Rounds anchors to whole pixels, like the RPN of torchvision, which SeqNet and NAE were trained with."""
 
-    def gen_single_level_base_anchors(self, *args, **kwargs) -> Tensor:
+    def gen_single_level_base_anchors(self, *args: Any, **kwargs: Any) -> Tensor:
         return super().gen_single_level_base_anchors(*args, **kwargs).round()

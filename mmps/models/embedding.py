@@ -1,4 +1,4 @@
-"""Heads that turn the features of persons into embeddings. Shapes: N persons, or boxes, of a batch; D embedding size."""
+"""Heads that turn the features of persons into embeddings. Shapes: N persons or boxes of a batch, D embedding size."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,21 +12,21 @@ from mmps.registry import MODELS
 
 
 class RowNorm(nn.BatchNorm1d):
-    """Batch norm that takes any number of rows also in training: of fewer than two it uses the running statistics."""
+    """Batch norm that accepts any number of rows. In training it uses the running statistics for fewer than two rows."""
 
     def forward(self, rows: Tensor) -> Tensor:
         return self.by_running_statistics(rows) if self.training and len(rows) < 2 else super().forward(rows)
 
     def by_running_statistics(self, rows: Tensor) -> Tensor:
-        """As in evaluation, also in training; the statistics stay as they are."""
+        """Normalizes with the running statistics, also in training, and does not update them."""
         return F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
 @MODELS.register_module()
 class BNLinear(BaseModule):
-    """A fully connected layer and a batch norm, float32 from there on: SeqNet's BN-neck (AAAI 2021), NAE's projections.
+    """Applies a fully connected layer and a batch norm: SeqNet's BN-neck (AAAI 2021) and NAE's projections.
 
-    Both start with weights of standard deviation 0.01, as in SeqNet's code.
+    The output is float32. Both layers start with weights of standard deviation 0.01, as in SeqNet's code.
     """
 
     def __init__(self, in_features: int, out_features: int):
@@ -41,18 +41,18 @@ class BNLinear(BaseModule):
 
 @MODELS.register_module()
 class EmbeddingHead(BaseModule):
-    """Turns the pooled features of persons into embeddings: fully connected layers, then L2-normalization.
+    """Turns the pooled features of persons into embeddings with fully connected layers and L2-normalization.
 
-    With ``roi_feat_size=None`` the features are averaged over the box first, as OIM does on res5 (Xiao et al., CVPR 2017);
-    with a size they are flattened, which keeps where on the body a feature lies, as heads over an FPN do.
+    With ``roi_feat_size=None`` it first averages the features over the box, as OIM does on res5 (Xiao et al., CVPR 2017).
+    With a size it flattens them, as heads over an FPN do. This keeps the positions of the features on the body.
 
     Args:
         in_channels: C of the pooled features.
         embed_dims: D.
         roi_feat_size: Height and width (h, w) of the pooled features, or None.
-        fc_dims: Widths of hidden layers, each followed by a ReLU.
-        batch_norm: Standardise every dimension before the L2-normalization, as NAE (Chen et al., CVPR 2020) does. In
-            training it needs two persons; of a single one it uses the running statistics.
+        fc_dims: Widths of the hidden layers. A ReLU follows each.
+        batch_norm: Whether a batch norm precedes the L2-normalization, as in NAE (Chen et al., CVPR 2020). In training it
+            uses the running statistics for fewer than two persons.
         init_cfg: Default: weights of standard deviation 0.01.
     """
 
@@ -83,14 +83,14 @@ class EmbeddingHead(BaseModule):
 
 @MODELS.register_module()
 class NormAwareEmbedding(BaseModule):
-    """Norm-aware embedding (Chen et al., CVPR 2020, section 3.2): its direction says who it is, its length whether anybody.
+    """Norm-aware embedding (Chen et al., CVPR 2020, section 3.2): the direction is the identity, the norm the person score.
 
-    Each kind of features of a box is projected; the projections together are the embedding. Their norm, through a batch norm
-    of one channel, is the logit of the box holding a person.
+    It projects each kind of features of a box and concatenates the projections. The direction of the result is the embedding.
+    Its norm, after a batch norm of one channel, is the person logit of the box.
 
     Args:
         in_channels: Sizes of the kinds of features, for SeqNet's res4 and res5 (1024, 2048).
-        embed_dims: D, shared out evenly, what is left over to the last kinds.
+        embed_dims: D, divided evenly among the kinds. The last kinds get the remainder.
     """
 
     def __init__(self, in_channels: Sequence[int], embed_dims: int = 256):
@@ -102,7 +102,7 @@ class NormAwareEmbedding(BaseModule):
         self.rescaler = RowNorm(1)
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """One (N, C_k) tensor a kind -> embeddings (N, D), L2-normalized, and person logits (N,), both float32; N may be 0."""
+        """One (N, C_k) tensor per kind -> L2-normalized embeddings (N, D) and person logits (N,), both float32; N may be 0."""
         projected = torch.cat([project(kind) for project, kind in zip(self.projectors, feats, strict=True)], dim=1)
         norms = torch.linalg.vector_norm(projected, dim=1, keepdim=True)
         return projected / norms.clamp(min=1e-12), self.rescaler(norms).squeeze(1)

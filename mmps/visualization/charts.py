@@ -1,4 +1,4 @@
-"""Charts of search and detection scores, as RGB pictures. Scores come as fractions in 0..1 and are drawn in per cent."""
+"""Draws charts of scores and losses as RGB pictures. Scores are given as fractions in 0..1 and drawn in per cent."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -12,9 +12,11 @@ from matplotlib.transforms import ScaledTranslation
 
 from .sheet import DPI, picture_of
 
+Colour = str | tuple[float, float, float, float]  # a name or RGBA
+
 
 def draw_precision_recall(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """A line a search: (recalls, precisions), (n,) each."""
+    """Draws precision against recall, one line per search. A curve is (recalls, precisions), each of shape (n,)."""
     figure, (axis,) = _panels(1)
     for name, (recalls, precisions) in curves.items():
         axis.plot(recalls * 100, precisions * 100, label=name)
@@ -24,11 +26,11 @@ def draw_precision_recall(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -
 
 
 def draw_similarities(edges: np.ndarray, matches: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """How similar true positives are to their queries, against everything else.
+    """Draws histograms of the similarities to the query, of true positives and of all other detections.
 
     Args:
         edges: (bins + 1,), ascending.
-        matches, others: Counts (bins,); drawn as densities, each of area 1, for there are far more others.
+        matches, others: Counts (bins,). They are drawn as densities of area 1, because the others are far more.
     """
     figure, (axis,) = _panels(1)
     for name, counts, colour in (('others', others, 'C3'), ('true positives', matches, 'C2')):
@@ -44,11 +46,11 @@ def draw_similarities(edges: np.ndarray, matches: np.ndarray, others: np.ndarray
 
 
 def draw_gallery_sizes(series: Mapping[str, Mapping[int, Mapping[str, float]]]) -> np.ndarray:
-    """A panel a score, a line a series.
+    """Draws scores against the gallery size, one panel per score and one line per series.
 
     Args:
         series: For each series and gallery size (images) the scores by name: ``{'OIM': {50: {'mAP': 0.9}, 100: ...}}``.
-            A single one may have the name ''.
+            A single series may have the name ''.
     """
     scores = list(dict.fromkeys(name for sizes in series.values() for at in sizes.values() for name in at))
     figure, axes = _panels(max(len(scores), 1))
@@ -65,12 +67,13 @@ def draw_gallery_sizes(series: Mapping[str, Mapping[int, Mapping[str, float]]]) 
 
 
 def draw_camera_pairs(scores: np.ndarray, counts: np.ndarray, cameras: Sequence[int | str], score: str = 'mAP') -> np.ndarray:
-    """A heat map of query cameras (rows) against gallery cameras (columns); blank where there is no query.
+    """Draws a heat map of query cameras (rows) against gallery cameras (columns). Pairs without queries are blank.
 
     Args:
-        scores: (C, C).
-        counts: (C, C), how many queries each is the mean of.
+        scores: (C, C), mean scores.
+        counts: (C, C), numbers of queries.
         cameras: (C,), names.
+        score: Name of the score.
     """
     side = 0.75 * len(cameras) + 1.2
     figure, (axis,) = _panels(1, (side + 0.8, side))
@@ -99,12 +102,12 @@ def draw_camera_pairs(scores: np.ndarray, counts: np.ndarray, cameras: Sequence[
 def draw_detection_by_height(
     edges: Sequence[float], recalls: Sequence[float], aps: Sequence[float], counts: Sequence[int]
 ) -> np.ndarray:
-    """Bars of recall and AP for persons of each range of heights.
+    """Draws bars of detection recall and AP per range of person heights.
 
     Args:
         edges: (B + 1,), pixels, ascending; the last may be infinite.
-        recalls, aps: (B,), NaN where there is no person.
-        counts: (B,), persons.
+        recalls, aps: (B,), NaN for a range without persons.
+        counts: (B,), numbers of persons.
     """
     figure, (axis,) = _panels(1, (max(4.6, 0.95 * len(recalls) + 0.8), 3.4))
     places = np.arange(len(recalls))
@@ -120,10 +123,10 @@ def draw_detection_by_height(
 
 
 def draw_learning(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> np.ndarray:
-    """A panel a score, a line a run.
+    """Draws scores against training time, one panel per score and one line per run.
 
     Args:
-        curves: For each score and each run its (minutes of training, score) pairs.
+        curves: For each score and each run the (minutes of training, score) pairs.
     """
     figure, axes = _panels(len(curves), (3.6, 3.0))
     for axis, (score, runs) in zip(axes, curves.items(), strict=True):
@@ -135,7 +138,9 @@ def draw_learning(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]
 
 
 def draw_losses(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]) -> np.ndarray:
-    """A panel a loss, a line a run. A student's own losses share their panels with the plain student's.
+    """Draws losses against steps, one panel per loss and one line per run.
+
+    The losses ``student.*`` of a distilled student share panels with those of a plain student.
 
     Args:
         curves: For each run and each of its losses the (step, value) pairs.
@@ -164,16 +169,18 @@ def draw_losses(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]])
 
 
 def draw_gains(gains: Mapping[str, Mapping[str, Sequence[float]]], noise: Mapping[str, float] | None = None) -> np.ndarray:
-    """A panel a student, a row a method: large dots are means with standard deviations, small ones the seeds.
+    """Draws gains in mAP, one panel per student and one row per method.
+
+    Large dots are means with standard deviations, small dots are seeds.
 
     Args:
-        gains: For each student and each method how much mAP it gains with each seed, at least one.
-        noise: For students, the standard deviation of the plain one's mAP over the seeds: a grey band around no gain.
+        gains: For each student and each method the gain in mAP with each seed, at least one.
+        noise: For students, the standard deviation of the plain student's mAP over seeds, drawn as a grey band around 0.
     """
     of_method: dict[str, list[float]] = {}
     for methods in gains.values():
-        for method, values in methods.items():
-            of_method.setdefault(method, []).append(float(np.mean(values)))
+        for method, of_seeds in methods.items():
+            of_method.setdefault(method, []).append(float(np.mean(of_seeds)))
     order = sorted(of_method, key=lambda method: np.mean(of_method[method]))
     labels = max(map(len, order), default=0) * 0.075  # inches
     size = 3.2 * len(gains) + labels, max(0.27 * len(order) + 1.1, 2.2)
@@ -211,15 +218,15 @@ def draw_gains(gains: Mapping[str, Mapping[str, Sequence[float]]], noise: Mappin
 
 
 def draw_accuracy(sizes: Mapping[str, tuple[int, float]], scores: Mapping[str, Mapping[str, float]]) -> np.ndarray:
-    """mAP against parameters and against milliseconds an image: networks by shape, methods by colour.
+    """Draws mAP against parameters and against milliseconds per image. Shapes are networks, colours are methods.
 
     Args:
-        sizes: Of each network the parameters and milliseconds an image.
-        scores: Of each network the mAP of each method; a teacher has one, whose method is ''.
+        sizes: For each network the number of parameters and the milliseconds per image.
+        scores: For each network the mAP of each method. A teacher has one, with the method ''.
     """
     figure, axes = _panels(2, (5.2, 4.4))
     methods = list(dict.fromkeys(method for of_network in scores.values() for method in of_network if method))
-    colours = {'': 'black', **dict(zip(methods, _colours(len(methods)), strict=True))}
+    colours: dict[str, Colour] = {'': 'black', **dict(zip(methods, _colours(len(methods)), strict=True))}
     shapes = {name: 'os^Dv<>p*hXP'[i % 12] for i, name in enumerate(scores)}
     values = [score * 100 for of_network in scores.values() for score in of_network.values()]
     margin = 0.05 * (max(values) - min(values)) + 0.5
@@ -255,7 +262,7 @@ def draw_accuracy(sizes: Mapping[str, tuple[int, float]], scores: Mapping[str, M
 
 
 def _swarm(heights: Sequence[float], size: float = 6.0) -> list[float]:
-    """How far each dot of a column, all in points, moves to the side for none to hide another."""
+    """Returns sideward shifts of the dots of a column, such that no dot hides another. All lengths are in points."""
     placed: list[tuple[float, float]] = []
     for height in heights:
         steps = sorted(range(-len(heights), len(heights) + 1), key=abs)
@@ -266,14 +273,14 @@ def _swarm(heights: Sequence[float], size: float = 6.0) -> list[float]:
     return [aside for aside, _ in placed]
 
 
-def _colours(count: int) -> list:
-    """As many that can be told apart: tab20's strong ones, then their light ones."""
-    tab20 = [*colormaps['tab20'].colors[::2], *colormaps['tab20'].colors[1::2]]
-    return [tab20[i % 20] for i in range(count)]
+def _colours(count: int) -> list[Colour]:
+    """Returns distinct colours: the strong ones of tab20, then its light ones."""
+    strong_first = [*range(0, 20, 2), *range(1, 20, 2)]
+    return [colormaps['tab20'](strong_first[i % 20]) for i in range(count)]
 
 
 def _panels(columns: int, size: tuple[float, float] = (4.6, 3.4)) -> tuple[Figure, list[Axes]]:
-    """A figure of panels side by side, each of width x height inches."""
+    """Makes a figure with panels side by side. ``size`` is width and height of a panel in inches."""
     figure = Figure(figsize=(size[0] * columns, size[1]), dpi=DPI, layout='constrained')
     axes = list(figure.subplots(1, columns, squeeze=False).ravel())
     for axis in axes:
@@ -289,5 +296,5 @@ def _style(axis: Axes) -> None:
 
 
 def _legend(axis: Axes) -> None:
-    if axis.get_legend_handles_labels()[1]:  # not for a single nameless line
+    if axis.get_legend_handles_labels()[1]:  # a single line without a name needs no legend
         axis.legend(loc='best', frameon=False)

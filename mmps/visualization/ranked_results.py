@@ -1,4 +1,4 @@
-"""Pictures of search results: a row a query, with its crop, its best detections, and its targets."""
+"""Draws search results, one row per query: its crop, its best detections and its targets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ LEGEND_TEXTS = {BLUE: 'query', GREEN: 'the person sought', RED: 'a wrong result'
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """A box of an image: path, box (4,) x1 y1 x2 y2 in its pixels, frame colour (RGB), and what is written under it."""
+    """A box of an image: path, box (4,) x1 y1 x2 y2 in pixels of that image, frame colour (RGB) and caption."""
 
     path: str
     box: np.ndarray
@@ -33,7 +33,7 @@ class Crop:
 
 @dataclass(frozen=True, eq=False)
 class SearchRow:
-    """What is shown of a query: itself, its best detections, targets, and a line above them all."""
+    """The row of a query: its crop, its best detections, targets and a title above them."""
 
     query: Crop
     results: Sequence[Crop]
@@ -52,13 +52,13 @@ def search_rows(
     result: SearchResult | None = None,
     num_missed: int = 3,
 ) -> list[SearchRow]:
-    """For each of the given queries its ``topk`` best detections, with similarities, and targets that are not among them.
+    """Makes a row per query: its ``topk`` best detections with similarities, and the targets that are not among them.
 
     Args:
-        image_paths: Where the protocol's G images lie, in its order.
-        score_thr, cameras: Those that the result was scored with.
-        result: The scores of these predictions, not re-ranked; without them, no targets are shown.
-        num_missed: At most so many targets are shown: the last by rank, and those not detected.
+        image_paths: Paths of the G images of the protocol, in its order.
+        score_thr, cameras: The values that the result was scored with.
+        result: The scores of these predictions without re-ranking. None = no targets are shown.
+        num_missed: At most this many targets are shown, preferably undetected ones, then those with the latest ranks.
     """
     ranked = _ranked(protocol, predictions, queries, topk, score_thr, cameras)
     rows = []
@@ -86,7 +86,7 @@ def failure_rows(
     cameras: str | int = 'all',
     num_targets: int = 5,
 ) -> list[SearchRow]:
-    """For each of the given queries its ``topk`` best detections, its best ``num_targets`` targets, and why it failed.
+    """Makes a row per query: its ``topk`` best detections, its ``num_targets`` best targets and the reason of the failure.
 
     The other arguments are those of :func:`search_rows`.
     """
@@ -104,10 +104,10 @@ def failure_rows(
 
 
 def draw_rows(rows: Sequence[SearchRow], legend: bool = True) -> np.ndarray:
-    """The picture of the rows, RGB.
+    """Draws the rows as an RGB picture.
 
     Raises:
-        FileNotFoundError: An image that cannot be read.
+        FileNotFoundError: An image cannot be read.
     """
     height, width = CELL[0] + CAPTION + 2 * MARGIN, CELL[1] + 2 * MARGIN
     title = TITLE if any(row.title for row in rows) else 0
@@ -159,9 +159,9 @@ def _result_crops(best: RankedDetections, image_paths: Sequence[str]) -> list[Cr
 
 
 def _target_crops(fates: Sequence[TargetFate], image_paths: Sequence[str]) -> list[Crop]:
-    """The targets by rank; those not found last."""
-    fates = sorted(fates, key=lambda fate: fate.rank or np.inf)
-    return [Crop(image_paths[fate.image], fate.box, GOLD, f'rank {fate.rank}' if fate.rank else 'missed') for fate in fates]
+    """Returns the crops of the targets by rank. Undetected ones come last."""
+    by_rank = sorted(fates, key=lambda fate: fate.rank or np.inf)
+    return [Crop(image_paths[fate.image], fate.box, GOLD, f'rank {fate.rank}' if fate.rank else 'missed') for fate in by_rank]
 
 
 def _failure_title(why: Explanation) -> str:
@@ -176,7 +176,7 @@ def _draw_crop(sheet: Sheet, crop: Crop, y: int, x: int) -> None:
 
 
 def _cut(image: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The box's part of the image; a pixel always remains."""
+    """Cuts the box out of the image, at least one pixel."""
     height, width = image.shape[:2]
     x1, y1 = np.clip(np.floor(box[:2]).astype(int), 0, (width - 1, height - 1))
     x2, y2 = np.clip(np.ceil(box[2:]).astype(int), (x1 + 1, y1 + 1), (width, height))
@@ -184,7 +184,7 @@ def _cut(image: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def _fit(crop: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The crop as large as fits into (height, width), on grey."""
+    """Scales the crop to fit into ``size``, (height, width), and centres it on grey."""
     scale = min(size[0] / crop.shape[0], size[1] / crop.shape[1])
     height, width = (max(1, round(side * scale)) for side in crop.shape[:2])
     canvas = np.full((*size, 3), 230, np.uint8)

@@ -1,4 +1,4 @@
-"""Pictures are uint8 (H, W, 3), RGB: crops and words on a white sheet, and matplotlib's figures, turned into them."""
+"""Makes pictures of white sheets with crops and text and of matplotlib figures. Pictures are uint8 (H, W, 3), RGB."""
 
 from pathlib import Path
 
@@ -12,35 +12,35 @@ INK = (50, 50, 50)
 
 
 class Sheet:
-    """White paper of height x width pixels, for pictures, frames and words. All places are pixels from the top left."""
+    """A white sheet of height x width pixels for pictures, frames and text. Positions are pixels from the top left."""
 
     def __init__(self, height: int, width: int) -> None:
         self.pixels = np.full((height, width, 3), 255, np.uint8)
-        self._words: list[tuple[str, int, int, dict]] = []
+        self._texts: list[tuple[str, int, int, dict]] = []
 
     def paste(self, picture: np.ndarray, y: int, x: int) -> None:
         self.pixels[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
 
     def frame(self, y: int, x: int, height: int, width: int, colour: tuple[int, int, int], thickness: int = 3) -> None:
-        """A frame around the pixels from (y, x) on, outside of them."""
+        """Draws a frame around height x width pixels from (y, x) on, outside of them."""
         for side in range(1, thickness + 1):
             cv2.rectangle(self.pixels, (x - side, y - side), (x + width + side - 1, y + height + side - 1), colour, 1)
 
     def write(self, text: str, y: int, x: int, points: float = 8, bold: bool = False) -> None:
-        """Text whose base line begins at (y, x)."""
-        self._words.append((text, y, x, dict(fontsize=points, fontweight='bold' if bold else 'normal')))
+        """Adds text whose base line begins at (y, x)."""
+        self._texts.append((text, y, x, dict(fontsize=points, fontweight='bold' if bold else 'normal')))
 
     def picture(self) -> np.ndarray:
         height, width = self.pixels.shape[:2]
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
         figure.figimage(self.pixels)
-        for text, y, x, font in self._words:
+        for text, y, x, font in self._texts:
             figure.text(x / width, 1 - y / height, text, color=np.divide(INK, 255), va='baseline', **font)
         return picture_of(figure)
 
 
 def picture_of(figure: Figure) -> np.ndarray:
-    """A matplotlib figure as a picture."""
+    """Renders a matplotlib figure as a picture."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3]
@@ -50,7 +50,7 @@ def read_picture(path: str | Path) -> np.ndarray:
     """Reads an image file.
 
     Raises:
-        FileNotFoundError: It is not there, or no image.
+        FileNotFoundError: The file does not exist or is no image.
     """
     image = cv2.imread(str(path))
     if image is None:
@@ -59,10 +59,10 @@ def read_picture(path: str | Path) -> np.ndarray:
 
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
-    """Writes an image file; its ending says how.
+    """Writes an image file. The suffix of the path gives the format.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):

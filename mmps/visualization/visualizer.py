@@ -19,7 +19,7 @@ from .sheet import write_picture
 
 @VISUALIZERS.register_module()
 class SearchVisualizer(Visualizer):
-    """MMEngine's visualizer, which also draws person searches. Its arguments are MMEngine's."""
+    """Extends MMEngine's visualizer by drawings of person searches. The arguments are those of MMEngine."""
 
     @master_only
     def add_search(
@@ -38,38 +38,35 @@ class SearchVisualizer(Visualizer):
         step: int = 0,
         out_dir: str | None = None,
     ) -> None:
-        """Draws a search and hands the pictures to all backends, or writes them to a folder.
+        """Draws a search and passes the pictures to all backends, or writes them to a folder.
 
-        - ``ranked_results``: some queries, their best detections, and their targets that are not among them;
-        - ``failures``: the same for the queries of the lowest AP, each with the reason;
+        - ``ranked_results``: some queries, their best detections and the targets that are not among them;
+        - ``failures``: the queries with the lowest AP, their best detections and targets, and the reason of the failure;
         - ``precision_recall``: the mean curve of all queries;
-        - ``similarities``: of true positives and of everything else, given ``histograms``.
+        - ``similarities``: histograms of true positives and other detections, if ``histograms`` is given.
 
         Args:
-            result: The scores of these predictions, not re-ranked.
-            image_paths: Where the protocol's G images lie, in its order.
-            histograms: Edges (bins + 1,), numbers of true positives (bins,) and of other detections (bins,).
-            num_queries: How many queries are shown, spread evenly.
-            num_failures: How many of the worst queries are shown.
-            topk: How many detections are shown of each.
-            score_thr, cameras: Those that the result was scored with.
-            name: What the legend of the curve calls the search.
-            step: Of the training, for the backends.
-            out_dir: Write ``ranked_results.png`` and so on here; the backends get nothing.
+            result: The scores of these predictions without re-ranking.
+            image_paths: Paths of the G images of the protocol, in its order.
+            histograms: Edges (bins + 1,), counts of true positives (bins,) and of other detections (bins,).
+            num_queries: How many queries to show, spread evenly.
+            num_failures: How many of the worst queries to show.
+            topk: How many detections to show per query.
+            score_thr, cameras: The values that the result was scored with.
+            name: Name of the search in the legend of the curve.
+            step: Training step for the backends.
+            out_dir: Folder for the files ``ranked_results.png`` and so on; then the backends get nothing.
 
         Raises:
-            FileNotFoundError: An image that is to be shown cannot be read.
+            FileNotFoundError: An image to show cannot be read.
         """
-        shown = np.unique(np.linspace(0, protocol.num_queries - 1, num_queries).round().astype(int))
+        shown = np.unique(np.linspace(0, protocol.num_queries - 1, num_queries).round().astype(int)).tolist()
+        worst = worst_queries(result, num_failures).tolist()
         pictures = {
             'ranked_results': draw_rows(
                 search_rows(protocol, predictions, image_paths, shown, topk, score_thr, cameras, result)
             ),
-            'failures': draw_rows(
-                failure_rows(
-                    protocol, predictions, result, image_paths, worst_queries(result, num_failures), topk, score_thr, cameras
-                )
-            ),
+            'failures': draw_rows(failure_rows(protocol, predictions, result, image_paths, worst, topk, score_thr, cameras)),
             'precision_recall': draw_precision_recall(
                 {f'{name}: mAP {result.mAP * 100:.1f}': precision_recall(protocol, result)}
             ),

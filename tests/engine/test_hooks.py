@@ -1,4 +1,4 @@
-"""The hooks that keep a training honest."""
+"""Hooks for identities, lookup tables, seeds, checkpoints, validations and invalid losses."""
 
 import os
 import random
@@ -67,13 +67,13 @@ def runner_with(model, **metainfo):
     return SimpleNamespace(_train_loop=loop, train_loop=loop, model=model, logger=MMLogger.get_instance('hooks'))
 
 
-def test_the_data_set_sizes_an_open_memory():
+def test_the_data_set_sizes_a_memory_without_identities():
     model = model_with(0)
     IdentityHook().before_run(runner_with(model, num_identities=7, dataset_type='PRW'))
     assert model.memory.num_identities == 7 and not model.memory.lut.any()
 
 
-def test_a_memory_of_the_right_size_is_left_alone():
+def test_a_memory_of_the_right_size_does_not_change():
     model = model_with(7, teacher=7)
     model.memory.lut.fill_(1)
     IdentityHook().before_run(runner_with(model, num_identities=7))
@@ -95,7 +95,7 @@ def test_a_wrapped_model_is_sized_too():
     ],
     ids=['model', 'teacher', 'teacher of an open student'],
 )
-def test_another_number_is_refused_in_one_line_with_both(model, numbers):
+def test_another_number_of_identities_is_refused_in_one_line_with_both(model, numbers):
     with pytest.raises(ValueError) as error:
         IdentityHook().before_run(runner_with(model, num_identities=7, dataset_type='PRW'))
     message = str(error.value)
@@ -143,7 +143,7 @@ def test_an_interval_skips_checks():
         hook.after_train_iter(runner, 0, None, {'loss': torch.tensor(float('nan'))})
 
 
-def test_the_default_runtime_has_them_and_checks_before_it_saves(repository, mmps_scope):
+def test_the_default_runtime_has_the_hooks_and_checks_losses_before_saving(repository, mmps_scope):
     cfg = Config.fromfile(repository / 'configs/_base_/default_runtime.py')
     hooks = {type(hook): get_priority(hook.priority) for hook in map(ROOT_HOOKS.build, cfg.custom_hooks)}
     checkpoint = ROOT_HOOKS.build(cfg.default_hooks.checkpoint)
@@ -154,12 +154,12 @@ def test_the_default_runtime_has_them_and_checks_before_it_saves(repository, mmp
 
 
 def test_a_teacher_without_identities_points_to_its_checkpoint():
-    with pytest.raises(ValueError, match=r'name its checkpoint as model\.teacher_ckpt'):
+    with pytest.raises(ValueError, match=r'set its checkpoint in model\.teacher_ckpt'):
         IdentityHook().before_run(runner_with(model_with(0, teacher=0), num_identities=7, dataset_type='PRW'))
 
 
 def load(identities, num_identities, resume):
-    """What the hook leaves of a checkpoint with that many identities for a training set of ``num_identities``."""
+    """Returns what the hook keeps of a checkpoint for a training set of ``num_identities`` identities."""
     runner = runner_with(model_with(num_identities), num_identities=num_identities)
     runner._resume = resume
     prefix = 'roi_head.reid_loss.memory'
@@ -175,22 +175,22 @@ def load(identities, num_identities, resume):
     return {name.split('.')[-1] for name in checkpoint['state_dict']}
 
 
-def test_the_memory_of_the_same_identities_is_taken_over():
+def test_a_memory_of_as_many_identities_is_loaded():
     assert load(7, 7, resume=True) == load(7, 7, resume=False) == {'weight', 'lut', 'queue', 'queue_position'}
 
 
-def test_a_training_that_starts_from_another_data_sets_weights_keeps_its_own_memory():
+def test_weights_of_another_data_set_are_loaded_without_their_memory():
     assert load(9, 7, resume=False) == {'weight'}
 
 
-def test_resuming_from_another_data_sets_checkpoint_is_refused_with_both_numbers():
-    with pytest.raises(ValueError, match=r'9 identities, the training set 7.*another data set'):
+def test_resuming_from_a_checkpoint_of_another_data_set_is_refused_with_both_numbers():
+    with pytest.raises(ValueError, match=r'9 identities, the training set has 7.*another data set'):
         load(9, 7, resume=True)
 
 
 @pytest.fixture
 def training(repository, load_script, tmp_path, monkeypatch):
-    """training(model) -> its runner on a small training set of 2 identities."""
+    """training(model) returns its runner on a small training set of 2 identities."""
     monkeypatch.setenv('MMPS_CACHE', str(tmp_path / 'cache'))
     load_script(repository / 'tests/datasets/small_datasets.py').write_cuhk_sysu(tmp_path / 'data')
     dataset = CUHKSYSU(data_root=str(tmp_path / 'data'), pipeline=[])
@@ -206,7 +206,7 @@ def training(repository, load_script, tmp_path, monkeypatch):
 
 @pytest.fixture
 def table(training, tmp_path):
-    """A lookup table for it: the file's path, its header and its rows, of 8 numbers."""
+    """A lookup table for this training set: path of the file, header and rows (2, 8)."""
     rows = torch.nn.functional.normalize(torch.randn(2, 8, generator=torch.Generator().manual_seed(0)))
     data = fingerprint(training(None).train_loop.dataloader.dataset)
     header = Header(dataset='CUHKSYSU', data=data, num_identities=2, dims=8, teacher='teacher.py', weights='ab')
@@ -215,8 +215,8 @@ def table(training, tmp_path):
 
 
 @pytest.mark.parametrize('wrap', [lambda model: model, wrapped], ids=['plain', 'wrapped'])
-def test_a_lookup_table_is_fixed_once_the_data_set_has_sized_the_memory(training, table, wrap):
-    model = model_with(0, teacher=2)  # as under distillation: `memory` is the student's
+def test_the_lookup_table_is_fixed_after_the_data_set_sizes_the_memory(training, table, wrap):
+    model = model_with(0, teacher=2)  # as in distillation, where `memory` is that of the student
     runner = training(wrap(model))
     for hook in sorted([LookupTableHook(table[0]), IdentityHook()], key=lambda hook: get_priority(hook.priority)):
         hook.before_run(runner)
@@ -224,7 +224,7 @@ def test_a_lookup_table_is_fixed_once_the_data_set_has_sized_the_memory(training
     assert not model.teacher.memory.lut.any() and not model.teacher.memory.fixed
 
 
-def test_of_two_memories_only_that_of_the_searched_embeddings_is_fixed(training, table, tmp_path, build_detector):
+def test_of_two_memories_only_model_memory_is_fixed(training, table, tmp_path, build_detector):
     detector = build_detector('alignps-roi', num_identities=2)
     save_lookup_table(tmp_path / 'wide.npz', replace(table[1], dims=16), torch.ones(2, 16))
     LookupTableHook(str(tmp_path / 'wide.npz')).before_run(training(detector))
@@ -266,12 +266,12 @@ def test_a_missing_lookup_table_is_named(training):
 
 
 @pytest.mark.parametrize('resume', [False, True])
-def test_other_rows_that_a_checkpoint_brings_are_replaced_unless_it_is_to_be_resumed(training, table, resume):
+def test_loaded_rows_are_replaced_by_the_table_but_resuming_with_other_rows_is_refused(training, table, resume):
     model, hook = model_with(2), LookupTableHook(table[0])
     runner = training(model)
     hook.before_run(runner)
     runner._resume = resume
-    hook.before_train(runner)  # what is loaded is the same table, or nothing
+    hook.before_train(runner)  # the LUT still holds the table
     model.memory.load_state_dict(model_with(2).memory.state_dict())
     if resume:
         with pytest.raises(ValueError, match=r'resume from was trained with another lookup table than .*table\.npz$'):
@@ -286,7 +286,7 @@ def draws():
 
 
 def drawn(before, seed=0, rank=0, iteration=0):
-    """What is drawn after SeedHook's ``before`` whatever was drawn in front of it."""
+    """Returns the random numbers after SeedHook's ``before``, with other numbers drawn before it."""
     draws()
     loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
     runner = SimpleNamespace(seed=seed, rank=rank, iter=iteration, train_loop=loop)
@@ -294,7 +294,7 @@ def drawn(before, seed=0, rank=0, iteration=0):
     return draws()
 
 
-def test_draws_are_a_function_of_seed_rank_iteration_and_what_they_are_for():
+def test_random_numbers_depend_on_seed_rank_iteration_and_purpose():
     cases = [
         dict(before=before, seed=seed, rank=rank, iteration=iteration)
         for before in ('epoch', 'iteration')
@@ -308,7 +308,7 @@ def test_draws_are_a_function_of_seed_rank_iteration_and_what_they_are_for():
         assert len(set(column)) == len(cases)
 
 
-def test_batches_of_a_loop_that_counts_iterations_are_drawn_alike_whether_trained_or_skipped():
+def test_an_iteration_loop_draws_the_same_batches_whether_trained_or_skipped():
 
     def batches(trained_from):
         loop = IterBasedTrainLoop.__new__(IterBasedTrainLoop)
@@ -333,7 +333,7 @@ class Drawn(Dataset):
         return 4
 
 
-def test_data_workers_draw_otherwise_in_each_epoch_and_the_same_when_that_is_resumed():
+def test_data_workers_draw_differently_in_each_epoch_and_the_same_after_resuming():
     loader = DataLoader(Drawn(), num_workers=2, worker_init_fn=FUNCTIONS.get('seed_worker'))
 
     def epoch(iteration, rank=0):
@@ -342,12 +342,12 @@ def test_data_workers_draw_otherwise_in_each_epoch_and_the_same_when_that_is_res
 
     first, second, other = epoch(0), epoch(2), epoch(2, rank=1)
     assert torch.equal(epoch(2), second)
-    assert torch.cat([first, second, other]).unique().numel() == 3 * 4 * 3  # no two alike
+    assert torch.cat([first, second, other]).unique().numel() == 3 * 4 * 3  # all are different
 
 
 @pytest.fixture
 def saver(tmp_path, monkeypatch):
-    """make(**hook arguments) -> the hook and a runner; and the list of the files that came (+) and went (-)."""
+    """make(**hook arguments) returns the hook, a runner and the list of files that were written (+) and removed (-)."""
 
     def make(**kwargs):
         hook = SafeCheckpointHook(interval=1, **kwargs)
@@ -373,7 +373,7 @@ def saver(tmp_path, monkeypatch):
     return make, steps
 
 
-def test_a_checkpoint_is_removed_after_its_successor_is_named_as_the_last(saver):
+def test_a_checkpoint_is_removed_after_its_successor_is_the_last_checkpoint(saver):
     make, steps = saver
     hook, runner = make(max_keep_ckpts=1)
     for runner.epoch in range(2):
@@ -389,22 +389,22 @@ def test_the_best_checkpoint_is_removed_after_a_better_one_is_written(saver):
     assert steps == ['+best_mAP_epoch_1.pth', '+best_mAP_epoch_2.pth', '-best_mAP_epoch_1.pth']
 
 
-def test_a_validation_alone_has_nothing_to_save():
+def test_a_run_of_validation_only_saves_nothing():
     SafeCheckpointHook(interval=1).after_val_epoch(SimpleNamespace(), {'mAP': 0.1})
 
 
 @pytest.mark.parametrize('arguments', [dict(out_dir='s3://bucket/x'), dict(file_client_args=dict(backend='disk'))])
-def test_where_files_go_elsewhere_mmengine_writes_them(arguments):
+def test_remote_files_are_written_by_mmengine(arguments):
     assert SafeCheckpointHook(interval=1, **arguments).backend_args is None
 
 
-def test_what_a_killed_training_left_is_removed_when_it_starts_again(saver, tmp_path):
+def test_files_left_by_a_killed_training_are_removed_at_the_next_start(saver, tmp_path):
     hook, runner = saver[0](max_keep_ckpts=1)
     (tmp_path / 'epoch_1.pth').touch()
     (tmp_path / 'epoch_2.pth.1.tmp').touch()
     (tmp_path / 'last_checkpoint.2.tmp').touch()
     (tmp_path / 'mine.tmp').touch()
-    runner.message_hub.update_info('keep_ckpt_ids', [1, 2])  # killed when the second was written, the first not yet removed
+    runner.message_hub.update_info('keep_ckpt_ids', [1, 2])  # killed after writing the second, before removing the first
     hook.before_train(runner)
     assert {path.name for path in tmp_path.iterdir()} == {'mine.tmp'} and list(hook.keep_ckpt_ids) == [2]
 
@@ -412,11 +412,11 @@ def test_what_a_killed_training_left_is_removed_when_it_starts_again(saver, tmp_
 @pytest.mark.parametrize(
     'loop, done, validated, due',
     [
-        (EpochBasedTrainLoop, 0, None, False),  # a training that begins
+        (EpochBasedTrainLoop, 0, None, False),  # a new training
         (EpochBasedTrainLoop, 4, None, True),
         (EpochBasedTrainLoop, 4, 2, True),
-        (EpochBasedTrainLoop, 4, 4, False),  # saved again after it
-        (EpochBasedTrainLoop, 5, None, False),  # not one of the second epochs
+        (EpochBasedTrainLoop, 4, 4, False),  # saved after the validation
+        (EpochBasedTrainLoop, 5, None, False),  # not a validation epoch: the interval is 2
         (EpochBasedTrainLoop, 2, None, False),  # before val_begin
         (EpochBasedTrainLoop, 9, None, True),  # the last epoch
         (IterBasedTrainLoop, 4, None, True),
@@ -424,7 +424,7 @@ def test_what_a_killed_training_left_is_removed_when_it_starts_again(saver, tmp_
         (IterBasedTrainLoop, 9, None, True),
     ],
 )
-def test_a_validation_that_was_due_at_the_checkpoint_is_made_first(loop, done, validated, due, tmp_path):
+def test_a_validation_that_was_due_at_the_checkpoint_runs_first(loop, done, validated, due, tmp_path):
     hub, made = MessageHub.get_instance(f'{tmp_path}'), []
     by_epoch = loop is EpochBasedTrainLoop
     loop = loop.__new__(loop)

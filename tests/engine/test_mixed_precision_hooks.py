@@ -1,4 +1,4 @@
-"""A step that the loss scaler skips leaves nothing behind, and does not end the training."""
+"""A step that the loss scaler skips does not change the model and does not stop the training."""
 
 from operator import itemgetter
 from types import SimpleNamespace
@@ -15,11 +15,11 @@ from mmps.engine.hooks import SkippedStepHook, StopOnInvalidLossHook
 from mmps.models import IdentityMemory
 from mmps.models.losses import OIMLoss
 
-NAN, HUGE = float('nan'), 1e34  # what a batch's loss is multiplied with: HUGE overflows only when the scaler scales it
+NAN, HUGE = float('nan'), 1e34  # factors of the loss; HUGE overflows only when the scaler scales it
 
 
 class Embedder(BaseModel):
-    """One layer, normalization and OIM. A batch's factor is its sample; NaN reaches embeddings too."""
+    """One layer, normalization and OIM. A sample is the factor of the loss; NaN reaches the embeddings too."""
 
     def __init__(self):
         super().__init__()
@@ -33,7 +33,7 @@ class Embedder(BaseModel):
 
 @pytest.fixture
 def train(monkeypatch, tmp_path, mmps_scope):
-    """train(factor of the first batch, of the second, ...) -> the runner after as many iterations.
+    """train(factor of the first batch, of the second, ...) returns the runner after as many iterations.
 
     MMEngine's wrapper wants a GPU: here its scaler is that for the CPU.
     """
@@ -75,7 +75,7 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize('fused', [False, True])
 @pytest.mark.parametrize('overflow', [HUGE, NAN])
-def test_a_skipped_step_leaves_weights_memory_and_statistics_as_they_were(train, overflow, fused):
+def test_a_skipped_step_changes_neither_weights_nor_memory_nor_statistics(train, overflow, fused):
     expected, found = train(1, 1, fused=fused), train(1, 1, overflow, fused=fused)
     assert found.iter == 3 and found.optim_wrapper.loss_scaler.get_scale() == 2.0**15
     assert_same(found.model.state_dict(), expected.model.state_dict())
@@ -84,26 +84,28 @@ def test_a_skipped_step_leaves_weights_memory_and_statistics_as_they_were(train,
 
 
 @pytest.mark.parametrize('factors', [(1, 1, HUGE, 1), (1, 1, 1, HUGE), (1, 1, NAN, 1), (1, 1, NAN), (1, 1, HUGE)])
-def test_of_accumulated_batches_one_overflow_takes_back_all(train, factors):
-    """Also of those at the end that are fewer."""
+def test_one_overflow_restores_all_accumulated_batches(train, factors):
+    """This includes the last batches of an epoch, which may be fewer."""
     expected, found = (train(*each, accumulative_counts=2) for each in ((1, 1), factors))
     assert_same(found.model.state_dict(), expected.model.state_dict())
 
 
-def test_the_next_step_goes_on(train):
+def test_the_next_step_trains_again(train):
     skipped, step = train(1, HUGE).model.state_dict(), train(1, HUGE, 1).model.state_dict()
     assert not any(torch.equal(value, skipped[name]) for name, value in step.items())
 
 
-def test_steps_that_are_not_skipped_are_as_without_the_hook(train):
+def test_steps_that_are_not_skipped_equal_those_without_the_hook(train):
     assert_same(train(1, 1, 1).model.state_dict(), train(1, 1, 1, hooks=[]).model.state_dict())
 
 
-def test_a_few_overflows_in_a_row_do_not_end_the_training_but_more_do(train, tmp_path):
+def test_overflows_in_a_row_stop_the_training_after_patience_steps(train, tmp_path):
     hooks = [StopOnInvalidLossHook(), SkippedStepHook(patience=2)]
     assert train(NAN, NAN, 1, NAN, NAN, 1, hooks=hooks).iter == 6
     hooks = [StopOnInvalidLossHook(), SkippedStepHook(patience=2)]
-    with pytest.raises(FloatingPointError, match=r'^iteration 4: 3 steps in a row .* loss scaler .*loss_reid = nan.*$'):
+    with pytest.raises(
+        FloatingPointError, match=r'^iteration 4: the loss scaler skipped 3 steps in a row .*loss_reid = nan.*$'
+    ):
         train(1, NAN, NAN, NAN, hooks=hooks)
     saved = sorted((tmp_path / '1').glob('*.pth'))
     assert [path.name for path in saved] == ['iter_1.pth', 'iter_2.pth', 'iter_3.pth']
@@ -111,14 +113,14 @@ def test_a_few_overflows_in_a_row_do_not_end_the_training_but_more_do(train, tmp
 
 
 @pytest.mark.parametrize('how', [dict(scaled=False), dict(hooks=[StopOnInvalidLossHook()])], ids=['no scaler', 'no hook'])
-def test_where_nothing_is_taken_back_the_first_invalid_loss_stops(train, tmp_path, how):
-    with pytest.raises(FloatingPointError, match=r'^iteration 2: loss = nan, loss_reid = nan; stopped'):
+def test_without_restored_buffers_the_first_invalid_loss_stops(train, tmp_path, how):
+    with pytest.raises(FloatingPointError, match=r'^iteration 2: loss = nan, loss_reid = nan; training stopped'):
         train(1, NAN, 1, **how)
     assert [path.name for path in (tmp_path / '0').glob('*.pth')] == ['iter_1.pth']
 
 
-def test_an_invalid_loss_whose_gradients_are_sound_stops_at_once(train, monkeypatch):
-    """The scaler, which looks at gradients, does not skip it."""
+def test_an_invalid_loss_with_finite_gradients_stops_at_once(train, monkeypatch):
+    """The scaler checks only the gradients, so it does not skip the step."""
     forward = Embedder.forward
     monkeypatch.setattr(
         Embedder,
@@ -137,8 +139,8 @@ def test_the_scaler_is_saved_and_resumed(train):
     assert found['scale'] == 2.0**15 and found['_growth_tracker'] == 2
 
 
-def test_every_memory_is_covered_but_not_the_teachers(build_detector, make_batch):
-    """A detector with two, and the same as its teacher, which does not train."""
+def test_all_memories_of_the_student_are_saved_but_not_of_the_teacher(build_detector, make_batch):
+    """A detector with two memories whose teacher, of the same kind, does not train."""
     model = nn.ModuleDict(dict(student=build_detector('alignps-roi'), teacher=build_detector('alignps-roi')))
     model.teacher.eval()
     hook, runner = SkippedStepHook(), SimpleNamespace(model=model, optim_wrapper=SimpleNamespace(should_update=lambda: True))
@@ -148,7 +150,7 @@ def test_every_memory_is_covered_but_not_the_teachers(build_detector, make_batch
     model.student.loss(*make_batch([[0, 3], [-1, 5, 1]]))
     memories = [module for module in model.student.modules() if isinstance(module, IdentityMemory)]
     assert len(memories) == 2 and all(memory.lut.any() and memory.queue_position for memory in memories)
-    kept = {id(buffer) for buffer, _ in hook.kept}
-    assert not kept & {id(buffer) for buffer in model.teacher.buffers()}
+    saved = {id(buffer) for buffer, _ in hook.saved_buffers}
+    assert not saved & {id(buffer) for buffer in model.teacher.buffers()}
     hook.after_train_iter(runner, 0)
     assert_same(model.state_dict(), before)

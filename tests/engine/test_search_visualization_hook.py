@@ -1,4 +1,4 @@
-"""The hook in MMEngine's own loops: a model of one weight, that predicts what its data samples hold."""
+"""The hook in MMEngine's loops, with a model of one weight that predicts the content of its data samples."""
 
 import io
 from pathlib import Path
@@ -37,7 +37,7 @@ class Model(BaseModel):
 
 
 class Scenes(Dataset):
-    """The query's image, one that shows somebody else more alike, one with the target, one whose target is missed."""
+    """The images: of the query, of a more similar other person, of the target, and of a target that is missed."""
 
     def __init__(self, folder):
         box = BOX.numpy()
@@ -79,7 +79,7 @@ class OtherMetric(BaseMetric):
 
 @pytest.fixture
 def make_runner(tmp_path, mmps_scope):
-    """make_runner(draw=True, ...) -> a runner with the hook, a visualizer with two backends, and two epochs to train."""
+    """make_runner(draw=True, ...) returns a runner with the hook, a visualizer with two backends and two training epochs."""
     dataset = Scenes(tmp_path)
 
     def make(metric=None, visualizer='SearchVisualizer', **hook):
@@ -118,12 +118,12 @@ def has(picture, colour):
     return (picture == colour).all(axis=-1).any()
 
 
-def test_a_test_hands_all_pictures_to_every_backend(make_runner):
+def test_every_backend_gets_all_pictures_of_a_test(make_runner):
     accumulator = pytest.importorskip('tensorboard.backend.event_processing.event_accumulator')
     runner = make_runner(draw=True, topk=2)
     runner.test()
     assert written(runner) == [f'{name}_0' for name in NAMES]
-    for name in ('ranked_results', 'failures'):  # somebody else first, then the person sought; one target missed
+    for name in ('ranked_results', 'failures'):  # the other person, then the target; one target is missed
         assert all(has(read_picture(folder_of(runner) / f'{name}_0.png'), colour) for colour in (RED, GREEN, GOLD))
     runner.visualizer.close()
     events = accumulator.EventAccumulator(str(folder_of(runner).parent))
@@ -135,7 +135,7 @@ def test_a_test_hands_all_pictures_to_every_backend(make_runner):
         np.testing.assert_array_equal(shown, read_picture(folder_of(runner) / f'{name}_0.png'))
 
 
-def test_a_tests_pictures_can_go_to_a_folder_instead(make_runner, tmp_path):
+def test_test_out_dir_gets_the_pictures_of_a_test(make_runner, tmp_path):
     runner = make_runner(draw=True, test_out_dir=str(tmp_path / 'show'))
     runner.test()
     assert sorted(path.name for path in (tmp_path / 'show').iterdir()) == [f'{name}.png' for name in NAMES]
@@ -148,21 +148,21 @@ def test_every_nth_validation_is_drawn_with_its_iteration(make_runner):
     assert written(runner) == sorted(f'{name}_{iteration}' for name in NAMES for iteration in (4, 8))
 
 
-def test_nothing_is_drawn_unless_asked_for(make_runner):
+def test_nothing_is_drawn_by_default(make_runner):
     runner = make_runner()
     runner.train()
     runner.test()
     assert not folder_of(runner).exists()
 
 
-def test_as_many_queries_and_failures_are_shown_as_asked_for(make_runner):
+def test_num_queries_and_num_failures_limit_the_rows(make_runner):
     runner = make_runner(draw=True, num_queries=1, num_failures=0)
     runner.test()
     heights = {name: read_picture(folder_of(runner) / f'{name}_0.png').shape[0] for name in ('ranked_results', 'failures')}
-    assert heights['ranked_results'] > 150 and heights['failures'] < 50  # a row; the legend alone
+    assert heights['ranked_results'] > 150 and heights['failures'] < 50  # one row; only the legend
 
 
-def test_what_is_drawn_is_searched_as_the_metric_searched(make_runner, monkeypatch):
+def test_the_drawing_uses_the_settings_of_the_metric(make_runner, monkeypatch):
     drawn = {}
     monkeypatch.setattr(SearchVisualizer, 'add_search', lambda self, *args, **kwargs: drawn.update(kwargs))
     make_runner(metric=PersonSearchMetric(score_thr=0.3, cameras=0), draw=True).test()
@@ -177,12 +177,12 @@ def test_what_is_drawn_is_searched_as_the_metric_searched(make_runner, monkeypat
     ],
     ids=['visualizer', 'metric'],
 )
-def test_what_it_needs_is_named(make_runner, wrong, message):
+def test_a_missing_visualizer_or_metric_is_named(make_runner, wrong, message):
     with pytest.raises(ValueError, match=message):
         make_runner(draw=True, **wrong).test()
 
 
-def test_an_image_that_is_gone_costs_no_scores(make_runner, tmp_path):
+def test_a_missing_image_does_not_lose_the_scores(make_runner, tmp_path):
     runner = make_runner(draw=True)
     (tmp_path / '2.png').unlink()
     with pytest.raises(FileNotFoundError, match=r'2\.png: there is no readable image'):

@@ -1,4 +1,4 @@
-"""AlignPS as a whole: small, but every part of it real."""
+"""Tests complete small AlignPS detectors."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ KINDS = pytest.mark.parametrize('kind', ['plain', 'dcn', 'roi'])
 
 @pytest.fixture
 def config(detector_config):
-    """config('plain', 'dcn' or 'roi', {name: value, ...}) -> config of a small detector."""
+    """config('plain', 'dcn' or 'roi', {name: value, ...}) returns the config of a small detector."""
 
     def make(kind='plain', changes=None):
         cfg = Config(dict(model=detector_config('alignps-roi' if kind == 'roi' else 'alignps')))
@@ -34,7 +34,7 @@ def config(detector_config):
 
 @pytest.fixture
 def build(config, mmps_scope):
-    """As ``config``, and builds it: weights drawn from a seed; half of all points are detected."""
+    """Builds ``config`` with weights drawn from a seed. About half of all points are detections."""
 
     def make(kind='plain', changes=None, seed=0):
         torch.manual_seed(seed)
@@ -75,7 +75,7 @@ def with_queries(samples, boxes, image=0):
 @KINDS
 def test_training_gives_all_losses_and_reaches_every_weight(build, make_batch, kind):
     detector = build(kind).train()
-    detector.memory.lut.normal_()  # an empty one is alike for everybody: no gradient
+    detector.memory.lut.normal_()  # an empty LUT gives no gradient
     losses = detector.loss(*make_batch([[0, 3], [-1, 5, 3]]))
     assert set(losses) == LOSSES | roi_losses(kind)
     assert all(value > 0 for name, value in losses.items() if 'loss' in name)
@@ -101,7 +101,7 @@ def test_any_batch_trains(build, make_batch, person_ids):
     assert set(losses) == LOSSES and all(value.isfinite() for value in losses.values())
     ids = [each for of_image in person_ids for each in of_image]
     assert (losses['loss_reid'] > 0) == any(each >= 0 for each in ids)
-    assert losses['loss_triplet'] == 0  # nowhere are there two identities
+    assert losses['loss_triplet'] == 0  # no batch here has two identities
     assert (losses['loss_bbox'] > 0) == bool(ids)
     assert all(
         weight.grad is not None and weight.grad.isfinite().all() for weight in detector.parameters() if weight.requires_grad
@@ -118,7 +118,7 @@ def test_any_batch_trains_a_roi_head(build, make_batch, person_ids, score_thr):
     assert total(losses).isfinite() and (losses['roi_loss_bbox'] > 0) == any(person_ids)
 
 
-def test_which_detections_a_roi_head_trains_on_can_be_said_apart(build, make_batch, monkeypatch):
+def test_rpn_proposal_selects_the_detections_that_a_roi_head_trains_on(build, make_batch, monkeypatch):
     all_of_seven = dict(nms_pre=7, score_thr=0.0, nms=dict(type='nms', iou_threshold=1.0))
     detector, counts = build('roi', {'train_cfg.rpn_proposal': all_of_seven}).train(), []
     loss = detector.roi_head.loss
@@ -132,7 +132,7 @@ def test_which_detections_a_roi_head_trains_on_can_be_said_apart(build, make_bat
     assert counts == [7, 7]
 
 
-def test_the_memory_takes_in_who_was_seen(build, make_batch):
+def test_training_adds_the_batch_to_the_memory(build, make_batch):
     detector = build().train()
     detector.loss(*make_batch([[0, 3], [-1, 5, 3]]))
     assert detector.memory.lut.norm(dim=1).gt(0).tolist() == [True, False, False, True, False, True]
@@ -142,7 +142,7 @@ def test_the_memory_takes_in_who_was_seen(build, make_batch):
     assert (norms - 1).abs().min() > 1e-3  # not normalized
 
 
-def test_the_triplets_are_those_of_the_memory_before_the_batch(build, make_batch, monkeypatch):
+def test_the_triplet_loss_gets_the_memory_before_its_update(build, make_batch, monkeypatch):
     detector, seen = build().train(), []
     forward = detector.bbox_head.triplet_loss.forward
     monkeypatch.setattr(
@@ -152,7 +152,7 @@ def test_the_triplets_are_those_of_the_memory_before_the_batch(build, make_batch
     assert len(seen) == 1 and not seen[0].any() and detector.memory.lut.any()
 
 
-def test_ignored_boxes_are_no_persons(build, make_batch):
+def test_ignored_boxes_are_not_persons(build, make_batch):
     inputs, samples = make_batch([[0], [3]])
     for sample in samples:
         sample.ignored_instances = InstanceData(
@@ -160,11 +160,11 @@ def test_ignored_boxes_are_no_persons(build, make_batch):
         )
     detector = build().train()
     detector.loss(inputs, samples)
-    assert not detector.memory.queue.any()  # the ignored one would be in it: it carries the id -1
+    assert not detector.memory.queue.any()  # the ignored person has the id -1 and would be in the queue
 
 
-def test_further_levels_are_background(build, make_batch):
-    """They add to the classification loss and to nothing else."""
+def test_coarser_levels_are_background(build, make_batch):
+    """They change only the classification loss."""
     detector = build().train()
     inputs, samples = make_batch([[0, 3], [-1, 5]])
     feats = [feat.detach() for feat in detector.extract_feat(inputs)]
@@ -178,7 +178,7 @@ def test_further_levels_are_background(build, make_batch):
         torch.testing.assert_close(together[name], alone[name])
 
 
-def test_without_a_triplet_loss_there_is_none(build, make_batch):
+def test_the_triplet_loss_is_optional(build, make_batch):
     detector = build(changes={'bbox_head.triplet_loss': None}).train()
     assert set(detector.loss(*make_batch([[0, 3]]))) == LOSSES - {'loss_triplet'}
 
@@ -204,7 +204,7 @@ def test_mixed_precision_keeps_losses_and_embeddings_in_float32(build, make_batc
     assert all(weight.grad.isfinite().all() for weight in detector.parameters() if weight.grad is not None)
 
 
-def test_a_few_steps_on_one_batch_lower_the_loss(build, make_batch):
+def test_training_lowers_the_loss(build, make_batch):
     detector = build().train()
     optimizer = torch.optim.SGD(detector.parameters(), lr=0.02, momentum=0.9)
     values = []
@@ -217,10 +217,10 @@ def test_a_few_steps_on_one_batch_lower_the_loss(build, make_batch):
     assert values[-1] < 0.8 * values[0]
 
 
-# Which points are whose
+# Assignment of points to persons
 
 
-def test_points_go_to_the_persons_that_fcos_gives_them_to(mmps_scope):
+def test_points_are_assigned_as_in_fcos(mmps_scope):
     head = FCOSHead(
         num_classes=1,
         in_channels=4,
@@ -234,7 +234,7 @@ def test_points_go_to_the_persons_that_fcos_gives_them_to(mmps_scope):
     generator = torch.Generator().manual_seed(0)
     points = head.prior_generator.single_level_grid_priors((16, 24), 0, device='cpu')
     boxes = []
-    for count in (0, 1, 30):  # 30 in so small an image overlap
+    for count in (0, 1, 30):  # in an image this small, 30 persons overlap
         corner, size = torch.rand(count, 2, generator=generator), torch.rand(count, 2, generator=generator)
         boxes.append(torch.cat([corner * 120, corner * 120 + size * 60], dim=1))
     labels, targets = head.get_targets(
@@ -248,7 +248,7 @@ def test_points_go_to_the_persons_that_fcos_gives_them_to(mmps_scope):
     torch.testing.assert_close(distances, targets[0].view(3, -1, 4)[image, point])
 
 
-def test_without_centre_sampling_a_person_has_all_points_in_its_box():
+def test_without_centre_sampling_all_points_in_a_box_are_positive():
     points = torch.tensor([[4.0, 4], [12, 4], [20, 4], [28, 4]])
     boxes = torch.tensor([[[0.0, 0, 26, 8], [0, 0, 0, 0]]])
     assert assign_points(points, boxes, torch.inf).tolist() == [[0, 0, 0, -1]]
@@ -258,8 +258,8 @@ def test_without_centre_sampling_a_person_has_all_points_in_its_box():
 # Embeddings of given boxes
 
 
-def test_a_centres_embedding_lies_between_the_points_around_it():
-    """A map that holds its own positions says where it was read."""
+def test_the_map_is_sampled_bilinearly_at_box_centres():
+    """The values of the map are its positions, so they tell where it was read."""
     stride, height, width = 8, 6, 9
     y, x = torch.meshgrid((torch.arange(height) + 0.5) * stride, (torch.arange(width) + 0.5) * stride, indexing='ij')
     positions = torch.stack([x, y, torch.full_like(x, 10)]).expand(2, -1, -1, -1)
@@ -298,7 +298,7 @@ def test_one_pass_gives_detections_and_query_embeddings(detector, make_batch):
 
 
 @torch.no_grad()
-def test_embeddings_in_a_prediction_are_those_that_embed_gives(detector, make_batch):
+def test_predict_and_embed_give_the_same_embeddings(detector, make_batch):
     inputs, samples = make_batch([[0], [3, -1]])
     box = [[6.0, 8, 30, 60]]
     sample = detector.predict(inputs, with_queries(samples, box, image=1))[1]
@@ -310,7 +310,7 @@ def test_embeddings_in_a_prediction_are_those_that_embed_gives(detector, make_ba
 
 
 @torch.no_grad()
-def test_a_detected_box_has_its_detections_embedding(build, make_batch):
+def test_a_detected_box_gets_the_embedding_of_its_detection(build, make_batch):
     detector = build(changes={'bbox_head.embed_from': 'best_detection'}).eval()
     inputs, samples = make_batch([[], []])
     feats = detector.extract_feat(inputs)
@@ -320,7 +320,7 @@ def test_a_detected_box_has_its_detections_embedding(build, make_batch):
 
 
 @torch.no_grad()
-def test_where_no_detection_overlaps_a_box_its_centre_is_read(build, make_batch):
+def test_a_box_without_an_overlapping_detection_is_read_at_its_centre(build, make_batch):
     changes = {'bbox_head.embed_from': 'best_detection'}
     detector = build(changes=changes).eval()
     feats = detector.extract_feat(make_batch([[], []])[0])
@@ -339,7 +339,7 @@ def test_where_no_detection_overlaps_a_box_its_centre_is_read(build, make_batch)
 
 @torch.no_grad()
 @pytest.mark.parametrize('counts', [(0, 0), (0, 2), (3, 0), (1, 2)])
-def test_embed_gives_one_tensor_an_image_also_where_there_are_no_boxes(detector, make_batch, counts):
+def test_embed_returns_one_tensor_per_image_also_without_boxes(detector, make_batch, counts):
     inputs, _ = make_batch([[], []])
     boxes = [torch.tensor([[4.0, 6, 24, 58]]).repeat(count, 1).reshape(-1, 4) for count in counts]
     embeddings = detector.embed(detector.extract_feat(inputs), boxes)
@@ -348,7 +348,7 @@ def test_embed_gives_one_tensor_an_image_also_where_there_are_no_boxes(detector,
 
 @pytest.mark.parametrize('training', [False, True])
 def test_embed_is_differentiable(detector, make_batch, training):
-    """In training too: a distilled student is embedded then."""
+    """A distilled student is embedded in training too."""
     detector.train(training)
     inputs, samples = make_batch([[0, 1], [2]])
     embeddings = detector.embed(detector.extract_feat(inputs), [sample.gt_instances.bboxes for sample in samples])
@@ -356,14 +356,14 @@ def test_embed_is_differentiable(detector, make_batch, training):
     assert detector.backbone.conv1.weight.grad.any()
     if not detector.with_roi_head:
         assert detector.neck.fpn_convs[0].weight.grad.any()
-        assert detector.bbox_head.conv_cls.weight.grad is None  # which detection is best is no matter of gradients
+        assert detector.bbox_head.conv_cls.weight.grad is None  # the choice of the best detection has no gradient
 
 
 # Prediction
 
 
 @torch.no_grad()
-def test_prediction_changes_nothing(detector, make_batch):
+def test_prediction_does_not_change_the_state(detector, make_batch):
     before = {name: value.clone() for name, value in detector.state_dict().items()}
     inputs, samples = make_batch([[0, 3], [-1]])
     kept = inputs.clone()
@@ -383,7 +383,7 @@ def test_an_image_without_detections_still_has_its_queries(detector, make_batch)
 
 
 @torch.no_grad()
-def test_boxes_come_and_go_in_original_pixels(detector, make_batch):
+def test_given_and_predicted_boxes_are_in_original_pixels(detector, make_batch):
     """An image that was enlarged 2 x in width and 4 x in height."""
     scale = torch.tensor([2.0, 4, 2, 4])
     inputs, samples = make_batch([[0]], scale=(2.0, 4.0))
@@ -397,8 +397,8 @@ def test_boxes_come_and_go_in_original_pixels(detector, make_batch):
 
 
 @torch.no_grad()
-def test_boxes_end_where_the_image_ends(build, make_batch):
-    """Which is before its padding does."""
+def test_boxes_are_clipped_to_the_image(build, make_batch):
+    """Boxes are clipped to the image without its padding."""
     detector = build().eval()
     inputs, samples = make_batch([[], []])
     samples[1].set_metainfo(dict(img_shape=(40, 50)))
@@ -407,7 +407,7 @@ def test_boxes_end_where_the_image_ends(build, make_batch):
 
 
 @torch.no_grad()
-def test_the_threshold_is_on_the_probability_alone(build, make_batch):
+def test_the_score_threshold_applies_to_the_probability_alone(build, make_batch):
     detector = build().eval()
     detector.bbox_head.conv_centerness.bias.fill_(-8)
     inputs, samples = make_batch([[]])
@@ -423,15 +423,15 @@ def test_the_threshold_is_on_the_probability_alone(build, make_batch):
         (dict(nms_pre=-1, max_per_img=-1, nms=dict(type='nms', iou_threshold=1.0)), 96),
     ],
 )
-def test_limits_are_kept_and_can_be_lifted(build, make_batch, limits, count):
+def test_nms_pre_and_max_per_img_limit_detections_and_may_be_off(build, make_batch, limits, count):
     detector = build(changes={f'test_cfg.{name}': value for name, value in limits.items()}).eval()
     detector.bbox_head.conv_cls.bias.fill_(4)
     inputs, samples = make_batch([[]])
     assert len(detector.predict(inputs, samples)[0].pred_instances) == count
 
 
-def test_training_proposals_are_the_detections_of_a_test(build, make_batch):
-    """The head's distances are in other units while it trains."""
+def test_training_proposals_equal_test_detections(build, make_batch):
+    """In training the distances of the head have another unit."""
     detector = build('roi')
     inputs, samples = make_batch([[0], [3]])
     feats = [feat.detach() for feat in detector.train().extract_feat(inputs)]
@@ -460,7 +460,7 @@ def test_a_roi_head_embeds_what_the_dense_head_detects(build, make_batch):
     assert detector.memory is detector.roi_head.reid_loss.memory
 
 
-def test_the_dense_heads_memory_opens_with_that_of_the_roi_head(build):
+def test_both_memories_are_resized_together(build):
     open_ones = {'roi_head.reid_loss.num_identities': 0, 'bbox_head.reid_loss.num_identities': 0}
     detector = build('roi', open_ones)
     detector.memory.resize(9)
@@ -482,7 +482,7 @@ def test_state_dict_carries_the_memory(build, make_batch, kind):
 
 @torch.no_grad()
 @KINDS
-def test_tensor_mode_gives_the_heads_outputs(build, make_batch, kind):
+def test_tensor_mode_returns_the_head_outputs(build, make_batch, kind):
     outputs = build(kind).eval()(make_batch([[0]])[0], mode='tensor')
     assert [each[0].shape[1] for each in outputs[:3]] == [1, 4, 1] and len(outputs[0]) == 1
 
@@ -498,7 +498,7 @@ def test_deformable_offsets_start_at_zero(build):
 
 @torch.no_grad()
 @pytest.mark.parametrize('size', [(1, 1), (2, 5), (4, 2), (3, 3)])
-def test_small_maps_are_convolved_like_any(size):
+def test_small_maps_are_convolved_like_large_ones(size):
     deformable, plain = build_conv_layer(dict(type='DCN'), 2, 3, 3, padding=1), torch.nn.Conv2d(2, 3, 3, padding=1, bias=False)
     plain.weight.copy_(deformable.weight)
     x = torch.randn(1, 2, *size)
@@ -517,11 +517,11 @@ def test_only_the_finest_level_is_computed_in_a_test(build, make_batch):
     [
         ('plain', {'neck.num_outs': 4}, r'bbox_head has 5 strides .*the neck gives 4 levels'),
         ('plain', {'neck.out_channels': 32}, r'in_channels of bbox_head is 16, the neck gives 32 channels'),
-        ('plain', {'bbox_head.reid_loss.embed_dims': 32}, r'in_channels is 16, embed_dims of reid_loss 32'),
+        ('plain', {'bbox_head.reid_loss.embed_dims': 32}, r'in_channels is 16, embed_dims of reid_loss is 32'),
         ('plain', {'bbox_head.embed_from': 'middle'}, r"embed_from is 'middle': expected 'centre' or 'best_detection'"),
         ('plain', {'neck.num_outs': 2}, r'num_outs is 2, .*3 levels'),
         ('plain', {'backbone.out_indices': (1, 2, 3)}, r'in_channels of the neck names 4 levels .*the backbone gives 3 '),
-        ('roi', {'roi_level': 4}, r'roi_level is 4, the backbone has the 4 levels'),
+        ('roi', {'roi_level': 4}, r'roi_level is 4, .* names 4 backbone levels: expected 0 to 3'),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused_in_one_line(config, mmps_scope, kind, changes, message):
@@ -538,13 +538,13 @@ def test_another_number_of_backbone_levels_is_refused(build, make_batch):
 
 
 @pytest.mark.parametrize('embed_from', ['centre', 'best_detection'])
-def test_embeddings_are_standardised_over_persons_if_asked(build, make_batch, embed_from):
-    """In training by the batch's own statistics, in a test by the running ones; detections and given boxes alike."""
+def test_batch_norm_standardizes_embeddings_over_persons(build, make_batch, embed_from):
+    """Training uses the batch statistics, a test the running ones, for detections and given boxes."""
     detector = build(changes={'bbox_head.batch_norm': True, 'bbox_head.embed_from': embed_from}).train()
     norm = detector.bbox_head.embedding_norm
     detector.memory.lut.normal_()
     detector.loss(*make_batch([[0, 3], [-1, 5, 3]]))
-    assert norm.running_mean.any()  # has seen persons
+    assert norm.running_mean.any()  # updated by the persons
     seen = []
     norm.register_forward_pre_hook(lambda _, values: seen.append(values[0]))
     inputs, samples = make_batch([[0], [3]])
@@ -556,15 +556,15 @@ def test_embeddings_are_standardised_over_persons_if_asked(build, make_batch, em
     assert results[0].query_instances.embeddings.shape == (1, 16)
 
 
-def test_proposals_of_the_roi_head_leave_the_persons_statistics_alone(build, make_batch):
-    """They are mostly background: only the loss, once a step, may move the statistics."""
+def test_proposals_do_not_update_the_running_statistics(build, make_batch):
+    """They are mostly background, so only the loss updates the statistics, once per step."""
     detector = build('roi', changes={'bbox_head.batch_norm': True}).train()
     detector.memory.lut.normal_()
     detector.loss(*make_batch([[0, 3], [-1, 5, 3]]))
     assert detector.bbox_head.embedding_norm.num_batches_tracked == 1
 
 
-def test_an_open_memory_is_refused_and_the_hook_named(build, make_batch):
+def test_a_memory_without_identities_is_refused_and_the_hook_named(build, make_batch):
     detector = build(changes={'bbox_head.reid_loss.num_identities': 0}).train()
     with pytest.raises(ValueError, match='IdentityHook'):
         detector.loss(*make_batch([[0]]))

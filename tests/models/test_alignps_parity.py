@@ -1,4 +1,4 @@
-"""AlignPS's neck and head against the published implementation, under the same name-seeded weights."""
+"""AlignPS's neck and head equal the published implementation with the same name-seeded weights."""
 
 import json
 
@@ -35,7 +35,7 @@ def recorded(golden):
 
 @pytest.fixture(scope='module')
 def network(golden, named_weights, recorded, repository):
-    """The published neck and head, and the backbone's levels of two images of 128 x 192."""
+    """The neck and head as published, and the backbone levels of two images of 128 x 192."""
     cfg = Config.fromfile(repository / 'configs/_base_/models/alignps_r50.py').model
     cfg.bbox_head.reid_loss.queue_size = len(recorded['queue_before'])
     cfg.bbox_head.test_cfg = cfg.test_cfg

@@ -1,4 +1,4 @@
-"""A re-id network on crops: it sees what the boxes say, trains on any batch, is tested as detectors are, and teaches them."""
+"""A re-id network on crops: what it sees of a box, training on any batch, testing like a detector, teaching a detector."""
 
 import mmdet.models.reid.linear_reid_head as linear_reid_head
 import pytest
@@ -43,7 +43,7 @@ def network(small_config, mmps_scope):
 
 
 def cut(network, image, box):
-    """What ``reid`` gets to see of a box in an image (3, H, W)."""
+    """Returns the crop of an image (3, H, W) that ``reid`` gets for a box."""
     seen = []
     hook = network.reid.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     network.embed(network.extract_feat(image[None]), [torch.tensor([box], dtype=torch.float32)])
@@ -64,15 +64,17 @@ def test_a_small_box_is_interpolated(network):
     image = torch.randn(3, 120, 90)
     crop = cut(network, image, [5, 7, 13, 23])
     wanted = F.interpolate(image[None, :, 7:23, 5:13], scale_factor=2, mode='bilinear')[0]
-    torch.testing.assert_close(crop[:, 1:-1, 1:-1], wanted[:, 1:-1, 1:-1], atol=1e-5, rtol=0)  # its rim knows what is beside
+    torch.testing.assert_close(
+        crop[:, 1:-1, 1:-1], wanted[:, 1:-1, 1:-1], atol=1e-5, rtol=0
+    )  # the rim mixes with pixels outside of the box
 
 
-def test_beyond_the_image_a_crop_is_zero(network):
+def test_a_crop_is_zero_outside_the_image(network):
     crop = cut(network, torch.ones(3, 64, 48), [40, 0, 56, 32])
     assert crop[:, :, :8].eq(1).all() and not crop[:, :, 9:].any()
 
 
-def test_embeddings_are_of_unit_length_and_do_not_depend_on_company(network, make_batch):
+def test_embeddings_have_unit_length_and_do_not_depend_on_the_batch(network, make_batch):
     images, samples = make_batch([[0, 1, 2], [], [3]])
     boxes = [sample.gt_instances.bboxes for sample in samples]
     embeddings = network.embed(network.extract_feat(images), boxes)
@@ -99,7 +101,7 @@ def test_any_batch_of_persons_trains_every_weight(network, make_batch, persons):
     for name, value in before.items():
         assert torch.equal(network.get_buffer(name), value) != several, name
     network.loss(*make_batch([[0, 1]]))
-    assert all(module.training for module in network.modules())  # the next batch is an ordinary one
+    assert all(module.training for module in network.modules())  # training mode is restored
 
 
 def test_training_lowers_the_loss(network, make_batch):
@@ -173,7 +175,7 @@ def test_a_checkpoint_of_mmdetections_reid_model_loads(small_config, mmps_scope,
     torch.testing.assert_close(ours.eval().reid(crops), wanted)
 
 
-def test_any_module_can_be_the_network(small_config, mmps_scope, make_batch):
+def test_any_module_can_be_the_reid_network(small_config, mmps_scope, make_batch):
     @MODELS.register_module(force=True)
     class MeanColour(nn.Module):
         def forward(self, crops):
@@ -193,7 +195,7 @@ def test_another_embedding_size_is_refused_in_one_line(small_config, mmps_scope)
 
 
 @pytest.mark.parametrize('source', ['refine_boxes', 'dense_head.forward'])
-def test_a_distiller_that_wants_detections_is_told_that_there_are_none(network, source):
+def test_recording_a_detection_head_is_refused(network, source):
     with pytest.raises(ValueError, match=f"CropReID has no method '{source}'"):
         MethodOutputsRecorder(source).prepare_from_model(network)
 

@@ -19,13 +19,13 @@ def mirrored_difference(head):
     return (head(feats) - head(feats.flip(2))).abs().max()
 
 
-def test_a_size_keeps_where_a_feature_lies_and_none_averages_it():
+def test_a_roi_feat_size_keeps_positions_and_none_averages():
     torch.manual_seed(0)
     assert mirrored_difference(EmbeddingHead(4, 8)) < 1e-6
     assert mirrored_difference(EmbeddingHead(4, 8, roi_feat_size=(3, 2))) > 1e-2
 
 
-def test_no_rois_have_a_gradient():
+def test_zero_rois_can_be_backpropagated():
     head = EmbeddingHead(4, 8, fc_dims=(6,))
     feats = torch.randn(0, 4, 3, 3, requires_grad=True)
     head(feats).sum().backward()

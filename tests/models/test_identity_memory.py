@@ -1,4 +1,4 @@
-"""What the identity memory holds after a batch."""
+"""The content of the identity memory after updates, resizing, loading and fixing."""
 
 import copy
 
@@ -10,7 +10,7 @@ from mmps.models import IdentityMemory
 
 
 def one_by_one(lut, queue, position, embeddings, person_ids, momentum, normalize=True, queue_dims=None):
-    """The field's update: one person after the other."""
+    """The reference update, a plain loop over persons."""
     for embedding, person_id in zip(embeddings, person_ids.tolist(), strict=True):
         if person_id >= 0:
             lut[person_id] = momentum * lut[person_id] + (1 - momentum) * embedding
@@ -41,7 +41,7 @@ def memory_with(num_identities=5, queue_size=7, dims=8, momentum=0.5, **options)
     'count, num_identities, unlabelled',
     [(200, 3, 0.0), (200, 3, 0.3), (200, 150, 0.1), (64, 1, 0.0), (50, 5, 1.0), (1, 5, 0.0), (1, 5, 1.0), (40, 5, 0.9)],
 )
-def test_batch_update_equals_one_step_a_person_in_order(count, num_identities, unlabelled, momentum):
+def test_a_batch_update_equals_one_update_per_person_in_order(count, num_identities, unlabelled, momentum):
     memory = memory_with(num_identities, momentum=momentum)
     expected = memory.lut.double(), memory.queue.double(), 0
     for step in range(4):
@@ -55,7 +55,7 @@ def test_batch_update_equals_one_step_a_person_in_order(count, num_identities, u
 
 @pytest.mark.parametrize('options', [dict(normalize=False), dict(queue_dims=3), dict(normalize=False, queue_dims=3)])
 @pytest.mark.parametrize('count, num_identities', [(200, 3), (30, 5), (1, 5)])
-def test_options_of_the_update_equal_one_step_a_person_in_order(count, num_identities, options):
+def test_update_options_equal_one_update_per_person_in_order(count, num_identities, options):
     memory = memory_with(num_identities, **options)
     expected = memory.lut.double(), memory.queue.double(), 0
     for step in range(4):
@@ -67,7 +67,7 @@ def test_options_of_the_update_equal_one_step_a_person_in_order(count, num_ident
         assert memory.queue_position == expected[2]
 
 
-def test_a_slots_other_channels_stay():
+def test_channels_beyond_queue_dims_do_not_change():
     memory = memory_with(queue_size=2, queue_dims=3)
     memory.queue.fill_(9)
     memory.update(*persons(4, 5, unlabelled=1.0))
@@ -92,13 +92,13 @@ def test_order_of_different_identities_does_not_matter():
     assert torch.equal(memory.lut, other.lut) and torch.equal(memory.queue, other.queue)
 
 
-def test_rows_stay_of_unit_length():
+def test_rows_keep_unit_length():
     memory = memory_with()
     memory.update(*persons(100, 5))
     torch.testing.assert_close(memory.lut.norm(dim=1), torch.ones(5))
 
 
-def test_queue_wraps_and_goes_on_where_it_stopped():
+def test_the_queue_wraps_and_continues_at_its_position():
     memory = memory_with(queue_size=5)
     embeddings = F.normalize(torch.randn(8, 8))
     for part in embeddings.split(3):
@@ -108,7 +108,7 @@ def test_queue_wraps_and_goes_on_where_it_stopped():
 
 
 @pytest.mark.parametrize('count', [5, 6, 17])
-def test_more_unlabelled_than_slots_keep_the_last(count):
+def test_of_more_unlabelled_persons_than_slots_the_last_remain(count):
     memory, embeddings = memory_with(queue_size=5), F.normalize(torch.randn(count, 8))
     memory.update(embeddings, torch.full((count,), -1))
     kept = {tuple(row.tolist()) for row in memory.queue}
@@ -117,7 +117,7 @@ def test_more_unlabelled_than_slots_keep_the_last(count):
 
 
 @pytest.mark.parametrize('person_ids', [[], [0, 3, 3], [-1, -1]], ids=['nobody', 'all labelled', 'all unlabelled'])
-def test_a_batch_touches_only_what_it_has(person_ids):
+def test_a_batch_changes_only_its_rows(person_ids):
     memory = memory_with()
     before = copy.deepcopy(memory)
     memory.update(F.normalize(torch.randn(len(person_ids), 8)), torch.tensor(person_ids, dtype=torch.long))
@@ -126,7 +126,7 @@ def test_a_batch_touches_only_what_it_has(person_ids):
     assert memory.queue_position == person_ids.count(-1)
 
 
-def test_a_memory_without_queue_takes_unlabelled_persons():
+def test_a_memory_without_queue_accepts_unlabelled_persons():
     memory = memory_with(queue_size=0)
     memory.update(*persons(20, 5))
     assert memory.rows().shape == (5, 8) and memory.queue_position == 0
@@ -142,7 +142,7 @@ def test_memory_resumes_from_its_state_dict():
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in memory.state_dict().items())
 
 
-def test_an_open_memory_takes_the_size_of_its_checkpoint():
+def test_a_memory_without_identities_takes_the_size_of_its_checkpoint():
     memory, opened = memory_with(5), IdentityMemory(0, 7, 8)
     opened.load_state_dict(memory.state_dict())
     assert opened.num_identities == 5 and torch.equal(opened.lut, memory.lut)
@@ -160,14 +160,15 @@ def test_embeddings_of_another_size_are_refused_in_one_line(strict, num_identiti
     state = memory_with(5, dims=6).state_dict()
     memory = IdentityMemory(num_identities, 7, 8)
     with pytest.raises(
-        ValueError, match=f'the {what} of the checkpoint holds embeddings of 6 values, the model makes 8: set embed_dims'
+        ValueError,
+        match=f'the {what} of the checkpoint holds embeddings of 6 values, those of the model have 8: set embed_dims',
     ) as error:
         memory.load_state_dict({name: state[name]}, strict=strict)
     assert '\n' not in str(error.value)
     assert memory.num_identities == num_identities
 
 
-def test_a_companion_opens_with_the_memory_and_keeps_what_it_has():
+def test_resize_reaches_companions_without_identities_only():
     memory, open_one, filled = IdentityMemory(0, 7, 8), IdentityMemory(0, 7, 4), memory_with(5)
     memory.companions.extend([open_one, filled])
     before = filled.lut.clone()
@@ -202,8 +203,8 @@ def test_rows_are_a_snapshot():
     assert torch.equal(rows, before) and not torch.equal(memory.rows(), before)
 
 
-def test_copies_are_apart():
-    """An averaged copy of the model must not share the memory of the one that trains."""
+def test_copies_are_independent():
+    """An averaged copy of a model must not share the memory of the trained one."""
     memory = memory_with()
     other = copy.deepcopy(memory)
     memory.update(*persons(20, 5))
@@ -215,7 +216,7 @@ def test_an_unknown_identity_is_refused():
         memory_with(5).update(F.normalize(torch.randn(1, 8)), torch.tensor([5]))
 
 
-def test_a_fixed_table_stays_while_the_queue_goes_on():
+def test_a_fixed_table_stays_while_the_queue_is_updated():
     memory, free, table = memory_with(), memory_with(), F.normalize(torch.randn(5, 8))
     held = memory.lut
     memory.fix(table)
@@ -226,7 +227,7 @@ def test_a_fixed_table_stays_while_the_queue_goes_on():
     assert torch.equal(memory.queue, free.queue) and torch.equal(memory.queue_position, free.queue_position)
 
 
-def test_a_fixed_memory_still_hears_of_the_other_ranks(monkeypatch):
+def test_a_fixed_memory_still_gathers_from_other_ranks(monkeypatch):
     memory = memory_with()
     memory.fix(memory.lut.clone())
     others = F.normalize(torch.randn(2, 8)), torch.tensor([3, -1])
@@ -237,7 +238,7 @@ def test_a_fixed_memory_still_hears_of_the_other_ranks(monkeypatch):
     assert memory.queue_position == 1 and torch.equal(memory.queue[0], others[0][1])
 
 
-def test_a_fixed_table_is_a_copy_and_companions_learn_on():
+def test_a_fixed_table_is_a_copy_and_companions_are_not_fixed():
     memory, companion, table = memory_with(), memory_with(), torch.ones(5, 8)
     memory.companions.append(companion)
     memory.fix(table)
@@ -248,6 +249,6 @@ def test_a_fixed_table_is_a_copy_and_companions_learn_on():
 @pytest.mark.parametrize('shape', [(4, 8), (5, 6)])
 def test_a_table_of_another_shape_is_refused(shape):
     memory = memory_with()
-    with pytest.raises(ValueError, match=rf'table of shape \({shape[0]}, {shape[1]}\): its own has \(5, 8\)$'):
+    with pytest.raises(ValueError, match=rf'table of shape \({shape[0]}, {shape[1]}\): its lookup table has shape \(5, 8\)$'):
         memory.fix(torch.zeros(shape))
     assert not memory.fixed

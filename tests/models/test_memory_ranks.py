@@ -1,4 +1,4 @@
-"""Several processes hold the memory that one process with the whole batch holds."""
+"""Several processes end with the memory of one process with the whole batch."""
 
 import pytest
 import torch
@@ -20,14 +20,14 @@ CASES = {
 
 
 def embeddings_of(case, step):
-    """One tensor a rank."""
+    """One tensor per rank."""
     counts = [len(ids) for ids in CASES[case][step]]
     generator = torch.Generator().manual_seed(step)
     return F.normalize(torch.randn(sum(counts), 8, generator=generator)).split(counts)
 
 
 def train(case, step, loss, embeddings, ids):
-    """The memory after a step with backward, and the gradient of the summed loss."""
+    """Returns the memory after a step with backward, and the gradient of the summed loss."""
     embeddings = embeddings.clone().requires_grad_()
     value = loss(embeddings, torch.tensor(ids, dtype=torch.long))
     value.backward()

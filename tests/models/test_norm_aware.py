@@ -1,4 +1,4 @@
-"""What sets NAE and SeqNet apart: the norm is the score, boxes go through two heads, similarity is weighted by confidence."""
+"""NAE and SeqNet: the norm is the score, two heads run in sequence, confidence weights the similarity."""
 
 import pytest
 import torch
@@ -10,14 +10,14 @@ from mmps.models.embedding import BNLinear
 
 
 @pytest.mark.parametrize('dims, widths', [(256, [128, 128]), (7, [3, 4]), (8, [2, 3, 3])])
-def test_the_embedding_is_shared_out_among_the_kinds_of_features(dims, widths):
+def test_embed_dims_are_divided_among_the_kinds_of_features(dims, widths):
     head = NormAwareEmbedding([5 + kind for kind in range(len(widths))], dims)
     assert [each.linear.out_features for each in head.projectors] == widths
     embeddings, logits = head.eval()([torch.randn(3, 5 + kind) for kind in range(len(widths))])
     assert embeddings.shape == (3, dims) and logits.shape == (3,)
 
 
-def test_direction_and_norm_part_ways():
+def test_the_embedding_is_the_direction_and_the_logit_depends_on_the_norm():
     head = NormAwareEmbedding([4, 6], 10).eval()
     feats = [torch.randn(5, 4), torch.randn(5, 6)]
     embeddings, logits = head(feats)
@@ -38,7 +38,7 @@ def test_any_number_of_boxes(count, training):
     assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in head.parameters())
 
 
-def test_a_projection_of_nothing_but_zeros_has_finite_gradients():
+def test_a_projection_of_zeros_has_finite_gradients():
     head = NormAwareEmbedding([4], 10)
     head.init_weights()
     embeddings, logits = head.eval()([torch.zeros(2, 4)])
@@ -46,7 +46,7 @@ def test_a_projection_of_nothing_but_zeros_has_finite_gradients():
     assert all(parameter.grad.isfinite().all() for parameter in head.parameters() if parameter.grad is not None)
 
 
-def test_projections_and_the_bn_neck_start_small(build_detector):
+def test_projections_and_the_bn_neck_start_with_small_weights(build_detector):
     layers = [module for module in build_detector('seqnet').modules() if isinstance(module, BNLinear)]
     assert len(layers) == 3
     for layer in layers:
@@ -59,7 +59,7 @@ def test_projections_and_the_bn_neck_start_small(build_detector):
 def test_a_detection_is_embedded_at_the_box_before_its_regression_and_weighted(build_detector, make_batch, kind):
     detector = build_detector(kind).eval()
     head = getattr(detector.roi_head, 'second', detector.roi_head)
-    head.test_cfg.nms.iou_threshold = 1.0  # nothing is dropped: the order is that of the scores
+    head.test_cfg.nms.iou_threshold = 1.0  # nothing is dropped, so detections are in the order of scores
     head.test_cfg.score_thr, head.test_cfg.max_per_img = 0.0, 50
     inputs, samples = make_batch([[0], [3]])
     feats = detector.extract_feat(inputs)
@@ -75,7 +75,7 @@ def test_a_detection_is_embedded_at_the_box_before_its_regression_and_weighted(b
 
 
 @torch.no_grad()
-def test_naes_score_is_that_of_the_norm(build_detector, make_batch):
+def test_the_nae_score_comes_from_the_norm(build_detector, make_batch):
     detector = build_detector('nae').eval()
     detector.roi_head.test_cfg.nms.iou_threshold = 1.0
     inputs, samples = make_batch([[0]])
@@ -86,8 +86,8 @@ def test_naes_score_is_that_of_the_norm(build_detector, make_batch):
     torch.testing.assert_close(found.scores, logits.sigmoid().sort(descending=True).values)
 
 
-def test_seqnets_second_head_trains_on_the_first_ones_boxes(build_detector, make_batch, monkeypatch):
-    """Clipped to the image, without a gradient, and the annotated ones added anew."""
+def test_the_second_head_of_seqnet_trains_on_the_boxes_of_the_first(build_detector, make_batch, monkeypatch):
+    """The boxes are clipped to the image and have no gradient; the annotated boxes are added again."""
     detector = build_detector('seqnet').train()
     seen = []
     second = detector.roi_head.second
@@ -103,7 +103,7 @@ def test_seqnets_second_head_trains_on_the_first_ones_boxes(build_detector, make
 
 
 @torch.no_grad()
-def test_seqnet_keeps_the_first_heads_scores(build_detector, make_batch, monkeypatch):
+def test_seqnet_keeps_the_scores_of_the_first_head(build_detector, make_batch, monkeypatch):
     detector = build_detector('seqnet').eval()
     inputs, samples = make_batch([[0]])
     feats = detector.extract_feat(inputs)

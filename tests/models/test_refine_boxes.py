@@ -23,21 +23,23 @@ def detector_and_feats(build_detector, make_batch):
 
 @pytest.mark.parametrize('training', [False, True])
 @EACH
-def test_every_box_has_a_logit_and_a_box_that_reach_the_backbone(detector_and_feats, kind, training):
+def test_logits_and_boxes_have_gradients_to_the_backbone(detector_and_feats, kind, training):
     detector, feats, _ = detector_and_feats(kind, training)
     logits, boxes = detector.refine_boxes(feats, BOXES)
     assert logits.shape == (3,) and boxes.shape == (3, 4)
-    if kind.startswith('alignps'):  # where it sees nobody, its distances are 0, without a gradient
+    if kind.startswith('alignps'):  # its distances may be 0 without a gradient
         torch.nn.init.constant_(detector.bbox_head.conv_reg.bias, 1)
         logits, boxes = detector.refine_boxes(feats, BOXES)
     for values in (logits, boxes):
-        total = (values.movedim(0, -1) * torch.tensor([1.0, 2, 4])).sum()  # unequal: a batch norm fixes their plain sum
+        total = (
+            values.movedim(0, -1) * torch.tensor([1.0, 2, 4])
+        ).sum()  # unequal weights: a batch norm makes the plain sum constant
         (gradient,) = torch.autograd.grad(total, detector.backbone.conv1.weight, retain_graph=True)
         assert gradient.isfinite().all() and gradient.any()
 
 
 @EACH
-def test_no_boxes_have_none_and_a_gradient_of_nothing(detector_and_feats, kind):
+def test_zero_boxes_can_be_backpropagated(detector_and_feats, kind):
     detector, feats, _ = detector_and_feats(kind)
     logits, boxes = detector.refine_boxes(feats, [torch.zeros(0, 4)] * 3)
     assert logits.shape == (0,) and boxes.shape == (0, 4)
@@ -45,7 +47,7 @@ def test_no_boxes_have_none_and_a_gradient_of_nothing(detector_and_feats, kind):
 
 
 @EACH
-def test_a_box_is_assessed_in_its_own_image(detector_and_feats, kind):
+def test_a_box_is_refined_in_its_own_image(detector_and_feats, kind):
     detector, feats, _ = detector_and_feats(kind)
     together = detector.refine_boxes(feats, BOXES)
     alone = detector.refine_boxes(tuple(level[2:] for level in feats), BOXES[2:])
@@ -55,7 +57,7 @@ def test_a_box_is_assessed_in_its_own_image(detector_and_feats, kind):
 
 
 @EACH
-def test_the_dense_head_looks_at_every_level(detector_and_feats, kind):
+def test_the_dense_head_covers_every_level(detector_and_feats, kind):
     detector, feats, _ = detector_and_feats(kind)
     logits, *_ = detector.run_dense_head(feats)
     levels = feats[:-1] if kind == 'alignps-roi' else feats
@@ -67,7 +69,7 @@ def test_the_dense_head_looks_at_every_level(detector_and_feats, kind):
 
 
 @pytest.mark.parametrize('kind', ['fpn', 'c4', 'seqnet'])
-def test_a_roi_heads_answer_is_what_it_detects_with(detector_and_feats, kind):
+def test_a_roi_head_refines_boxes_as_it_detects(detector_and_feats, kind):
     detector, feats, samples = detector_and_feats(kind)
     head = getattr(detector.roi_head, 'first', detector.roi_head)
     found = head.predict_bbox(
@@ -78,7 +80,7 @@ def test_a_roi_heads_answer_is_what_it_detects_with(detector_and_feats, kind):
     torch.testing.assert_close(in_image(boxes), torch.cat([each.bboxes for each in found]))
 
 
-def test_a_norm_aware_heads_answer_is_what_it_detects_with(detector_and_feats):
+def test_a_norm_aware_head_refines_boxes_as_it_detects(detector_and_feats):
     detector, feats, samples = detector_and_feats('nae')
     detector.roi_head.test_cfg.update(score_thr=0.0, nms=dict(type='nms', iou_threshold=1.0))
     found = detector.roi_head.predict(feats, [InstanceData(bboxes=each) for each in BOXES], samples)
@@ -92,8 +94,8 @@ def test_a_norm_aware_heads_answer_is_what_it_detects_with(detector_and_feats):
 
 @pytest.mark.parametrize('training', [False, True])
 @ALIGNPS
-def test_alignps_answers_from_the_maps_at_a_boxs_centre(detector_and_feats, kind, training, monkeypatch):
-    """Distances that tell everywhere where the same edges are, and logits that are the place itself."""
+def test_alignps_reads_its_maps_at_box_centres(detector_and_feats, kind, training, monkeypatch):
+    """All points regress the same box, and the logit of a point is its position."""
     detector, feats, _ = detector_and_feats(kind, training)
     stride, edges = 8, torch.tensor([-10.0, 2, 100, 63])
     y, x = torch.meshgrid(torch.arange(8) * stride + 4.0, torch.arange(12) * stride + 4.0, indexing='ij')
@@ -109,7 +111,7 @@ def test_alignps_answers_from_the_maps_at_a_boxs_centre(detector_and_feats, kind
 
 
 @ALIGNPS
-def test_a_box_around_a_point_has_the_points_own_answer(detector_and_feats, kind):
+def test_a_box_centred_at_a_point_gets_the_outputs_of_the_point(detector_and_feats, kind):
     detector, feats, _ = detector_and_feats(kind)
     point = torch.tensor([5 * 8 + 4.0, 3 * 8 + 4.0])
     around = torch.cat([point - torch.tensor([7.0, 11]), point + torch.tensor([7.0, 11])])[None]
@@ -121,5 +123,5 @@ def test_a_box_around_a_point_has_the_points_own_answer(detector_and_feats, kind
 
 
 def in_image(boxes):
-    """As detections are, in an image of 64 x 96."""
+    """Clips boxes to an image of 64 x 96."""
     return torch.stack([boxes[:, 0::2].clamp(0, 96), boxes[:, 1::2].clamp(0, 64)], 2).flatten(1)

@@ -1,4 +1,4 @@
-"""Released checkpoints get mmps's names and layout, whole or not at all."""
+"""Released checkpoints are converted to the names and layout of mmps completely or refused."""
 
 import datetime
 import pickle
@@ -32,7 +32,7 @@ MEMORY = 'bbox_head.reid_loss.memory'
         ('roi_heads.reid_loss.cq', 'roi_head.second.reid_loss.memory.queue'),
     ],
 )
-def test_seqnets_names(released, ours):
+def test_names_of_seqnet(released, ours):
     tensor = torch.randn(4, 3)
     (found,) = convert({released: tensor}, SEQNET).items()
     assert found[0] == ours and torch.equal(found[1], tensor)
@@ -51,19 +51,19 @@ def test_seqnets_names(released, ours):
         ('bbox_head.unlabeled_matching_layer.tail', f'{MEMORY}.queue_position'),
     ],
 )
-def test_alignpss_names(released, ours):
+def test_names_of_alignps(released, ours):
     tensor = torch.randn(4, 3)
     (found,) = convert({released: tensor}, ALIGNPS).items()
     assert found[0] == ours and torch.equal(found[1], tensor)
 
 
-def test_seqnets_background_comes_last():
+def test_the_background_class_of_seqnet_moves_to_the_end():
     scores = torch.randn(2, 5)
     converted = convert({'roi_heads.faster_rcnn_predictor.cls_score.weight': scores}, SEQNET)
     assert torch.equal(converted['roi_head.first.bbox_head.fc_cls.weight'], scores[[1, 0]])
 
 
-def test_seqnets_background_boxes_go():
+def test_the_background_boxes_of_seqnet_are_dropped():
     deltas, mean, batches = torch.randn(8, 5), torch.randn(8), torch.tensor(7)
     converted = convert(
         {
@@ -81,14 +81,14 @@ def test_seqnets_background_boxes_go():
     assert torch.equal(converted[f'{second}.norm.num_batches_tracked'], batches)
 
 
-def test_all_tensors_of_no_part_are_named():
+def test_all_unknown_tensors_are_named():
     weights = {'backbone.conv1.weight': torch.zeros(1), 'rpn_head.rpn_conv.weight': torch.zeros(1), 'fc.bias': torch.zeros(1)}
     with pytest.raises(ValueError, match=r'^2 of 3 tensors belong to no part .*: rpn_head\.rpn_conv\.weight, fc\.bias$'):
         convert(weights, ALIGNPS)
 
 
 class Detector(nn.Module):
-    """As much of one as the memory's rules look at."""
+    """The part of a model that the rules for the memory use."""
 
     def __init__(self):
         super().__init__()
@@ -108,13 +108,13 @@ def weights(**memory):
     }
 
 
-def test_without_a_memory_it_stays_open():
+def test_a_checkpoint_without_memory_keeps_that_of_the_model():
     model = Detector()
     model.load_state_dict(fit(weights(), model))
     assert model.memory.num_identities == 0 and model.linear.bias.eq(1).all()
 
 
-def test_a_lookup_table_of_any_number_of_persons_is_taken_and_the_position_may_be_missing():
+def test_any_number_of_identities_fits_and_the_queue_position_may_be_missing():
     model, lut = Detector(), torch.randn(7, 8)
     model.load_state_dict(fit(weights(lut=lut, queue=torch.ones(4, 8)), model))
     assert torch.equal(model.memory.lut, lut)
@@ -147,7 +147,7 @@ def test_all_tensors_that_do_not_fit_are_named():
     ids=['bare', 'state_dict', 'model'],
 )
 @pytest.mark.parametrize('zipped', [True, False])
-def test_released_files_hold_tensors_here_or_there(tmp_path, wrap, zipped):
+def test_tensors_are_found_at_every_nesting(tmp_path, wrap, zipped):
     named = weights()
     torch.save(wrap(named), tmp_path / 'a.pth', _use_new_zipfile_serialization=zipped)
     found = load_released(str(tmp_path / 'a.pth'))
@@ -178,7 +178,7 @@ def truncated(path):
     ],
     ids=['empty', 'text', 'bytes', 'truncated', 'pickle', 'nothing', 'lists', 'numbers', 'unnamed', 'object'],
 )
-def test_a_file_of_something_else_is_refused_in_one_line(tmp_path, write, why):
+def test_another_file_is_refused_in_one_line(tmp_path, write, why):
     path = tmp_path / 'a.pth'
     write(path)
     with pytest.raises(ValueError, match=why) as error:
@@ -186,12 +186,12 @@ def test_a_file_of_something_else_is_refused_in_one_line(tmp_path, write, why):
     assert str(error.value).startswith(f'{path} is no checkpoint') and '\n' not in str(error.value)
 
 
-def test_a_missing_file_is_the_systems_error(tmp_path):
+def test_a_missing_file_raises_the_system_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_released(str(tmp_path / 'a.pth'))
 
 
-def test_alignpss_other_names_are_mmdetections(detector_config, mmps_scope):
+def test_the_other_names_of_alignps_are_those_of_mmdetection(detector_config, mmps_scope):
     model = MODELS.build(detector_config('alignps'))
     released = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(MEMORY)}
     complete = fit(convert(released, ALIGNPS), model)

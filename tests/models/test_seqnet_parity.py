@@ -1,4 +1,4 @@
-"""The converted SeqNet gives what the published implementation gave under the same weights."""
+"""The converted SeqNet equals the published implementation with the same weights."""
 
 import json
 
@@ -33,7 +33,7 @@ def network(golden, named_weights, repository):
 
 @pytest.fixture(scope='module')
 def scene(network, named_weights):
-    """Features of the test picture, and its sample."""
+    """Returns the features of the test picture and its sample."""
     image = torch.from_numpy(named_weights.image()).permute(2, 0, 1).flip(0)  # BGR, as images are loaded
     sample = DetDataSample(metainfo=dict(img_id=0, img_shape=(224, 320), ori_shape=(224, 320), scale_factor=(1.0, 1.0)))
     data = network.data_preprocessor(dict(inputs=[image], data_samples=[sample]))
@@ -56,7 +56,7 @@ def test_region_proposals(network, scene, expected):
     close(logits[:, :, ::2, ::2], expected['rpn_logits'])
     close(deltas[:, :, ::2, ::2], expected['rpn_deltas'])
     (proposals,) = network.rpn_head.predict(scene[0], scene[1])
-    # Two proposals whose scores differ in the last digit may come in the other order.
+    # Proposals whose scores differ in the last digit may be swapped.
     distances = torch.cdist(expected['proposals'], proposals.bboxes, p=float('inf'))
     nearest, index = distances.min(dim=1)
     assert len(proposals) == len(expected['proposals']) and nearest.max() < 1e-2

@@ -1,4 +1,4 @@
-"""The triplet loss with a lookup table against a plain loop."""
+"""The triplet loss with a lookup table equals a plain loop."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def persons(ids, seed=0, dims=8, num_identities=6):
 
 
 def one_by_one(embeddings, person_ids, lut, margin):
-    """Anchor after anchor: the labelled persons, then the rows of their identities."""
+    """The reference, a plain loop over anchors: the labelled persons, then the rows of their identities."""
     ids = [each for each in person_ids.tolist() if each >= 0]
     anchors = [*embeddings[person_ids >= 0], *(lut[each] for each in ids)]
     ids, terms = ids * 2, []
@@ -39,7 +39,7 @@ BATCHES = pytest.mark.parametrize(
 
 @BATCHES
 @pytest.mark.parametrize('margin', [0.0, 0.3, 2.0])
-def test_loss_and_gradient_are_those_of_the_loop(ids, margin):
+def test_loss_and_gradient_equal_the_loop(ids, margin):
     embeddings, person_ids, lut = persons(ids, num_identities=13)
     value = TripletLoss(margin, loss_weight=0.5)(embeddings, person_ids, lut)
     expected = 0.5 * one_by_one(embeddings, person_ids, lut, margin)
@@ -49,19 +49,19 @@ def test_loss_and_gradient_are_those_of_the_loop(ids, margin):
     assert not found[person_ids < 0].any()
 
 
-def test_without_a_lookup_table_it_is_mmdetections():
+def test_without_a_lookup_table_it_equals_mmdetection():
     embeddings, person_ids, _ = persons([3, 0, 0, 4, 4, 4])
     expected = MMDetTripletLoss()(embeddings, person_ids)
     torch.testing.assert_close(TripletLoss()(embeddings, person_ids), expected)
 
 
-def test_float32_is_near_the_loop():
+def test_float32_is_close_to_the_loop():
     embeddings, person_ids, lut = persons([3, -1, 7, 3, 12, 0], num_identities=13)
     value = TripletLoss()(embeddings.float(), person_ids, lut.float())
     assert value.item() == pytest.approx(one_by_one(embeddings, person_ids, lut, 0.3).item(), abs=1e-6)
 
 
-def test_the_gradient_is_that_of_small_differences():
+def test_the_gradient_equals_finite_differences():
     embeddings, person_ids, lut = persons([0, 0, 1, -1, 2, 2])
     assert torch.autograd.gradcheck(lambda e: TripletLoss(1.0)(e, person_ids, lut), embeddings)
 
@@ -84,7 +84,7 @@ def test_identity_0_has_its_row():
     assert loss(embeddings, person_ids, lut) != loss(embeddings, person_ids, moved)
 
 
-def test_rows_of_others_are_no_matter():
+def test_rows_of_absent_identities_do_not_matter():
     embeddings, person_ids, lut = persons([0, 1, 1, -1])
     moved = lut.clone()
     moved[2:] = 0
@@ -123,6 +123,6 @@ def test_a_lookup_table_without_rows_is_refused_and_the_hook_named():
         TripletLoss()(embeddings, person_ids, torch.zeros(0, 8))
 
 
-def test_a_config_names_it(mmps_scope):
+def test_the_registry_builds_this_class(mmps_scope):
     loss = MODELS.build(dict(type='TripletLoss', margin=0.5, loss_weight=2.0))
-    assert isinstance(loss, TripletLoss) and loss.margin == 0.5  # not MMDetection's of the same name
+    assert isinstance(loss, TripletLoss) and loss.margin == 0.5  # not MMDetection's class of this name

@@ -1,4 +1,4 @@
-"""The two-stage detectors as a whole, OIM's in both forms, NAE and SeqNet: small, but every part of them real."""
+"""Tests complete small two-stage detectors: OIM in both forms, NAE and SeqNet."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ def same(one, other):
 @KINDS
 def test_training_gives_box_and_reid_losses_with_gradients(build_detector, make_batch, kind):
     detector = build_detector(kind).train()
-    detector.memory.lut.normal_()  # an empty one is alike for everybody: no gradient
+    detector.memory.lut.normal_()  # an empty LUT gives no gradient
     losses = detector.loss(*make_batch([[0, 3], [-1, 5, 3]]))
     assert set(losses) == RPN_LOSSES | LOSSES[kind]
     total(losses).backward()
@@ -56,7 +56,7 @@ def test_training_gives_box_and_reid_losses_with_gradients(build_detector, make_
 
 
 @KINDS
-def test_the_memory_takes_in_who_was_seen(build_detector, make_batch, kind):
+def test_training_adds_the_batch_to_the_memory(build_detector, make_batch, kind):
     detector = build_detector(kind).train()
     detector.loss(*make_batch([[0, 3], [-1, 5, 3]]))
     assert detector.memory.lut.norm(dim=1).gt(0).tolist() == [True, False, False, True, False, True]
@@ -75,7 +75,7 @@ def test_a_batch_without_labelled_persons_trains(build_detector, make_batch, kin
 
 
 @KINDS
-def test_a_batch_without_any_person_trains_and_leaves_the_memory(build_detector, make_batch, kind):
+def test_a_batch_without_persons_trains_and_does_not_change_the_memory(build_detector, make_batch, kind):
     detector = build_detector(kind).train()
     before = memory_of(detector)
     losses = detector.loss(*make_batch([[], []]))
@@ -86,13 +86,13 @@ def test_a_batch_without_any_person_trains_and_leaves_the_memory(build_detector,
     assert all(p.grad is None or p.grad.isfinite().all() for p in detector.parameters())
 
 
-def test_an_image_without_persons_beside_one_with(build_detector, make_batch):
+def test_one_image_of_a_batch_may_have_no_persons(build_detector, make_batch):
     detector = build_detector().train()
     losses = detector.loss(*make_batch([[], [2, -1]]))
     assert torch.isfinite(total(losses)) and losses['loss_reid'] > 0
 
 
-def test_ignored_boxes_are_no_persons(build_detector, make_batch):
+def test_ignored_boxes_are_not_persons(build_detector, make_batch):
     inputs, samples = make_batch([[0], [3]])
     for sample in samples:
         sample.ignored_instances = InstanceData(
@@ -100,18 +100,18 @@ def test_ignored_boxes_are_no_persons(build_detector, make_batch):
         )
     detector = build_detector().train()
     assert torch.isfinite(total(detector.loss(inputs, samples)))
-    assert not detector.memory.queue.any()  # the ignored one would be in it: it carries the id -1
+    assert not detector.memory.queue.any()  # the ignored person has the id -1 and would be in the queue
 
 
-def test_persons_and_their_ids_stay_together(build_detector, make_batch):
-    """The RoIs of a person, and no others, go into its row."""
+def test_persons_update_the_rows_of_their_own_ids(build_detector, make_batch):
+    """Only the RoIs of a person update its row."""
     inputs, samples = make_batch([[0, 3], [5, 1, 4]])
     seen = []
     detector = build_detector().train()
     detector.roi_head.reid_loss.register_forward_pre_hook(lambda _, args: seen.append(args))
     feats = detector.extract_feat(inputs)
     detector.roi_head.train_cfg.sampler.num = 5000
-    # No proposals: the ground truth is all there is, and each person has exactly one RoI.
+    # Without proposals only the ground truth is sampled, so each person has exactly one RoI.
     detector.roi_head.loss(
         feats,
         [
@@ -161,7 +161,7 @@ def test_one_pass_gives_detections_and_query_embeddings(detector, make_batch, mo
 
 
 @torch.no_grad()
-def test_query_and_detection_embeddings_are_those_that_embed_gives(detector, make_batch):
+def test_predict_and_embed_give_the_same_embeddings(detector, make_batch):
     inputs, samples = make_batch([[0], [3]])
     box = [[6.0, 8, 30, 60]]
     sample = detector.predict(inputs, with_queries(samples, box, image=1))[1]
@@ -169,14 +169,14 @@ def test_query_and_detection_embeddings_are_those_that_embed_gives(detector, mak
     query = detector.embed(feats, [torch.zeros(0, 4), torch.tensor(box)])[1]
     torch.testing.assert_close(sample.query_instances.embeddings, query, atol=1e-5, rtol=0)
     if is_confidence_weighted(detector):
-        return  # a detection's is that of the box before its regression: test_norm_aware.py
+        return  # it embeds the box before regression, see test_norm_aware.py
     found = detector.embed(feats, [torch.zeros(0, 4), sample.pred_instances.bboxes])[1]
     torch.testing.assert_close(sample.pred_instances.embeddings, found, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize('person_ids', [[[0, 3], [-1]], [[], [-1, 5, 3]], [[], []]])
-def test_annotated_persons_get_the_embeddings_that_embed_gives(detector, make_batch, person_ids):
+def test_annotated_persons_get_the_embeddings_of_embed(detector, make_batch, person_ids):
     inputs, samples = make_batch(person_ids)
     with_queries(samples, [[6.0, 8, 30, 60]])
     samples[0].gt_instances.bboxes = HorizontalBoxes(samples[0].gt_instances.bboxes)
@@ -189,7 +189,7 @@ def test_annotated_persons_get_the_embeddings_that_embed_gives(detector, make_ba
 
 @torch.no_grad()
 @pytest.mark.parametrize('annotations', [None, InstanceData()])
-def test_a_sample_without_annotations_is_predicted_alike(detector, make_batch, annotations):
+def test_annotations_do_not_change_detections(detector, make_batch, annotations):
     expected = detector.predict(*make_batch([[0, 3]]))[0].pred_instances
     inputs, (sample,) = make_batch([[0, 3]])
     del sample.gt_instances
@@ -202,8 +202,8 @@ def test_a_sample_without_annotations_is_predicted_alike(detector, make_batch, a
 
 
 @torch.no_grad()
-def test_a_whole_test_runs_the_network_once_an_image(repository, mmps_scope, tmp_path, monkeypatch):
-    """Detections, queries and annotated persons share one pass and one embedding; query images are in the gallery."""
+def test_a_test_runs_the_network_once_per_image(repository, mmps_scope, tmp_path, monkeypatch):
+    """Detections, queries and annotated persons share one pass and one call of embed. Query images are in the gallery."""
     monkeypatch.setenv('MMPS_CACHE', str(tmp_path / 'cache'))
     generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
     cfg = Config.fromfile(repository / 'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py')
@@ -218,7 +218,7 @@ def test_a_whole_test_runs_the_network_once_an_image(repository, mmps_scope, tmp
         method = getattr(detector, name)
 
         def call(*args):
-            images[name] += len(args[-1])  # of extract_feat the images, of embed_boxes the lists of boxes
+            images[name] += len(args[-1])  # images of extract_feat, lists of boxes of embed_boxes
             return method(*args)
 
         return call
@@ -246,7 +246,7 @@ def test_an_image_without_detections_still_has_its_queries(detector, make_batch)
 
 
 @torch.no_grad()
-def test_boxes_come_and_go_in_original_pixels(detector, make_batch):
+def test_given_and_predicted_boxes_are_in_original_pixels(detector, make_batch):
     """An image that was enlarged 2 x in width and 4 x in height."""
     inputs, samples = make_batch([[0]], scale=(2.0, 4.0))
     samples[0].gt_instances.bboxes /= torch.tensor([2.0, 4, 2, 4])
@@ -265,7 +265,7 @@ def test_boxes_come_and_go_in_original_pixels(detector, make_batch):
 
 @torch.no_grad()
 @pytest.mark.parametrize('counts', [(0, 0), (0, 2), (3, 0), (1, 2)])
-def test_embed_gives_one_tensor_an_image_also_where_there_are_no_boxes(detector, make_batch, counts):
+def test_embed_returns_one_tensor_per_image_also_without_boxes(detector, make_batch, counts):
     inputs, _ = make_batch([[], []])
     boxes = [torch.tensor([[4.0, 6, 24, 58]]).repeat(count, 1).reshape(-1, 4) for count in counts]
     embeddings = detector.embed(detector.extract_feat(inputs), boxes)
@@ -281,7 +281,7 @@ def test_embed_is_differentiable(detector, make_batch):
 
 
 @torch.no_grad()
-def test_prediction_changes_nothing(detector, make_batch):
+def test_prediction_does_not_change_the_state(detector, make_batch):
     before = {name: value.clone() for name, value in detector.state_dict().items()}
     detector.predict(*make_batch([[0, 3], [-1]]))
     assert same(before, detector.state_dict())

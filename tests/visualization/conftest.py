@@ -7,16 +7,15 @@ from mmps.evaluation import Predictions, SearchProtocol, search_scores
 
 @pytest.fixture(scope='session')
 def colours():
-    """Of the scenes, RGB."""
+    """The colours of the scenes, RGB."""
     return [(0, 0, 200), (200, 0, 0), (0, 200, 0), (200, 200, 0)]
 
 
 @pytest.fixture
 def scenes(colours, tmp_path):
-    """Protocol, predictions and paths of four scenes of one colour each, the query's first.
+    """Protocol, predictions and paths of four scenes of one colour each. The first holds the query.
 
-    The third scene's detection is the most similar, and wrong; the second's finds its target; the fourth's target is
-    missed.
+    The detection in the third scene is wrong and the most similar. The second finds its target. The fourth misses it.
     """
     paths = []
     for i, colour in enumerate(colours):

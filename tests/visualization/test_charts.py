@@ -1,4 +1,4 @@
-"""What the charts hold: matplotlib's figures are looked into before they become pixels."""
+"""The content of the charts, read from the matplotlib figures before they become pixels."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ EDGES = np.array([-1, 0, 0.5, 1])
 
 @pytest.fixture
 def figure(monkeypatch):
-    """figure(draw, ...) -> the matplotlib figure that ``draw`` makes."""
+    """figure(draw, ...) returns the matplotlib figure that ``draw`` makes."""
 
     def drawn(draw, *args, **kwargs):
         with monkeypatch.context() as patch:
@@ -54,7 +54,7 @@ def test_charts_are_small_rgb_pictures(draw, args):
     assert (picture[:2] == 255).all() and (picture < 128).any()
 
 
-def test_precision_falls_with_recall_in_a_line_a_search(figure):
+def test_precision_recall_has_one_line_per_search(figure):
     (axis,) = figure(
         charts.draw_precision_recall,
         {'OIM': (np.array([0, 0.5, 1]), np.array([1, 0.8, 0.2])), 'GDPS': (np.array([0, 1]), np.array([1, 0.5]))},
@@ -63,7 +63,7 @@ def test_precision_falls_with_recall_in_a_line_a_search(figure):
     assert labels(axis.get_legend().get_texts()) == ['OIM', 'GDPS']
 
 
-def test_similarities_are_densities_whatever_the_counts_and_bins(figure):
+def test_similarities_are_densities_of_area_one(figure):
     (axis,) = figure(charts.draw_similarities, EDGES, np.array([0, 1, 3]), np.array([6000, 2000, 0])).axes
     others, matches = (patch.get_data().values for patch in axis.patches)
     np.testing.assert_allclose(matches, [0, 0.5, 1.5])
@@ -72,7 +72,7 @@ def test_similarities_are_densities_whatever_the_counts_and_bins(figure):
     assert axis.get_xlim() == (-1, 1)
 
 
-def test_every_score_has_a_panel_over_gallery_sizes(figure):
+def test_gallery_sizes_have_one_panel_per_score(figure):
     mean, first = figure(
         charts.draw_gallery_sizes,
         {'OIM': {4000: {'mAP': 0.6, 'top-1': 0.7}, 50: {'mAP': 0.8, 'top-1': 0.9}}, 'SeqNet': {50: {'mAP': 0.95}}},
@@ -83,12 +83,12 @@ def test_every_score_has_a_panel_over_gallery_sizes(figure):
     assert mean.get_xscale() == 'log' and labels(mean.get_xticklabels()) == ['50', '4,000']
 
 
-def test_a_nameless_series_has_no_legend(figure, recwarn):
+def test_a_series_without_name_has_no_legend(figure, recwarn):
     (axis,) = figure(charts.draw_gallery_sizes, {'': {50: {'mAP': 0.8}}}).axes
     assert axis.get_legend() is None and not recwarn
 
 
-def test_camera_pairs_name_score_and_queries_and_leave_others_blank(figure):
+def test_camera_pairs_show_score_and_queries_and_others_are_blank(figure):
     scores, counts = np.array([[np.nan, 0.25], [0.875, 0.5]]), np.array([[0, 1200], [3, 0]])
     axis, _ = figure(charts.draw_camera_pairs, scores, counts, ['c1', 'c2']).axes
     assert texts(axis) == ['25.0\n(1,200)', '87.5\n(3)']
@@ -97,7 +97,7 @@ def test_camera_pairs_name_score_and_queries_and_leave_others_blank(figure):
     assert labels(axis.get_xticklabels()) == labels(axis.get_yticklabels()) == ['c1', 'c2']
 
 
-def test_heights_have_bars_of_recall_and_ap_and_no_bar_without_persons(figure):
+def test_heights_have_bars_of_recall_and_ap_only_with_persons(figure):
     (axis,) = figure(
         charts.draw_detection_by_height, [0, 50, 100, np.inf], [0.25, 0.75, np.nan], [0.1, 0.5, np.nan], [1034, 20, 0]
     ).axes
@@ -108,7 +108,7 @@ def test_heights_have_bars_of_recall_and_ap_and_no_bar_without_persons(figure):
     assert texts(axis) == ['25', '75', '', '10', '50', '']
 
 
-def test_a_students_losses_share_the_panels_of_the_plain_student(figure):
+def test_distilled_and_plain_students_share_the_panels_of_losses(figure):
     axes = figure(
         charts.draw_losses,
         {
@@ -125,7 +125,7 @@ def test_a_students_losses_share_the_panels_of_the_plain_student(figure):
     assert len(colours) == 1
 
 
-def test_gains_are_in_points_a_row_a_method_and_the_best_is_on_top(figure):
+def test_gains_have_one_row_per_method_with_the_best_on_top(figure):
     axes = figure(
         charts.draw_gains, {'OIM': {'GDPS': [0.04, 0.02], 'CWD': [-0.01]}, 'SeqNet': {'GDPS': [0.01]}}, {'OIM': 0.005}
     ).axes
@@ -133,13 +133,13 @@ def test_gains_are_in_points_a_row_a_method_and_the_best_is_on_top(figure):
     assert labels(axes[0].get_yticklabels()) == ['CWD', 'GDPS']
     dots = [[line.get_xydata().round(6).tolist() for line in axis.get_lines() if line.get_marker() == 'o'] for axis in axes]
     assert dots == [[[[-1, 0]], [[3, 1]], [[4, 1], [2, 1]]], [[[1, 1]]]]
-    (bar,) = (bars for bars in axes[0].containers if bars.has_xerr)  # more than one seed
+    (bar,) = (bars for bars in axes[0].containers if bars.has_xerr)  # an error bar needs more than one seed
     np.testing.assert_allclose(bar.lines[2][0].get_segments()[0], [[3 - 2**0.5, 1], [3 + 2**0.5, 1]])
     assert [len(axis.patches) for axis in axes] == [1, 0]
     np.testing.assert_allclose([axes[0].patches[0].get_x(), axes[0].patches[0].get_width()], [-0.5, 1.0])
 
 
-def test_accuracy_is_against_millions_and_milliseconds_with_a_shape_a_network_and_a_colour_a_method(figure):
+def test_accuracy_is_drawn_with_a_shape_per_network_and_a_colour_per_method(figure):
     drawn = figure(
         charts.draw_accuracy,
         {'big': (4_000_000, 30.0), 'small': (600_000, 10.0)},
@@ -156,7 +156,7 @@ def test_accuracy_is_against_millions_and_milliseconds_with_a_shape_a_network_an
     assert labels(drawn.axes[0].get_xticklabels()) == ['0.5', '1', '2', '5']
 
 
-def test_no_dot_of_a_column_hides_another():
+def test_dots_of_a_column_do_not_hide_each_other():
     heights = [10.0, 10.0, 11.0, 10.5, 40.0]
     places = np.stack([charts._swarm(heights, size=6.0), heights], axis=1)
     apart = np.linalg.norm(places[:, None] - places, axis=2) + 100 * np.eye(len(heights))

@@ -19,7 +19,7 @@ from mmps.visualization.ranked_results import (
 
 
 def shown(crops):
-    """Of each crop the scene, the colour of its frame and what is written under it."""
+    """Returns scene, frame colour and caption of each crop."""
     return [(int(crop.path[-5]), crop.colour, crop.caption) for crop in crops]
 
 
@@ -27,13 +27,13 @@ def has(picture, colour):
     return (picture == colour).all(axis=-1).any()
 
 
-def test_a_row_is_the_query_then_its_detections_by_falling_similarity(scenes):
+def test_a_row_is_the_query_and_its_detections_by_descending_similarity(scenes):
     (row,) = search_rows(*scenes, queries=[0])
     assert shown([row.query, *row.results]) == [(0, BLUE, 'query 0'), (2, RED, '0.80'), (1, GREEN, '0.60'), (3, RED, '0.10')]
     assert not row.targets
 
 
-def test_targets_that_the_results_do_not_show_follow_them(scenes, result):
+def test_targets_that_are_not_among_the_results_follow_them(scenes, result):
     (row,) = search_rows(*scenes, queries=[0], topk=1, result=result)
     assert shown(row.results) == [(2, RED, '0.80')]
     assert shown(row.targets) == [(1, GOLD, 'rank 2'), (3, GOLD, 'missed')]
@@ -43,7 +43,7 @@ def test_targets_that_the_results_do_not_show_follow_them(scenes, result):
 
 
 @pytest.mark.parametrize('num_missed', [0, 1])
-def test_of_more_targets_the_missed_ones_are_shown(scenes, result, num_missed):
+def test_missed_targets_are_preferred_if_there_are_too_many(scenes, result, num_missed):
     (row,) = search_rows(*scenes, queries=[0], topk=1, result=result, num_missed=num_missed)
     assert [crop.caption for crop in row.targets] == ['missed'][:num_missed]
 
@@ -82,7 +82,7 @@ def test_the_legend_explains_the_colours_that_occur(scenes, result):
     assert all(has(without, colour) for colour in (BLUE, GREEN, RED)) and not has(without, GOLD)
 
 
-def test_no_detection_leaves_the_query_alone(scenes, colours):
+def test_a_row_without_detections_shows_only_the_query(scenes, colours):
     protocol, predictions, paths = scenes
     nothing = replace(
         predictions,
@@ -95,13 +95,13 @@ def test_no_detection_leaves_the_query_alone(scenes, colours):
     assert has(draw_rows([row]), colours[0])
 
 
-def test_a_box_beyond_the_image_still_shows_a_pixel(scenes, colours):
+def test_a_box_outside_the_image_shows_at_least_one_pixel(scenes, colours):
     (row,) = search_rows(*scenes, queries=[0])
     outside = replace(row.query, box=np.array([500, 500, 520, 560]))
     assert has(draw_rows([replace(row, query=outside)]), colours[0])
 
 
-def test_an_image_that_is_gone_is_named_in_one_line(scenes, tmp_path):
+def test_a_missing_image_is_named_in_one_line(scenes, tmp_path):
     protocol, predictions, paths = scenes
     rows = search_rows(protocol, predictions, [str(tmp_path / 'gone.jpg'), *paths[1:]], [0])
     with pytest.raises(FileNotFoundError, match=r'^.*gone\.jpg: there is no readable image$'):

@@ -9,7 +9,7 @@ from mmps.visualization.report import write_report, write_search_report
 
 
 def pictures(page):
-    """The pictures of the page, RGB."""
+    """Returns the pictures of the page, RGB."""
     found = re.findall(r'src="data:image/(?:png|jpeg);base64,([^"]+)"', page)
     decoded = (cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR) for data in found)
     return [cv2.cvtColor(picture, cv2.COLOR_BGR2RGB) for picture in decoded]
@@ -19,7 +19,7 @@ def needs_no_other_file(page):
     return 'http' not in page and all(source.startswith('data:') for source in re.findall(r'src="([^"]*)', page))
 
 
-def test_the_demos_report_is_one_file_with_table_curves_and_searches(tmp_path):
+def test_the_demo_report_is_one_file_with_table_curves_and_searches(tmp_path):
     cv2.imwrite(str(tmp_path / 'scene.png'), np.full((50, 50, 3), (0, 0, 200), np.uint8))
     box = np.array([1, 1, 20, 40])
     row = SearchRow(
@@ -40,7 +40,7 @@ def test_the_demos_report_is_one_file_with_table_curves_and_searches(tmp_path):
     assert needs_no_other_file(page)
 
 
-def test_a_search_report_has_its_tables_then_its_pictures_under_their_headings(tmp_path):
+def test_a_search_report_has_tables_then_pictures_under_headings(tmp_path):
     blue, photograph = np.full((30, 40, 3), (0, 0, 255), np.uint8), np.random.default_rng(0).integers(0, 256, (64, 64, 3))
     path = tmp_path / 'new/report.html'
     write_search_report(

@@ -38,14 +38,14 @@ def test_a_folder_gets_the_pictures_instead_of_the_backends(scenes, result, visu
     assert not (tmp_path / 'local').exists()
 
 
-def test_only_as_many_results_are_shown_as_asked_for(scenes, result, colours, visualizer, tmp_path):
+def test_limits_of_queries_and_results_are_respected(scenes, result, colours, visualizer, tmp_path):
     protocol, predictions, paths = scenes
     sizes = []
     for topk in (1, 2):
         visualizer.add_search(protocol, predictions, result, paths, topk=topk, num_failures=0, out_dir=str(tmp_path / 'show'))
         sizes.append(read_picture(tmp_path / 'show/failures.png').shape[0])
         assert has(tmp_path / 'show/ranked_results.png', colours[3])  # the missed target
-    assert max(sizes) < 50  # a legend alone
+    assert max(sizes) < 50  # only a legend
 
 
 def test_the_curve_is_named_with_its_map(scenes, result, visualizer, monkeypatch):
@@ -59,12 +59,12 @@ def test_the_curve_is_named_with_its_map(scenes, result, visualizer, monkeypatch
     assert named == ['OIM: mAP 25.0']
 
 
-def test_an_image_that_is_gone_is_named_and_nothing_is_written(scenes, result, visualizer, tmp_path):
+def test_a_missing_image_is_named_and_nothing_is_written(scenes, result, visualizer, tmp_path):
     protocol, predictions, paths = scenes
     with pytest.raises(FileNotFoundError, match=r'gone\.jpg: there is no readable image'):
         visualizer.add_search(protocol, predictions, result, [*paths[:3], str(tmp_path / 'gone.jpg')])
     assert not (tmp_path / 'local').exists()
 
 
-def test_a_config_finds_it(mmps_scope):
+def test_the_registry_has_the_visualizer(mmps_scope):
     assert isinstance(VISUALIZERS.build(dict(type='SearchVisualizer', name='found by a config')), SearchVisualizer)

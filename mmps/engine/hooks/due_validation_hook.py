@@ -3,17 +3,18 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
 from mmps.registry import HOOKS
 
-VALIDATED = 'validated'  # in the message hub, which is saved: the epoch, or iteration, of the latest validation
+VALIDATED = 'validated'  # key in the saved message hub: epoch or iteration of the latest validation
 
 
 @HOOKS.register_module()
 class DueValidationHook(Hook):
-    """A resumed training first makes the validation that was due at its checkpoint, unless that was saved after it.
+    """Runs the validation that was due at the checkpoint when a training resumes, unless the checkpoint includes it.
 
-    MMEngine saves, then validates, and saves again if that was the best one; it goes on behind the validation in any case.
+    MMEngine saves, then validates, then saves again if the score is the best. A training that stops in between would resume
+    without that validation.
     """
 
-    priority = 'LOWEST'  # the hook that saves the best checkpoint has to be ready
+    priority = 'LOWEST'  # after the hook that saves the best checkpoint is set up
 
     def before_train(self, runner: Runner) -> None:
         loop = runner.train_loop
@@ -22,14 +23,14 @@ class DueValidationHook(Hook):
             return
         loop._decide_current_val_interval()
         if done >= loop.val_begin and (done % loop.val_interval == 0 or done == end):
-            runner.logger.info('First the validation that was due at the checkpoint')
+            runner.logger.info('Running the validation that was due at the checkpoint')
             runner.val_loop.run()
 
     def before_val(self, runner: Runner) -> None:
-        if isinstance(runner._train_loop, BaseLoop):  # not a validation alone
+        if isinstance(runner._train_loop, BaseLoop):  # False in a run of validation only
             runner.message_hub.update_info(VALIDATED, progress(runner))
 
 
 def progress(runner: Runner) -> int:
-    """Epochs, or iterations where the loop counts those."""
+    """Returns the number of finished epochs, or of iterations if the loop counts iterations."""
     return runner.epoch if isinstance(runner.train_loop, EpochBasedTrainLoop) else runner.iter

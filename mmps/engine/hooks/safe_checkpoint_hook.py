@@ -1,5 +1,6 @@
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
@@ -12,7 +13,7 @@ from mmps.registry import HOOKS
 
 @register_backend('atomic')
 class AtomicBackend(LocalBackend):
-    """Local files, each written with :func:`~mmps.fileio.atomic.write_atomic`."""
+    """Writes local files with :func:`~mmps.fileio.atomic.write_atomic`."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         with write_atomic(filepath) as file:
@@ -21,13 +22,15 @@ class AtomicBackend(LocalBackend):
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """MMEngine's, for trainings that may be killed at any moment, or run out of disk: the last checkpoint is always whole.
+    """MMEngine's checkpoint hook, but the last checkpoint stays complete if the training is killed or the disk is full.
 
-    A checkpoint is written beside and renamed, then ``last_checkpoint`` likewise; only then is the one that it replaces
-    removed. So for a moment there is one more than ``max_keep_ckpts``.
+    It writes the checkpoint under a temporary name and renames it. It does the same for ``last_checkpoint``. Only then does
+    it remove the outdated checkpoint. So for a short time there is one more than ``max_keep_ckpts``.
     """
 
-    def __init__(self, *args, out_dir: str | None = None, backend_args: dict | None = None, **kwargs) -> None:
+    keep_ckpt_ids: deque[int]
+
+    def __init__(self, *args: Any, out_dir: str | None = None, backend_args: dict | None = None, **kwargs: Any) -> None:
         if backend_args is None and kwargs.get('file_client_args') is None and '://' not in str(out_dir):
             backend_args = dict(backend='atomic')
         super().__init__(*args, out_dir=out_dir, backend_args=backend_args, **kwargs)
@@ -35,16 +38,16 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
-        self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')  # a best one found now is noted in it
+        self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')  # the best checkpoint is recorded in this file
         if is_main_process():
             remove_unfinished(runner.work_dir, 'last_checkpoint')
             remove_unfinished(self.out_dir, '*.pth')
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        self._remove_replaced()  # what is saved now no longer names it
+        self._remove_replaced()  # the new checkpoint no longer refers to them
         if self.max_keep_ckpts > 0:
             steps = [*self.keep_ckpt_ids] if step in self.keep_ckpt_ids else [*self.keep_ckpt_ids, step]
-            # The one to be removed is still listed in the new checkpoint: killed in between, the next start removes it.
+            # The new checkpoint still lists the outdated one, so the next start removes it if this run is killed before.
             runner.message_hub.update_info('keep_ckpt_ids', steps)
             self.keep_ckpt_ids = deque(steps, self.max_keep_ckpts)
         name = self.filename_tmpl.format(step)
@@ -70,18 +73,18 @@ class SafeCheckpointHook(CheckpointHook):
                 path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(outdated))
                 if self.file_backend.isfile(path):
                     self.file_backend.remove(path)
-                elif self.file_backend.isdir(path):  # of a sharded training
+                elif self.file_backend.isdir(path):  # a checkpoint of a sharded training
                     self.file_backend.rmtree(path)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not self.save_best:
             return
-        self.file_backend.remove = self.replaced.append  # MMEngine removes the earlier best one before it writes the new
+        self.file_backend.remove = self.replaced.append  # postponed: MMEngine removes the old best before it writes the new
         super()._save_best_checkpoint(runner, metrics)
         self._remove_replaced()
 
     def _remove_replaced(self) -> None:
-        vars(self.file_backend).pop('remove', None)
+        self.file_backend.__dict__.pop('remove', None)
         best = {getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()}
         for path in {*self.replaced} - best:
             self.file_backend.remove(path)

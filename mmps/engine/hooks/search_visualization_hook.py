@@ -1,3 +1,5 @@
+from typing import Any
+
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
@@ -12,21 +14,21 @@ from mmps.visualization import SearchVisualizer
 
 @HOOKS.register_module()
 class SearchVisualizationHook(Hook):
-    """Draws the search that a test, or a validation, has just scored, with :class:`SearchVisualizer`.
+    """Draws the search after a test or validation, with :class:`SearchVisualizer`.
 
     Args:
-        draw: Whether anything is drawn.
-        interval: Validations from one drawing to the next. A test is always drawn.
-        num_queries: How many queries are shown, spread evenly.
-        num_failures: How many of the queries of the lowest AP are shown.
-        topk: How many detections are shown of each.
-        test_out_dir: Write a test's pictures to this folder; by default the visualizer's backends get them.
+        draw: Whether to draw.
+        interval: Number of validations per drawing. Tests are always drawn.
+        num_queries: How many queries to show, spread evenly.
+        num_failures: How many of the queries with the lowest AP to show.
+        topk: How many detections to show per query.
+        test_out_dir: Folder for the pictures of a test; None = they go to the backends of the visualizer.
 
     Raises:
-        ValueError: Another visualizer, or an evaluator without :class:`PersonSearchMetric`.
+        ValueError: The visualizer is another class, or the evaluator has no :class:`PersonSearchMetric`.
     """
 
-    priority = 'LOWEST'  # a picture that cannot be drawn costs neither scores nor checkpoint
+    priority = 'LOWEST'  # last, so that an error while drawing loses neither scores nor checkpoint
 
     def __init__(
         self,
@@ -55,7 +57,7 @@ class SearchVisualizationHook(Hook):
                 runner.logger.info(f'Pictures of the search: {self.test_out_dir}')
 
     @master_only
-    def _draw(self, runner: Runner, loop: BaseLoop, **kwargs) -> None:
+    def _draw(self, runner: Runner, loop: BaseLoop, **kwargs: Any) -> None:
         if not isinstance(runner.visualizer, SearchVisualizer):
             raise ValueError(
                 "SearchVisualizationHook needs visualizer = dict(type='SearchVisualizer', ...), "
@@ -64,7 +66,8 @@ class SearchVisualizationHook(Hook):
         metric = next((metric for metric in loop.evaluator.metrics if isinstance(metric, PersonSearchMetric)), None)
         if metric is None:
             raise ValueError('SearchVisualizationHook needs a PersonSearchMetric in the evaluator')
-        dataset, predictions = loop.dataloader.dataset, metric.predictions
+        dataset, predictions, result = loop.dataloader.dataset, metric.predictions, metric.search
+        assert predictions is not None and result is not None  # the evaluation has just set them
         protocol = dataset.metainfo['protocol']
         candidates = Candidates.from_lists(
             protocol,
@@ -75,13 +78,13 @@ class SearchVisualizationHook(Hook):
             metric.score_thr,
         )
         histograms = similarity_histograms(
-            Search(protocol, cameras=metric.cameras), metric.search, candidates, predictions.query_embeddings
+            Search(protocol, cameras=metric.cameras), result, candidates, predictions.query_embeddings
         )
         image_paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
         runner.visualizer.add_search(
             protocol,
             predictions,
-            metric.search,
+            result,
             image_paths,
             histograms,
             **self.shown,

@@ -1,5 +1,6 @@
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,45 +15,46 @@ MODEL, DATA = range(2)
 
 
 def seed_all(*entropy: int) -> None:
-    """Seeds Python's, NumPy's and torch's generators, of all devices, with a function of these numbers, none negative."""
+    """Seeds the generators of Python, NumPy and torch (all devices) from these non-negative numbers."""
     seeds = np.random.SeedSequence(entropy).generate_state(3).tolist()
-    for seed, value in zip((random.seed, np.random.seed, torch.manual_seed), seeds, strict=True):
-        seed(value)
+    seeders: tuple[Callable[[int], object], ...] = (random.seed, np.random.seed, torch.manual_seed)
+    for seeder, seed in zip(seeders, seeds, strict=True):
+        seeder(seed)
 
 
 @FUNCTIONS.register_module()
 def seed_worker(worker_id: int) -> None:
-    """A data worker's draws differ from epoch to epoch and between ranks: what a loader's ``worker_init_fn`` is to be.
+    """Seeds a data worker differently in each epoch and rank. Use it as ``worker_init_fn`` of a loader.
 
-    MMEngine's own seeds worker w alike in every epoch, so that an image in the same place is always flipped, or never. torch
-    has seeded it with a number that the epoch's iterator drew, plus ``worker_id``.
+    MMEngine's function gives worker w the same seed in every epoch. Then an image at the same place is flipped always or
+    never. Before this call, torch has seeded the worker with a number of the epoch's iterator plus ``worker_id``.
     """
     seed_all(torch.initial_seed(), get_rank())
 
 
 @HOOKS.register_module()
 class SeedHook(Hook):
-    """What is drawn at random is a function of seed, rank and iteration, so a resumed training draws what a whole one does.
+    """Makes random numbers a function of seed, rank and iteration, so that a resumed training equals an uninterrupted one.
 
-    Before an iteration it seeds what the model draws. Before an epoch it seeds what the loader draws: its data workers are
-    seeded from there, so they must not outlive the epoch (``persistent_workers=False``) nor be seeded by MMEngine
-    (``worker_init_fn=dict(type='seed_worker')``). A loop that counts iterations is resumed amid an epoch: there each batch is
-    seeded, and those that MMEngine loads only to skip them draw what they drew.
+    It seeds the model before each iteration and the loader before each epoch. Data workers get their seeds from the loader.
+    So they must end with the epoch (``persistent_workers=False``), and MMEngine must not seed them
+    (``worker_init_fn=dict(type='seed_worker')``). A loop that counts iterations resumes within its epoch: there each batch
+    gets a seed of its own, so the batches that MMEngine loads and skips draw the same numbers as before.
     """
 
     def before_train_epoch(self, runner: Runner) -> None:
         loop = runner.train_loop
-        if isinstance(loop, IterBasedTrainLoop):  # one epoch, in which MMEngine fetches every batch from the first one on
+        if isinstance(loop, IterBasedTrainLoop):  # it has one epoch, and MMEngine fetches all batches from the first on
             loop.dataloader_iterator = seeded(loop.dataloader_iterator, runner)
         else:
             seed_all(runner.seed, runner.rank, runner.iter, DATA)
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         seed_all(runner.seed, runner.rank, runner.iter, MODEL)
 
 
 def seeded(batches: Iterator, runner: Runner) -> Iterator:
-    """The batches, each drawn with the seed of its number."""
+    """Yields the batches, each loaded with a seed from its number."""
     number = 0
     while True:
         seed_all(runner.seed, runner.rank, number, DATA)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper
@@ -9,29 +11,29 @@ from mmps.registry import HOOKS
 
 @HOOKS.register_module()
 class SkippedStepHook(Hook):
-    """Takes back what the forward passes of a step that the loss scaler skips have left in the model: identity memories, the
-    running statistics of normalization. So weights, memory and statistics always belong together, and the values of an
-    overflow, which may be NaN, reach none of them.
+    """Restores the buffers of the model (identity memory, running statistics) when the loss scaler skips a step.
 
-    It does nothing without a loss scaler (``AmpOptimWrapper``). With one it copies the buffers of the modules that train
-    before the first of the batches whose gradients a step accumulates: 11 MB for CUHK-SYSU's memory. It asks the device for
-    nothing that the scaler does not ask for. All ranks skip the same steps, since they share their gradients.
+    So weights, memory and statistics always match, and the values of an overflow, which may be NaN, reach none of them.
+
+    Without a loss scaler (``AmpOptimWrapper``) the hook does nothing. With one it copies the buffers of all modules in
+    training mode before the first batch of each step: 11 MB for the memory of CUHK-SYSU. It adds no synchronization with the
+    device. All ranks skip the same steps, because they share their gradients.
 
     Args:
-        patience: How many steps in a row may be skipped. A dynamic loss scale, which is halved each time, goes down from
-            65,536 to less than 1 in 17.
+        patience: How many steps in a row may be skipped. A dynamic loss scale, which is halved each time, falls from 65,536
+            to less than 1 in 17 steps.
 
     Raises:
-        FloatingPointError: More than that: what overflows is not the loss scale's doing.
+        FloatingPointError: More steps in a row are skipped. Then the loss scale is not the cause of the overflow.
     """
 
-    priority = 'HIGH'  # before what saves the model or averages it
+    priority = 'HIGH'  # before the hooks that save or average the model
 
     def __init__(self, patience: int = 20) -> None:
         self.patience = patience
         self.num_skipped = 0
         self.skipped: bool | Tensor = True
-        self.kept: list[tuple[Tensor, Tensor]] = []
+        self.saved_buffers: list[tuple[Tensor, Tensor]] = []
 
     def before_train(self, runner: Runner) -> None:
         self.active = has_loss_scaler(runner)
@@ -39,37 +41,38 @@ class SkippedStepHook(Hook):
             runner.optim_wrapper.optimizer.register_step_pre_hook(self._before_step)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
-        """The scaler calls a step that it does not skip; a fused optimizer is always called and is told what was found."""
+        """Notes that a step is taken. The scaler always calls a fused optimizer, and tells it with ``found_inf`` to skip."""
         self.skipped = getattr(optimizer, 'found_inf', False)
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
-        if self.active and not self.kept:
-            self.kept = [
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        if self.active and not self.saved_buffers:
+            self.saved_buffers = [
                 (buffer, buffer.clone())
                 for module in runner.model.modules()
                 if module.training
                 for buffer in module.buffers(recurse=False)
             ]
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
-        self.took_back = True  # or not: that is known when the gradients of all their batches are there
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
+        self.restored = True  # until the last batch of the step decides it
         if not self.active or not runner.optim_wrapper.should_update():
             return
         if self.skipped:
-            for buffer, before in self.kept:
+            for buffer, before in self.saved_buffers:
                 buffer.copy_(before)
         self.num_skipped = self.num_skipped + 1 if self.skipped else 0
-        self.kept, self.took_back, self.skipped = [], bool(self.skipped), True
+        self.saved_buffers, self.restored, self.skipped = [], bool(self.skipped), True
         if self.num_skipped > self.patience:
             losses = ', '.join(
                 f'{name} = {torch.as_tensor(value).item()}' for name, value in (outputs or {}).items() if 'loss' in name
             )
             raise FloatingPointError(
-                f'iteration {runner.iter + 1}: {self.num_skipped} steps in a row were skipped by the loss '
-                f'scaler ({losses}); stopped'
+                f'iteration {runner.iter + 1}: the loss scaler skipped {self.num_skipped} steps in a row '
+                f'({losses}); training stopped'
             )
 
 
 def has_loss_scaler(runner: Runner) -> bool:
+    """Tells whether the training uses a loss scaler."""
     wrapper = runner.optim_wrapper
     return isinstance(wrapper, AmpOptimWrapper) and wrapper.loss_scaler.is_enabled()

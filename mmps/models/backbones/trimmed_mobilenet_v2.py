@@ -1,3 +1,5 @@
+from typing import Any
+
 from mmdet.models.backbones import MobileNetV2
 
 from mmps.registry import MODELS
@@ -5,16 +7,18 @@ from mmps.registry import MODELS
 
 @MODELS.register_module()
 class TrimmedMobileNetV2(MobileNetV2):
-    """MMDetection's ``MobileNetV2`` (Sandler et al., CVPR 2018) without the layers after the last that is read.
+    """MMDetection's ``MobileNetV2`` (Sandler et al., CVPR 2018) without the layers after the last output.
 
-    They would be computed for nothing, and DDP refuses weights that never have a gradient.
+    Nobody uses their results, and DDP raises an error for weights that never get a gradient.
 
     Args:
-        out_indices: 1, 2, 4 and 6 are the stages of strides 4, 8, 16 and 32, with 24, 32, 96 and 320 channels.
-        **kwargs: As ``MobileNetV2`` has them.
+        out_indices: 1, 2, 4 and 6 are the stages with strides 4, 8, 16 and 32 and 24, 32, 96 and 320 channels.
+        **kwargs: Arguments of ``MobileNetV2``.
     """
 
-    def __init__(self, *args, **kwargs):
+    layers: list[str]
+
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         last = max(self.out_indices) + 1
         for name in self.layers[last:]:

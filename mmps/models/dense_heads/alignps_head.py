@@ -1,7 +1,11 @@
-"""Shapes: B images, P = H x W points of the finest level, G persons that an image has at most, N_i boxes of image i, K positive
-points of a batch, D channels of the finest level, which are the embedding's. Boxes are in input-image pixels."""
+"""The head of AlignPS.
+
+Shapes: B images, P = H x W points of the finest level, G the largest number of persons in an image, N_i boxes of image i,
+K positive points of a batch, D channels of the finest level and of an embedding. Boxes are in input-image pixels.
+"""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,30 +23,34 @@ from mmps.models.embedding import RowNorm
 from mmps.registry import MODELS
 from mmps.structures import person_boxes
 
+Outputs = tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]  # of AlignPSHead.forward
+
 
 @MODELS.register_module()
 class AlignPSHead(FCOSHead):
-    """The head of AlignPS (Yan et al., CVPR 2021): FCOS whose input is the re-id map.
+    """The head of AlignPS (Yan et al., CVPR 2021): an FCOS head on the re-id map.
 
-    The finest level minus its mean over the image feeds the towers and holds, at every point, the embedding of the person
-    whose box that point regresses. All persons, whatever their size, belong to the finest level; the points of the others,
-    which there are in training only, are background.
+    The re-id map is the finest level minus its mean over the image. It feeds the towers, and each of its points holds the
+    embedding of the person whose box the point regresses. Persons of all sizes belong to the finest level. The coarser
+    levels, which exist only in training, are background.
 
     Args:
         in_channels: D.
         reid_loss: Called with the positive points' embeddings (K, D) and person_ids (K,); owns the identity memory as
             ``memory``.
-        triplet_loss: Called with the same and the lookup table as it was before the batch; None = without.
-        embed_from: Where a given box's embedding is read. 'centre': at its centre, between four points. 'best_detection': as
-            published, at the point of the detection that overlaps it most, or at its centre where none does.
-        batch_norm: Standardise every channel over the persons before the L2-normalization, as NAE and ``EmbeddingHead`` do;
-            not in the paper. What all persons share, and background lacks, is large in a map that detects too, and would
-            make them alike where a network is trained from scratch.
-        **kwargs: As ``FCOSHead`` has them, but for ``num_classes``, which is 1, and ``regress_ranges``, which are not used.
+        triplet_loss: Called with the same and the lookup table before its update; None = no triplet loss.
+        embed_from: Where the embedding of a given box is read. 'centre': at its centre, bilinearly. 'best_detection': as
+            published, at the point of the detection that overlaps it most, or at its centre if none overlaps.
+        batch_norm: Whether a batch norm over the persons precedes the L2-normalization, as in NAE and ``EmbeddingHead``. The
+            paper has none. In a map that also detects, features that all persons share are large. Without the norm, a
+            network trained from scratch would give all persons similar embeddings.
+        **kwargs: Arguments of ``FCOSHead``, except ``num_classes``, which is 1. ``regress_ranges`` has no effect.
 
     Raises:
-        ValueError: ``embed_from`` is neither; or the identity memory's embedding size is not ``in_channels``.
+        ValueError: ``embed_from`` is another word, or the embedding size of the identity memory is not ``in_channels``.
     """
+
+    scales: nn.ModuleList
 
     def __init__(
         self,
@@ -52,7 +60,7 @@ class AlignPSHead(FCOSHead):
         triplet_loss: dict | None = None,
         embed_from: str = 'centre',
         batch_norm: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(num_classes=1, in_channels=in_channels, **kwargs)
         if embed_from not in ('centre', 'best_detection'):
@@ -62,33 +70,40 @@ class AlignPSHead(FCOSHead):
         self.triplet_loss = MODELS.build(triplet_loss) if triplet_loss else None
         if self.reid_loss.memory.embed_dims != in_channels:
             raise ValueError(
-                f'AlignPSHead: in_channels is {in_channels}, embed_dims of reid_loss '
-                f'{self.reid_loss.memory.embed_dims}: the map is the embedding, they must agree'
+                f'AlignPSHead: in_channels is {in_channels}, embed_dims of reid_loss is '
+                f'{self.reid_loss.memory.embed_dims}: they must agree, because the map holds the embeddings'
             )
         self.embedding_norm = RowNorm(in_channels) if batch_norm else nn.Identity()
-        # No box is regressed there, so nothing is to be learnt; distributed training would wait for their gradients.
+        # The coarser levels regress no boxes, so their scales get no gradient, which distributed training would wait for.
         self.scales[1:].requires_grad_(False)
 
     def reid_map(self, feats: Sequence[Tensor]) -> Tensor:
-        """(B, D, H, W): the embeddings of all points, not normalized."""
+        """Returns the embeddings of all points before normalization: (B, D, H, W)."""
         return feats[0] - feats[0].mean((2, 3), keepdim=True)
 
-    def forward(self, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
-        """Levels (B, D, H_i, W_i), the finest first -> a list each, over levels, of person logits (B, 1, H_i, W_i), distances
-        to the box's edges (B, 4, H_i, W_i) and centerness logits (B, 1, H_i, W_i); and the re-id map."""
+    def forward(self, feats: Sequence[Tensor]) -> Outputs:
+        """Runs the head on levels (B, D, H_i, W_i), the finest first.
+
+        Returns:
+            One list over levels each of person logits (B, 1, H_i, W_i), distances to the box edges (B, 4, H_i, W_i) and
+            centerness logits (B, 1, H_i, W_i); and the re-id map (B, D, H, W).
+        """
         reid_map = self.reid_map(feats)
         return (*super().forward((reid_map, *feats[1:])), reid_map)
 
     def loss(self, feats: Sequence[Tensor], batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """``loss_cls``, ``loss_bbox``, ``loss_centerness``, ``loss_reid`` and ``loss_triplet``: over all ranks, for which the
-        first three take a collective of up to 8 bytes each."""
-        return self.loss_by_feat(*self(feats), batch_data_samples)
+        """Computes ``loss_cls``, ``loss_bbox``, ``loss_centerness``, ``loss_reid`` and ``loss_triplet`` over all ranks.
+
+        The first three take one collective of up to 8 bytes each.
+        """
+        outputs: Outputs = self(feats)
+        return self.loss_by_feat(*outputs, batch_data_samples)
 
     def loss_and_predict(
         self, feats: Sequence[Tensor], batch_data_samples: SampleList, proposal_cfg: dict | None = None
     ) -> tuple[dict[str, Tensor], InstanceList]:
-        """The losses and, detached, the detections that ``proposal_cfg`` (default: ``test_cfg``) lets through."""
-        outputs = self(feats)
+        """Computes the losses and, without gradients, the detections that ``proposal_cfg`` (default: ``test_cfg``) selects."""
+        outputs: Outputs = self(feats)
         losses = self.loss_by_feat(*outputs, batch_data_samples)
         with torch.no_grad():
             shapes = [sample.img_shape for sample in batch_data_samples]
@@ -106,10 +121,10 @@ class AlignPSHead(FCOSHead):
         person_ids = pad_rows([sample.gt_instances.person_ids for sample in batch_data_samples])
         points = self._points(reid_map)
         person = assign_points(points.flatten(0, 1), boxes, self._radius).unflatten(1, points.shape[:2])
-        image, y, x = (person >= 0).nonzero(as_tuple=True)  # from the device: how many they are
+        image, y, x = (person >= 0).nonzero(as_tuple=True)  # the host waits for their number
         person_at, point = person[image, y, x], points[y, x]
 
-        # Of a level: every point (B, H_i * W_i). The further levels' points are no person's.
+        # (B, sum of H_i * W_i): all points of all levels. Those of the coarser levels are background.
         scores = torch.cat([level.flatten(1) for level in cls_scores], dim=1)
         labels = (person < 0).long().flatten(1)
         labels = F.pad(labels, (0, scores.shape[1] - labels.shape[1]), value=1)
@@ -129,19 +144,20 @@ class AlignPSHead(FCOSHead):
             centernesses[0][image, 0, y, x].float(), centerness, avg_factor=mean_over_ranks(len(image), at_least=1)
         )
 
-        embeddings = self.describe(reid_map[image, :, y, x], learn=True)
+        embeddings = self.describe(reid_map[image, :, y, x], in_loss=True)
         ids = person_ids[image, person_at]
-        if self.triplet_loss is not None:  # before the memory takes in the batch
+        if self.triplet_loss is not None:  # before the memory is updated
             losses['loss_triplet'] = self.triplet_loss(embeddings, ids, self.reid_loss.memory.lut)
         losses['loss_reid'] = self.reid_loss(embeddings, ids)
         return losses
 
     def predict(self, feats: Sequence[Tensor], batch_data_samples: SampleList, rescale: bool = False) -> InstanceList:
-        """Detections of each image, from the finest level: bboxes (N, 4), scores and labels (N,), embeddings (N, D).
+        """Detects persons on the finest level: bboxes (N, 4), scores and labels (N,), embeddings (N, D) of each image.
 
-        Boxes, scores and labels have no gradient, embeddings have one to the re-id map.
+        Gradients flow through the embeddings to the re-id map. Boxes, scores and labels have none.
         """
-        results = self.predict_by_feat(*self(feats[:1]), [sample.img_shape for sample in batch_data_samples])
+        outputs: Outputs = self(feats[:1])
+        results = self.predict_by_feat(*outputs, [sample.img_shape for sample in batch_data_samples])
         if rescale:
             for result, sample in zip(results, batch_data_samples, strict=True):
                 result.bboxes = result.bboxes / result.bboxes.new_tensor(sample.scale_factor).repeat(2)
@@ -156,8 +172,11 @@ class AlignPSHead(FCOSHead):
         img_shapes: Sequence[Sequence[int]],
         cfg: dict | None = None,
     ) -> InstanceList:
-        """What :meth:`predict` returns. A detection's score is its probability times its centerness: by that they are ranked
-        and suppressed, but the threshold is on the probability alone."""
+        """Does the work of :meth:`predict`.
+
+        A score is probability times centerness and is used for ranking and NMS. The score threshold applies to the
+        probability alone.
+        """
         cfg = self.test_cfg if cfg is None else cfg
         with torch.no_grad():
             probabilities = cls_scores[0].flatten(1).float().sigmoid()
@@ -169,10 +188,12 @@ class AlignPSHead(FCOSHead):
             scores, top = scores.topk(min(limit, scores.shape[1]) if limit > 0 else scores.shape[1])
             boxes = boxes.gather(1, top[..., None].expand(-1, -1, 4))
             passed = probabilities.gather(1, top) > cfg['score_thr']
-        # Image by image, for each keeps another number of boxes.
+        # A loop over images, because each keeps another number of boxes.
         return [
-            self._suppress(*(each[kept] for each in of_image), embeddings, cfg)
-            for kept, *of_image, embeddings in zip(passed, boxes, scores, top, reid_map.flatten(2), strict=True)
+            self._suppress(image_boxes[kept], image_scores[kept], image_points[kept], embeddings, cfg)
+            for kept, image_boxes, image_scores, image_points, embeddings in zip(
+                passed, boxes, scores, top, reid_map.flatten(2), strict=True
+            )
         ]
 
     def _suppress(self, boxes: Tensor, scores: Tensor, points: Tensor, embeddings: Tensor, cfg: dict) -> InstanceData:
@@ -188,14 +209,14 @@ class AlignPSHead(FCOSHead):
         )
 
     def embed(self, feats: Sequence[Tensor], boxes: list[Tensor], detections: InstanceList | None = None) -> list[Tensor]:
-        """The embeddings of given boxes, from where ``embed_from`` says.
+        """Embeds given boxes as ``embed_from`` says.
 
         Args:
-            boxes: One (N_i, 4) tensor an image; N_i may be 0.
-            detections: What :meth:`predict` found in these images, if it was called; only 'best_detection' looks at them.
+            boxes: One (N_i, 4) tensor per image; N_i may be 0.
+            detections: The output of :meth:`predict` for these images, if known. Only 'best_detection' uses it.
 
         Returns:
-            list of (N_i, D), L2-normalized, float32, with a gradient to the re-id map.
+            list of (N_i, D), L2-normalized, float32. Gradients flow to the re-id map.
         """
         reid_map = self.reid_map(feats)
         at_centres = self.describe(sample_at_centres(reid_map, boxes, self.strides[0]))
@@ -204,61 +225,62 @@ class AlignPSHead(FCOSHead):
             return list(at_centres)
         if detections is None:
             with torch.no_grad():
-                *outputs, _ = self(feats[:1])
+                outputs: Outputs = self(feats[:1])
             whole = [side * self.strides[0] for side in reid_map.shape[2:]]
-            detections = self.predict_by_feat(*outputs, reid_map, [whole] * len(reid_map))
+            detections = self.predict_by_feat(*outputs[:3], reid_map, [whole] * len(reid_map))
         return [embeddings_of_best(*of_image) for of_image in zip(boxes, detections, at_centres, strict=True)]
 
     def refine_boxes(self, feats: Sequence[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Person logits (P,) of given boxes, and the boxes (P, 4) that are regressed, both read at their centres."""
+        """Reads person logits (P,) and regressed boxes (P, 4) at the centres of given boxes."""
         (logits, *_), (distances, *_), *_ = self(feats[:1])
         values = sample_at_centres(torch.cat([logits, self._in_pixels(distances)], 1), boxes, self.strides[0])
         flat = torch.cat(list(boxes))
         return values[:, 0], self.bbox_coder.decode((flat[:, :2] + flat[:, 2:]) / 2, values[:, 1:])
 
-    def describe(self, values: Tensor, learn: bool = False) -> Tensor:
+    def describe(self, values: Tensor, in_loss: bool = False) -> Tensor:
         """(N, D) values of the re-id map -> embeddings (N, D), L2-normalized, float32.
 
-        Only where persons are learnt, in the loss, do the batch's statistics count: proposals are mostly background.
+        Outside the loss the batch norm uses its running statistics, because proposals are mostly background.
         """
         norm = self.embedding_norm
-        fixed = self.training and not learn and isinstance(norm, RowNorm)
-        return F.normalize(norm.by_running_statistics(values.float()) if fixed else norm(values.float()))
+        if self.training and not in_loss and isinstance(norm, RowNorm):
+            return F.normalize(norm.by_running_statistics(values.float()))
+        return F.normalize(norm(values.float()))
 
     @property
     def _radius(self) -> float:
-        """How far from a person's centre, in pixels and along each axis, its points lie at most."""
+        """Returns the largest distance, in pixels along each axis, between the centre of a person and its points."""
         return self.center_sample_radius * self.strides[0] if self.center_sampling else torch.inf
 
     def _points(self, reid_map: Tensor) -> Tensor:
-        """(H, W, 2): where in the image the finest level's points are."""
+        """Returns the positions of the finest level's points in the image: (H, W, 2)."""
         size = reid_map.shape[2:]
         points = self.prior_generator.single_level_grid_priors(size, 0, torch.float32, reid_map.device)
         return points.unflatten(0, size)
 
     def _in_pixels(self, distances: Tensor) -> Tensor:
-        """FCOSHead's distances are in strides while it trains, in pixels while it does not."""
+        """Converts distances to pixels. FCOSHead gives them in strides in training, and in pixels otherwise."""
         return distances * self.strides[0] if self.norm_on_bbox and self.training else distances
 
 
 def pad_rows(rows: list[Tensor]) -> Tensor:
-    """One (N_i, ...) tensor an image -> (B, G + 1, ...), filled up with zeros: at least one row an image."""
+    """One (N_i, ...) tensor per image -> (B, G + 1, ...), padded with at least one row of zeros per image."""
     return pad_sequence(
         [torch.cat([of_image, of_image.new_zeros(1, *of_image.shape[1:])]) for of_image in rows], batch_first=True
     )
 
 
 def assign_points(points: Tensor, boxes: Tensor, radius: float) -> Tensor:
-    """FCOS's assignment with centre sampling (Tian et al., arXiv 2006.09214), for boxes of all sizes at once.
+    """Assigns points to boxes as FCOS with centre sampling does (Tian et al., arXiv 2006.09214), for boxes of all sizes.
 
     Args:
         points: (P, 2).
-        boxes: (B, G, 4), G > 0; boxes without an area get no point.
+        boxes: (B, G, 4), G > 0. Boxes without an area get no points.
         radius: Pixels.
 
     Returns:
-        (B, P): the index of the smallest box that holds the point and whose centre is nearer than the radius along both
-        axes, or -1.
+        (B, P): the index of the smallest box that contains the point and whose centre is nearer than the radius along both
+        axes, or -1 if there is none.
     """
     centres = (boxes[..., :2] + boxes[..., 2:]) / 2
     low = torch.maximum(boxes[..., :2], centres - radius)[:, None]
@@ -270,19 +292,21 @@ def assign_points(points: Tensor, boxes: Tensor, radius: float) -> Tensor:
 
 
 def sample_at_centres(reid_map: Tensor, boxes: list[Tensor], stride: int) -> Tensor:
-    """(B, D, H, W) and one (N_i, 4) tensor an image -> (sum of N_i, D), image by image: bilinear between the points, of which
-    point i is at pixel (i + 0.5) * stride; beyond the outermost ones these."""
+    """(B, D, H, W) and one (N_i, 4) tensor per image -> (sum of N_i, D): samples the map at the box centres, image by image.
+
+    Point i is at pixel (i + 0.5) * stride. Values are bilinear between points. Beyond the outermost points they are theirs.
+    """
     padded = pad_rows(boxes)
     centres = (padded[..., :2] + padded[..., 2:]) / 2
     size = centres.new_tensor([reid_map.shape[3], reid_map.shape[2]]) * stride
-    grid = 2 * centres / size - 1  # with align_corners=False -1 and 1 are the map's outer edges, half a stride from a point
+    grid = 2 * centres / size - 1  # with align_corners=False, -1 and 1 are the outer edges of the map
     sampled = F.grid_sample(reid_map.float(), grid[:, None].float(), padding_mode='border', align_corners=False)
     sampled = sampled.squeeze(2).transpose(1, 2)
     return torch.cat([rows[: len(of_image)] for rows, of_image in zip(sampled, boxes, strict=True)])
 
 
 def embeddings_of_best(boxes: Tensor, detections: InstanceData, otherwise: Tensor) -> Tensor:
-    """(N, D): for each of N boxes the embedding of the detection with the highest IoU, or, with none above 0, ``otherwise``."""
+    """Returns for each of N boxes the embedding of the detection with the highest IoU, or ``otherwise`` if all are 0."""
     if len(detections) == 0:
         return otherwise
     overlap, best = bbox_overlaps(boxes, detections.bboxes).max(1)

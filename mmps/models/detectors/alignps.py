@@ -6,7 +6,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmps.models.detectors.base import PersonSearchDetector
-from mmps.models.detectors.levels import check_strides, feature_levels
+from mmps.models.detectors.feature_levels import check_strides, feature_levels
 from mmps.models.memory import IdentityMemory
 from mmps.models.precision import keep_boxes_float32
 from mmps.registry import MODELS
@@ -16,18 +16,19 @@ from mmps.registry import MODELS
 class AlignPS(PersonSearchDetector, SingleStageDetector):
     """AlignPS (Yan et al., CVPR 2021): a one-stage, anchor-free person-search detector.
 
-    With a RoI head it is RoI-AlignPS (Yan et al., arXiv 2109.00211): the RoI head trains on what the dense head detects, and
-    embeddings come from it, detections still from the dense head. Its losses are prefixed ``roi_``. The features
-    (:meth:`extract_feat`) then are the neck's levels and, last, the level of the backbone that it pools from.
+    With a RoI head it is RoI-AlignPS (Yan et al., arXiv 2109.00211): the dense head detects; the RoI head trains on those
+    detections and gives the embeddings. Its losses get the prefix ``roi_``. Then :meth:`extract_feat` returns the levels of
+    the neck and, as the last, the backbone level that the RoI head pools from.
 
     Args:
         bbox_head: An :class:`~mmps.models.dense_heads.AlignPSHead`. Its test_cfg is ``test_cfg``.
-        roi_head: A RoI head with ``loss``, ``embed`` and a ``reid_loss`` that owns the identity memory. Its train_cfg and
-            test_cfg are ``rcnn`` in these; which detections it trains on ``train_cfg.rpn_proposal`` says, else ``test_cfg``.
-        roi_level: Index of the backbone's level that it pools from.
+        roi_head: A RoI head with ``loss``, ``embed`` and a ``reid_loss`` that owns the identity memory. Its configs are
+            ``train_cfg.rcnn`` and ``test_cfg.rcnn``. ``train_cfg.rpn_proposal``, or else ``test_cfg``, selects the
+            detections that it trains on.
+        roi_level: Index of the backbone level that it pools from.
 
     Raises:
-        ValueError: Neck and head disagree on the number of levels or channels; or there is no such ``roi_level``.
+        ValueError: Neck and head disagree on the number of levels or channels, or the backbone has no level ``roi_level``.
     """
 
     def __init__(
@@ -52,8 +53,8 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
     def _add_roi_head(self, roi_head: dict, roi_level: int) -> None:
         if not 0 <= roi_level < len(self.neck.in_channels):
             raise ValueError(
-                f'AlignPS: roi_level is {roi_level}, the backbone has the {len(self.neck.in_channels)} levels '
-                f'that in_channels of the neck names: expected 0 to {len(self.neck.in_channels) - 1}'
+                f'AlignPS: roi_level is {roi_level}, but in_channels of the neck names '
+                f'{len(self.neck.in_channels)} backbone levels: expected 0 to {len(self.neck.in_channels) - 1}'
             )
         self.roi_level = roi_level
         self.roi_head = MODELS.build(
@@ -77,7 +78,7 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
         return self.bbox_head(feats[:-1] if self.with_roi_head else feats)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) -> the neck's levels, the finest first; and, with a RoI head, the backbone's map that it pools from."""
+        """(B, 3, H, W) -> the levels of the neck, the finest first; with a RoI head also the backbone level that it pools."""
         levels = self.backbone(batch_inputs)
         return (*self.neck(levels), levels[self.roi_level]) if self.with_roi_head else self.neck(levels)
 
@@ -109,9 +110,9 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
             return super().embed_remaining(feats, results, given, boxes)
         if not any(given):
             return
-        # The detections have their embeddings, and a box's may be that of the detection it overlaps most.
-        wanted = [torch.cat([result.bboxes[:0], *of_image]) for result, of_image in zip(results, boxes, strict=True)]
-        for of_image, found in zip(given, self.bbox_head.embed(feats, wanted, results), strict=True):
+        # The detections already have embeddings. The head may give a box the embedding of the detection that it overlaps most.
+        all_boxes = [torch.cat([result.bboxes[:0], *of_image]) for result, of_image in zip(results, boxes, strict=True)]
+        for of_image, found in zip(given, self.bbox_head.embed(feats, all_boxes, results), strict=True):
             for instances, part in zip(of_image, found.split([len(each) for each in of_image]), strict=True):
                 instances.embeddings = part
 

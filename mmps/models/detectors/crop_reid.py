@@ -1,4 +1,4 @@
-"""A re-identification network on crops: the teacher of DKD. Shapes: N persons of a batch, C features, D embedding size."""
+"""A re-identification network on crops, the teacher of DKD. Shapes: N persons of a batch, C features, D embedding size."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -6,16 +6,15 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from mmcv.ops import RoIAlign
-from mmdet.models.detectors import BaseDetector
 from mmdet.models.reid import FcModule
 from mmdet.structures import SampleList
-from mmdet.structures.bbox import bbox2roi
+from mmdet.structures.bbox import bbox2roi, get_box_tensor
 from mmdet.utils import InstanceList
 from mmengine.model import BaseModule, ModuleDict, ModuleList
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmps.models.detectors.base import PersonSearchDetector, plain
+from mmps.models.detectors.base import PersonSearchDetector
 from mmps.models.embedding import RowNorm
 from mmps.models.memory import IdentityMemory
 from mmps.registry import MODELS
@@ -24,17 +23,17 @@ from mmps.structures import person_boxes
 
 @MODELS.register_module()
 class ReIDNetwork(BaseModule):
-    """A backbone, the mean over its last map, fully connected layers.
+    """Runs a backbone, averages its last map and applies fully connected layers.
 
-    Its parts are called as those of MMDetection's re-id models (``BaseReID`` with ``LinearReIDHead``), but do without
-    MMPretrain, which those need. So a checkpoint of such a model loads into it, its classifier aside:
+    Its parts have the names of MMDetection's re-id models (``BaseReID`` with ``LinearReIDHead``), but they do not need
+    MMPretrain. So a checkpoint of such a model loads into it, without its classifier:
     ``init_cfg=dict(type='Pretrained', checkpoint=...)``.
 
     Args:
-        backbone: Its last map is used.
-        in_channels: Of that map.
+        backbone: Config of the backbone. Only its last map is used.
+        in_channels: Channels of that map.
         out_channels: C.
-        fc_channels: Widths of hidden layers, each followed by a batch norm and a ReLU.
+        fc_channels: Widths of the hidden layers. A batch norm and a ReLU follow each.
     """
 
     def __init__(
@@ -60,24 +59,27 @@ class ReIDNetwork(BaseModule):
 
 
 @MODELS.register_module()
-class CropReID(PersonSearchDetector, BaseDetector):
-    """A re-id network that looks at crops of the persons, the kind of teacher that DKD has (Zhang et al., AAAI 2021).
+class CropReID(PersonSearchDetector):
+    """Embeds crops of persons with a re-id network, as the teacher of DKD does (Zhang et al., AAAI 2021).
 
-    It trains and is tested on person-search data as a detector is, but detects nobody: its detections are the annotated
-    persons, with score 1, so that a test tells how well they would be found again behind a perfect detector. Its "features" are
-    the images; embedding a box cuts it out of them. What a crop has beyond the image is zero.
+    It is trained and tested on person-search data like a detector, but it does not detect. Its detections are the annotated
+    persons with score 1. So a test measures the re-id quality behind a perfect detector. Its features are the images
+    themselves, and it embeds a box by cutting it out of them. Parts of a crop outside the image are zero.
 
     Args:
-        reid: Network from crops (N, 3, h, w) to features (N, D), e.g. :class:`ReIDNetwork`. They are standardised over persons
-            and L2-normalized here. Of one person, or nobody, in a training batch its batch norms use their running statistics.
+        reid: Network from crops (N, 3, h, w) to features (N, D), e.g. :class:`ReIDNetwork`. A batch norm over persons and
+            L2-normalization follow. In a training batch of fewer than two persons all batch norms use running statistics.
         reid_loss: Called with embeddings (N, D) and person_ids (N,); owns the identity memory as ``memory``.
         crop_size: Height and width (h, w) in pixels.
 
     Raises:
-        ValueError: Network and identity memory are of different embedding sizes.
+        ValueError: Network and identity memory have different embedding sizes.
     """
 
-    dense_head = run_dense_head = refine_boxes = None  # nothing here detects: a distiller that asks for it is told so
+    # It has no detection head: a distiller that records one of these members raises an error.
+    dense_head: None = None  # type: ignore[assignment]  # None is the contract's word for "has no such part"
+    run_dense_head: None = None  # type: ignore[assignment]  # the same
+    refine_boxes: None = None  # type: ignore[assignment]  # the same
 
     def __init__(
         self,
@@ -91,17 +93,19 @@ class CropReID(PersonSearchDetector, BaseDetector):
         self.crop = RoIAlign(tuple(crop_size), spatial_scale=1.0, sampling_ratio=0, aligned=True)
         self.reid = MODELS.build(reid)
         self.reid_loss = MODELS.build(reid_loss)
-        ours, theirs = getattr(self.reid, 'out_channels', None), self.memory.embed_dims
-        if ours not in (None, theirs):
-            raise ValueError(f'CropReID: reid has out_channels={ours}, reid_loss embed_dims={theirs}: they must agree')
-        self.norm = RowNorm(theirs)
+        out_channels, embed_dims = getattr(self.reid, 'out_channels', None), self.memory.embed_dims
+        if out_channels not in (None, embed_dims):
+            raise ValueError(
+                f'CropReID: reid has out_channels={out_channels}, reid_loss embed_dims={embed_dims}: they must agree'
+            )
+        self.norm = RowNorm(embed_dims)
 
     @property
     def memory(self) -> IdentityMemory:
         return self.reid_loss.memory
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor]:
-        """The images (B, 3, H, W), as they are."""
+        """Returns the images (B, 3, H, W) unchanged."""
         return (batch_inputs,)
 
     def loss_from_feats(self, feats: tuple[Tensor, ...], batch_data_samples: SampleList) -> dict[str, Tensor]:
@@ -116,11 +120,11 @@ class CropReID(PersonSearchDetector, BaseDetector):
         return list(embeddings.split([len(of_image) for of_image in boxes]))
 
     def detect(self, feats: tuple[Tensor, ...], batch_data_samples: SampleList) -> InstanceList:
-        """The annotated persons; of an image without annotations nobody."""
+        """Returns the annotated persons of each image. An image without annotations has none."""
         results = []
         for sample in batch_data_samples:
             annotated = sample.get('gt_instances', {})
-            boxes = plain(annotated.bboxes) if 'bboxes' in annotated else feats[0].new_zeros(0, 4)
+            boxes = get_box_tensor(annotated.bboxes) if 'bboxes' in annotated else feats[0].new_zeros(0, 4)
             boxes = boxes * boxes.new_tensor(sample.scale_factor).repeat(2)
             results.append(
                 InstanceData(
@@ -130,5 +134,5 @@ class CropReID(PersonSearchDetector, BaseDetector):
         return results
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None) -> tuple[Tensor]:
-        """The features (B, D) of images that are crops."""
+        """Treats the images as crops and returns their features (B, D)."""
         return (self.reid(batch_inputs),)

@@ -1,3 +1,5 @@
+from typing import Any
+
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.structures import SampleList
@@ -5,7 +7,7 @@ from mmdet.utils import InstanceList
 from torch import Tensor, nn
 
 from mmps.models.detectors.base import PersonSearchDetector
-from mmps.models.detectors.levels import check_extractor, check_strides, feature_levels
+from mmps.models.detectors.feature_levels import check_extractor, check_strides, feature_levels
 from mmps.models.memory import IdentityMemory
 from mmps.models.precision import keep_boxes_float32
 from mmps.registry import MODELS
@@ -13,15 +15,15 @@ from mmps.registry import MODELS
 
 @MODELS.register_module()
 class TwoStagePersonSearch(PersonSearchDetector, TwoStageDetector):
-    """A two-stage person-search detector: MMDetection's, with an embedding for every detection and every given box.
+    """A two-stage person-search detector: MMDetection's two-stage detector, which also embeds detections and given boxes.
 
     Its RoI head must have ``embed`` and a ``reid_loss`` that owns the identity memory.
 
     Raises:
-        ValueError: Backbone, neck and heads do not agree on the levels, or on their channels.
+        ValueError: Backbone, neck and heads disagree on the number of levels or on their channels.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         levels = feature_levels(self.backbone, self.neck if self.with_neck else None)
         check_strides(levels, 'rpn_head', self.rpn_head.prior_generator.strides, self.rpn_head.in_channels)
@@ -43,7 +45,7 @@ class TwoStagePersonSearch(PersonSearchDetector, TwoStageDetector):
 
     def loss_from_feats(self, feats: tuple[Tensor, ...], batch_data_samples: SampleList) -> dict[str, Tensor]:
         proposal_cfg = self.train_cfg.get('rpn_proposal', self.test_cfg.rpn)
-        # The only class is 0, as the RPN expects: the samples can be shared as they are.
+        # The RPN expects labels 0. All labels here are 0, so the samples need no copy.
         rpn_losses, proposals = self.rpn_head.loss_and_predict(feats, batch_data_samples, proposal_cfg=proposal_cfg)
         losses = {name if 'rpn' in name else f'rpn_{name}': value for name, value in rpn_losses.items()}
         return losses | self.roi_head.loss(feats, proposals, batch_data_samples)

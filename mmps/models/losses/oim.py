@@ -11,20 +11,20 @@ from mmps.registry import MODELS
 class OIMLoss(nn.Module):
     """Online instance matching (Xiao et al., CVPR 2017, equations 1 to 3).
 
-    A labelled person's embedding is classified among all rows of an identity memory: those of the I labelled identities
-    and the Q latest unlabelled persons. Afterwards the memory takes in the batch.
+    The loss classifies the embedding of a labelled person among all rows of an identity memory: I labelled identities and
+    the Q latest unlabelled persons. Then the batch is added to the memory.
 
     Args:
         num_identities: I, 0 = from the data set or the checkpoint (:class:`~mmps.models.memory.IdentityMemory`).
-        queue_size: Q; 5000 for CUHK-SYSU, 500 for PRW in the paper's code.
+        queue_size: Q; the paper's code has 5000 for CUHK-SYSU and 500 for PRW.
         embed_dims: D.
-        momentum: Of the memory's update.
-        scale: The inverse of the paper's temperature (0.1 there, 1/30 in its code and ever since).
+        momentum: Momentum of the memory update.
+        scale: The inverse of the temperature, which is 0.1 in the paper and 1/30 in its code and all later work.
         loss_weight: Factor of the loss.
-        gamma: Of the focal factor (1 - p)^gamma, p the probability of the person's own row; 0 = none.
+        gamma: Exponent of the focal factor (1 - p)^gamma, where p is the probability of the person's own row; 0 = no factor.
         queue_scale: ``scale`` for the rows of the queue, None = the same.
-        normalize: Of the memory's update: whether a row of the lookup table gets unit length.
-        queue_dims: Of the memory's update: how many channels the queue takes, None = all.
+        normalize: Whether the memory update scales rows of the lookup table to unit length.
+        queue_dims: How many channels the memory update writes to the queue, None = all.
     """
 
     def __init__(
@@ -48,21 +48,22 @@ class OIMLoss(nn.Module):
         self.queue_scale = queue_scale
 
     def forward(self, embeddings: Tensor, person_ids: Tensor) -> Tensor:
-        """Mean (focal) cross-entropy over the labelled persons of all ranks, 0 where there are none. In float32 also under AMP.
+        """Computes the mean (focal) cross-entropy over the labelled persons of all ranks, in float32 also under AMP.
 
-        On several ranks the mean over them is that: a collective of 8 bytes, beside those of the memory's update.
+        It is 0 without labelled persons. Each rank scales its loss such that the average over ranks is that mean. This takes
+        one collective of 8 bytes, besides those of the memory update.
 
         Args:
             embeddings: (N, D), L2-normalized.
             person_ids: (N,), -1 = unlabelled.
 
         Raises:
-            ValueError: The memory has no rows for identities yet.
+            ValueError: The lookup table has no rows yet.
         """
         if self.memory.num_identities == 0:
             raise ValueError(
-                'OIMLoss: the identity memory has no rows: set num_identities, or train with IdentityHook '
-                'in custom_hooks, which takes the number from the data set'
+                'OIMLoss: the lookup table has no rows: set num_identities, or train with IdentityHook in '
+                'custom_hooks, which takes the number from the data set'
             )
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.float()
@@ -84,8 +85,8 @@ class OIMLoss(nn.Module):
         return rows
 
     def _focal_cross_entropy(self, logits: Tensor, person_ids: Tensor) -> Tensor:
-        """(N,) of -(1 - p)^gamma log p, 0 for an unlabelled person."""
+        """Returns -(1 - p)^gamma log p of each person (N,), 0 for an unlabelled one."""
         minus_log_p = F.cross_entropy(logits, person_ids, ignore_index=-1, reduction='none')
         rest = -torch.expm1(-minus_log_p)  # 1 - p, exact also for p close to 1
-        # At p = 1 the derivative of a power below 1 is infinite, and that of an unlabelled person is to be 0.
+        # The derivative of a power below 1 is infinite at 0. The clamp makes the gradient of unlabelled persons 0.
         return rest.clamp(min=1e-12) ** self.gamma * minus_log_p

@@ -1,4 +1,7 @@
-"""Shapes: L levels of the backbone from ``start_level`` on; level i of the neck has the stride of level i of those."""
+"""The neck of AlignPS.
+
+Shapes: L levels of the backbone from ``start_level`` on. Levels of the neck have the same strides as these.
+"""
 
 from collections.abc import Sequence
 
@@ -17,21 +20,21 @@ DEFORMABLE = dict(type='DCN')
 class AlignedFeatureAggregation(BaseModule):
     """Aligned feature aggregation, the neck of AlignPS (Yan et al., CVPR 2021).
 
-    An FPN whose lateral and output convolutions are deformable and 3x3, and which on its way down concatenates where FPN
-    adds: level i sees the laterals of all levels from i on. Only the finest level is used in a test, and only it is then
-    computed; in training there are further ones, on whose points the detection head learns what background is.
+    It is an FPN with deformable 3x3 lateral and output convolutions. Its top-down path concatenates instead of adding: level
+    i gets the laterals of all levels from i on. A test uses and computes only the finest level. In training the coarser
+    levels give the detection head more background points.
 
     Args:
-        in_channels: Of every level of the backbone, the unused first ones too.
-        out_channels: Of every level here.
-        start_level: The first level of the backbone that is used; 1 is stride 8.
-        num_outs: Levels in training; those beyond the backbone's are strided convolutions of the coarsest.
-        conv_cfg: The lateral and output convolutions' type; None = plain ones.
-        norm_cfg: A norm after the finest level's output convolution; None = none, as published.
-        init_cfg: Default: Xavier (uniform) for plain convolutions. Deformable ones have their own; their offsets start at 0.
+        in_channels: Channels of every backbone level, including the unused first ones.
+        out_channels: Channels of every output level.
+        start_level: The first backbone level that is used; 1 is stride 8.
+        num_outs: Number of levels in training. Those beyond the backbone's are strided convolutions of the coarsest one.
+        conv_cfg: Type of the lateral and output convolutions; None = plain convolutions.
+        norm_cfg: Norm after the output convolution of the finest level; None = no norm, as published.
+        init_cfg: Default: Xavier (uniform) for plain convolutions. Deformable ones initialize themselves, with offsets 0.
 
     Raises:
-        ValueError: ``num_outs`` is less than L.
+        ValueError: ``num_outs`` is less than L, or L is 0.
     """
 
     def __init__(
@@ -69,14 +72,14 @@ class AlignedFeatureAggregation(BaseModule):
     def init_weights(self) -> None:
         super().init_weights()
         for module in self.modules():
-            if hasattr(module, 'conv_offset'):  # a plain convolution itself, so that init_cfg reached it
+            if hasattr(module, 'conv_offset'):  # init_cfg also reached the offsets' plain convolution
                 constant_init(module.conv_offset, 0)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The backbone's levels -> ``num_outs`` maps (B, out_channels, H_i, W_i) in training, the finest one otherwise.
+        """Backbone levels -> ``num_outs`` maps (B, out_channels, H_i, W_i) in training, otherwise only the finest one.
 
         Raises:
-            ValueError: Another number of levels than ``in_channels`` has.
+            ValueError: The number of levels is not that of ``in_channels``.
         """
         if len(inputs) != len(self.in_channels):
             raise ValueError(
@@ -98,8 +101,11 @@ class AlignedFeatureAggregation(BaseModule):
 
 
 def convolve(conv: nn.Module, x: Tensor) -> Tensor:
-    """A 3x3 convolution of a map of any size. MMCV's deformable one refuses a map smaller than its kernel, as the coarsest
-    level of an image below 65 pixels is; rows of zeros beyond the edge are what it would see there anyway."""
+    """Applies a 3x3 convolution to a map of any size.
+
+    MMCV's deformable convolution refuses maps smaller than its kernel, such as the coarsest level of an image below 65
+    pixels. Such a map is padded with zeros, which the convolution would read beyond the edge anyway.
+    """
     height, width = x.shape[2:]
     if min(height, width) >= 3:
         return conv(x)

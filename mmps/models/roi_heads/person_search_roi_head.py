@@ -1,4 +1,10 @@
-"""Shapes: R RoIs of a batch, N persons, D embedding size; box lists hold one (N_i, 4) tensor an image, input-image pixels."""
+"""The RoI head of OIM.
+
+Shapes: R RoIs of a batch, N persons, D embedding size, P = sum of N_i. A list of boxes holds one (N_i, 4) tensor per image,
+x1 y1 x2 y2 in input-image pixels.
+"""
+
+from typing import Any
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
@@ -15,33 +21,35 @@ from mmps.registry import MODELS
 
 @MODELS.register_module()
 class PersonSearchRoIHead(StandardRoIHead):
-    """MMDetection's RoI head with a re-id branch beside classification and box regression, as OIM has it.
+    """MMDetection's RoI head with an additional re-id branch, as in OIM (Xiao et al., CVPR 2017, section 3).
 
-    In training the embeddings of the positive RoIs go to the re-id loss (Xiao et al., CVPR 2017, section 3). Embeddings of
-    given boxes, detected ones among them, come from :meth:`embed`.
+    In training the re-id loss gets the embeddings of the positive RoIs. :meth:`embed` embeds detected and other given boxes.
 
     Args:
-        embedding_head: Turns pooled features into embeddings.
+        embedding_head: Config of the head that turns pooled features into embeddings.
         reid_loss: Called with embeddings (N, D) and person_ids (N,); owns the identity memory as ``memory``.
-        reid_roi_extractor: Pools the features of the re-id branch; None = the box branch's pooled features are shared.
+        reid_roi_extractor: Pools the features of the re-id branch; None = it shares the pooled features of the box branch.
 
     Raises:
-        ValueError: The embedding head and the identity memory are of different embedding sizes.
+        ValueError: Embedding head and identity memory have different embedding sizes.
     """
 
-    def __init__(self, *args, embedding_head: dict, reid_loss: dict, reid_roi_extractor: dict | None = None, **kwargs):
+    def __init__(
+        self, *args: Any, embedding_head: dict, reid_loss: dict, reid_roi_extractor: dict | None = None, **kwargs: Any
+    ):
         super().__init__(*args, **kwargs)
         self.embedding_head = MODELS.build(embedding_head)
         self.reid_loss = MODELS.build(reid_loss)
         self.reid_roi_extractor = MODELS.build(reid_roi_extractor) if reid_roi_extractor else None
-        ours, theirs = self.embedding_head.embed_dims, self.reid_loss.memory.lut.shape[1]
-        if ours != theirs:
+        of_head, of_memory = self.embedding_head.embed_dims, self.reid_loss.memory.embed_dims
+        if of_head != of_memory:
             raise ValueError(
-                f'{type(self).__name__}: embedding_head has embed_dims={ours}, reid_loss embed_dims={theirs}: they must agree'
+                f'{type(self).__name__}: embedding_head has embed_dims={of_head}, reid_loss embed_dims={of_memory}: '
+                'they must agree'
             )
 
     def loss(self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
-        """Box losses, means over the RoIs of all ranks, and ``loss_reid``."""
+        """Computes the box losses, averaged over the RoIs of all ranks, and ``loss_reid``."""
         samples = sample_rois(self, rpn_results_list, batch_data_samples)
         bbox_results = loss_of_boxes(self, x, samples)
         embeddings = self._embed_positives(x, samples, bbox_results['bbox_feats'])
@@ -54,11 +62,11 @@ class PersonSearchRoIHead(StandardRoIHead):
         return self.embedding_head(bbox_feats[positives(samples)])
 
     def refine_boxes(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Person logits (P,) and refined boxes (P, 4) of given boxes."""
+        """Returns person logits (P,) and refined boxes (P, 4) of given boxes."""
         return assess_boxes(self, x, boxes)
 
     def embed(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
-        """The embeddings of given boxes: list of (N_i, D). An image may have none."""
+        """Embeds given boxes: list of (N_i, D), L2-normalized; N_i may be 0."""
         extractor = self.reid_roi_extractor or self.bbox_roi_extractor
         roi_feats = extractor(x[: extractor.num_inputs], bbox2roi(boxes))
         if self.with_shared_head:
@@ -67,17 +75,19 @@ class PersonSearchRoIHead(StandardRoIHead):
 
 
 def loss_of_boxes(head: StandardRoIHead, x: tuple[Tensor, ...], samples: list[SamplingResult]) -> dict:
-    """What a head's ``bbox_loss`` returns, its losses being means over the RoIs of all ranks; one collective of 8 bytes."""
+    """Runs ``bbox_loss`` of a head and averages its losses over the RoIs of all ranks, with one collective of 8 bytes."""
     results = head.bbox_loss(x, samples)
     losses = results['loss_bbox']
-    if len(results['cls_score']) == 0:  # MMDetection leaves it out, and another rank would wait for its gradients
+    if len(results['cls_score']) == 0:  # MMDetection then omits the loss, but other ranks wait for its gradients
         losses['loss_cls'] = results['cls_score'].sum()
     return dict(results, loss_bbox=losses_over_ranks(losses, len(results['cls_score'])))
 
 
 def assess_boxes(head: StandardRoIHead, x: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Person logits (P,) and refined boxes (P, 4) that MMDetection's box head gives for given boxes. Its softmax over person
-    and background is a sigmoid of their logits' difference."""
+    """Returns person logits (P,) and refined boxes (P, 4) from MMDetection's box head.
+
+    Its softmax over person and background equals the sigmoid of the difference of their logits.
+    """
     results = head._bbox_forward(x, bbox2roi(boxes))
     person, background = results['cls_score'].unbind(1)
     return person - background, head.bbox_head.bbox_coder.decode(torch.cat(list(boxes)), results['bbox_pred'])

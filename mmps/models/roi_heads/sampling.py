@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def sample_rois(head: StandardRoIHead, proposals: InstanceList, batch_data_samples: SampleList) -> list[SamplingResult]:
-    """The RoIs that a head trains on, an image's positives first: its assigner's and sampler's choice of the proposals."""
+    """Selects the RoIs that a head trains on, with its assigner and sampler. In each image the positives come first."""
     samples = []
     for of_image, gt, ignored in zip(proposals, *unpack_gt_instances(batch_data_samples)[:2], strict=True):
         of_image.priors = of_image.pop('bboxes')
@@ -17,14 +17,14 @@ def sample_rois(head: StandardRoIHead, proposals: InstanceList, batch_data_sampl
 
 
 def positives(samples: list[SamplingResult]) -> Tensor:
-    """(R,) mask over the RoIs of all images."""
+    """Returns the mask (R,) of the positive RoIs of all images."""
     return torch.cat(
         [torch.arange(len(sample.priors), device=sample.priors.device) < len(sample.pos_priors) for sample in samples]
     )
 
 
 def positive_ids(samples: list[SamplingResult], batch_data_samples: SampleList) -> Tensor:
-    """The person_ids of the positive RoIs of all images."""
+    """Returns the person_ids of the positive RoIs of all images."""
     return torch.cat(
         [
             each.gt_instances.person_ids[sample.pos_assigned_gt_inds]

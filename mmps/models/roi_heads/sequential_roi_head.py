@@ -12,16 +12,16 @@ from mmps.registry import MODELS
 
 @MODELS.register_module()
 class SequentialRoIHead(BaseModule):
-    """SeqNet's two heads, one after the other (Li and Miao, AAAI 2021, section 3): the boxes of the first feed the second.
+    """Runs SeqNet's two heads in sequence (Li and Miao, AAAI 2021, section 3): the second gets the boxes of the first.
 
-    The first detects; the second refines and embeds what it found, and keeps the first one's score (first classification
-    score), by which the embedding is multiplied (confidence-weighted similarity).
+    The first head detects. The second refines and embeds these detections and keeps their scores (first classification
+    score). The embedding is multiplied by that score (confidence-weighted similarity).
 
     Args:
-        first: A RoI head of MMDetection, e.g. ``StandardRoIHead``, that regresses one box a RoI.
+        first: A RoI head of MMDetection, e.g. ``StandardRoIHead``, that regresses one box per RoI.
         second: A :class:`~mmps.models.roi_heads.NormAwareRoIHead`.
-        train_cfg: Assigner and sampler, of both.
-        test_cfg: ``first`` and ``second``, each the head's own.
+        train_cfg: Assigner and sampler of both heads.
+        test_cfg: Has the entries ``first`` and ``second``, the test_cfg of each head.
     """
 
     def __init__(self, first: dict, second: dict, train_cfg: dict | None = None, test_cfg: dict | None = None):
@@ -37,7 +37,7 @@ class SequentialRoIHead(BaseModule):
         return self.second.reid_loss
 
     def loss(self, x: tuple[Tensor, ...], proposals: InstanceList, batch_data_samples: SampleList) -> dict:
-        """The first head's losses (``s0.*``), the second's (``s1.*``) and ``loss_reid``."""
+        """Computes the losses of the first head (``s0.*``), of the second (``s1.*``) and ``loss_reid``."""
         samples = sample_rois(self.first, proposals, batch_data_samples)
         outputs = loss_of_boxes(self.first, x, samples)
         deltas = outputs['bbox_pred'].detach().split([len(each.priors) for each in samples])
@@ -53,14 +53,14 @@ class SequentialRoIHead(BaseModule):
         )
 
     def predict(self, x: tuple[Tensor, ...], proposals: InstanceList, batch_data_samples: SampleList) -> InstanceList:
-        """Detections in input-image pixels: bboxes, scores, labels and embeddings."""
+        """Detects persons: bboxes in input-image pixels, scores, labels and embeddings."""
         found = self.first.predict(x, proposals, batch_data_samples)
         return self.second.refine(x, [each.bboxes for each in found], [each.scores for each in found], batch_data_samples)
 
     def refine_boxes(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Person logits (P,) and refined boxes (P, 4) of given boxes: the first head's, which detects."""
+        """Returns person logits (P,) and refined boxes (P, 4) of given boxes from the first head, which detects."""
         return assess_boxes(self.first, x, boxes)
 
     def embed(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
-        """The embeddings of given boxes: list of (N_i, D), L2-normalized. An image may have none."""
+        """Embeds given boxes: list of (N_i, D), L2-normalized; N_i may be 0."""
         return self.second.embed(x, boxes)

@@ -29,7 +29,7 @@ from mmps.registry import MODELS
         ('nae', {'roi_head.reid_loss.embed_dims': 5}, 'embedding_head has embed_dims=16, reid_loss embed_dims=5'),
     ],
 )
-def test_parts_that_do_not_fit(detector_config, mmps_scope, kind, changes, message):
+def test_parts_that_do_not_fit_are_refused_in_one_line(detector_config, mmps_scope, kind, changes, message):
     cfg = Config(dict(model=detector_config(kind)))
     cfg.merge_from_dict({f'model.{name}': value for name, value in changes.items()})
     with pytest.raises(ValueError, match=message) as error:
