@@ -19,6 +19,7 @@ COMMANDS = (
     'benchmark',
     'demo',
     'synth',
+    'print-config',
     'cache-teacher',
     'export-lookup-table',
     'convert',

@@ -24,6 +24,7 @@ SCRIPTS = {
     'benchmark': 'benchmark.py',
     'demo': 'demo.py',
     'synth': 'make_synthetic.py',
+    'print-config': 'print_config.py',
     'cache-teacher': 'cache_teacher.py',
     'export-lookup-table': 'export_lookup_table.py',
     'convert seqnet': 'model_converters/seqnet2mmps.py',
