@@ -5,7 +5,6 @@ G images, Q queries, D embedding size.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmps.apis.scoring import chart_path, open_predictions, predictions_parser, score
+from mmps.apis.scoring import chart_path, score
+from mmps.cli.predictions import open_predictions, predictions_parser
 from mmps.evaluation import CBGM, Predictions, detection_scores, load_predictions, save_predictions, search_scores
 from mmps.registry import DATASETS
 from mmps.synthetic import cuhk_sysu, generate
