@@ -32,6 +32,8 @@ source_suffix = {'.md': 'markdown', '.rst': 'restructuredtext'}
 html_theme = 'furo'
 html_title = f'mmps {__version__}'
 html_show_sphinx = False
+html_static_path = ['_static']
+html_css_files = ['site.css']
 html_theme_options = {'navigation_with_keys': True}
 pygments_dark_style = 'monokai'
 copybutton_exclude = '.linenos, .gp, .go'
@@ -87,7 +89,7 @@ def relink(app: Sphinx, docname: str, source: list[str]) -> None:
 
 def escape_letters(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     """Keeps the D of ``embed_dims: D.`` a letter: reStructuredText takes it for the start of a list."""
-    lines[:] = [re.sub(r'^(\s*:\w+ [^:]+:) ([A-Za-z])\.', r'\1 \2\\.', line) for line in lines]
+    lines[:] = [re.sub(r'^(\s*\w[^:]*: )([A-Za-z])\.', r'\1\2\\.', line) for line in lines]
 
 
 class Room(SphinxDirective):
@@ -138,4 +140,4 @@ def setup(app: Sphinx) -> None:
     make_pages()
     app.add_directive('room', Room)
     app.connect('source-read', relink)
-    app.connect('autodoc-process-docstring', escape_letters, priority=900)  # after napoleon
+    app.connect('autodoc-process-docstring', escape_letters, priority=100)  # before napoleon
