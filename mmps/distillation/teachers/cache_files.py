@@ -2,7 +2,7 @@
 
 Shapes: M images, P persons of all images, an image's persons one after the other, N_i of image i; J jitters, I identities,
 D embedding size; of the 2 flips the first is the image as it is, the second its mirror image. The folder holds header.json
-(:class:`Header`), which is written last, and an .npy file without pickle for each of
+(:class:`Header`), which is written last, and an .npy file without pickle for each of::
 
     image_ids   (M,) int64            img_id of each image
     offsets     (M + 1,) int64        where each image's persons begin
