@@ -30,9 +30,10 @@ install:  ## make .venv with all that mmps needs; nothing is compiled
 	$(PY) -m pip --disable-pip-version-check install torch==$(TORCH) -r .venv/requirements.txt -r requirements/tests.txt -e .
 	@$(STATE) > $(STAMP)
 
-lint: install  ## style, and which module may import which
+lint: install  ## style, types, and which module may import which
 	$(PY) -m ruff check --output-format concise .
 	$(PY) -m ruff format --check --quiet . || { echo "run: $(PY) -m ruff format ."; exit 1; }
+	$(PY) -m mypy
 	$(PY) -c 'from importlinter.cli import lint_imports_command as command; command()' --no-logo
 
 test: lint  ## lint and all tests

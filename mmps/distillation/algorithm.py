@@ -29,8 +29,8 @@ class PersonSearchDistill(SingleTeacherDistill):
 
     Args:
         architecture: The student.
-        teacher: A detector, or the config file of one as ``dict(cfg_path=...)``; a :class:`~mmps.distillation.CachedTeacher`; or
-            None: the student teaches itself (HKD).
+        teacher: A detector, or its config file as ``dict(cfg_path=...)``; a :class:`~mmps.distillation.CachedTeacher`; or None:
+            the student teaches itself (HKD).
         teacher_ckpt: The detector's checkpoint. It must fit the detector exactly.
         distiller: Config of a :class:`~mmps.distillation.PersonSearchDistiller`.
         box_jitter: How far the edges of a box move at most, as a fraction of its width or height.
