@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from tqdm import tqdm
 
 from mmps.datasets import PersonSearchDataset
@@ -25,7 +27,8 @@ from mmps.evaluation import (
     similarity_histograms,
     upper_bound,
 )
-from mmps.evaluation.tables import detection_table, markdown_table, per_cent, search_table
+from mmps.evaluation.tables import Table, detection_table, per_cent, search_table
+from mmps.registry import DATASETS
 from mmps.visualization import (
     draw_camera_pairs,
     draw_detection_by_height,
@@ -80,8 +83,8 @@ class Scores:
                     scores[row, column] = result.ap[queries].mean()
         return cameras, scores, counts
 
-    def tables(self) -> dict[str, str]:
-        """Returns Markdown tables by their headings, in per cent."""
+    def tables(self) -> dict[str, Table]:
+        """Returns tables by their headings, in per cent."""
         by_name = {
             name: result
             for name, result in self.results.items()
@@ -91,7 +94,7 @@ class Scores:
         if self.camera_pairs:
             cameras, scores, _ = self.camera_pairs
             rows = [[f'query from {camera}', *map(per_cent, row)] for camera, row in zip(cameras, scores, strict=True)]
-            tables['mAP by camera'] = markdown_table(['', *(f'in {camera}' for camera in cameras)], rows)
+            tables['mAP by camera'] = Table(['', *(f'in {camera}' for camera in cameras)], rows)
         tables['Detection'] = detection_table(self.detection)
         tables['Detection by height'] = detection_table({_height(*heights): found for heights, found in self.by_height.items()})
         return tables
@@ -173,6 +176,24 @@ def _gallery_size(search: Search) -> int:
     return int(np.median([everything if gallery is None else len(gallery) for gallery in search.protocol.galleries]))
 
 
+def build_test_set(cfg: Config | dict) -> PersonSearchDataset:
+    """Returns the data set that a config tests on. It reads the annotations and no image.
+
+    Args:
+        cfg: A config with ``test_dataloader``, or the ``dataset`` part of one.
+
+    Raises:
+        OSError: A file of the data set is missing.
+        ValueError: A file of the data set is damaged, or the config has no ``test_dataloader``.
+    """
+    if isinstance(cfg, Config):
+        if 'test_dataloader' not in cfg:
+            raise ValueError(f'{cfg.filename}: expected a config with a test_dataloader')
+        cfg = cfg.test_dataloader.dataset
+    with DefaultScope.overwrite_default_scope('mmps'):
+        return DATASETS.build({**cfg, 'pipeline': [], 'indices': None})
+
+
 def score(
     dataset: PersonSearchDataset,
     predictions: Predictions,
@@ -191,7 +212,7 @@ def score(
 
     Args:
         dataset: The data set in test mode.
-        predictions: Predictions in the order of its protocol (:meth:`Predictions.for_protocol` sorts them).
+        predictions: Predictions for its images and queries.
         names: Searches to score beside the headline; ``None``: all that the data set offers.
         score_thr: Detections with a lower score are not searched.
         detection_scores: Lowest detection scores for which detection AP and recall are computed.
@@ -204,7 +225,8 @@ def score(
         All scores; :func:`write_scores` writes them to a folder.
 
     Raises:
-        ValueError: An unknown search or device, heights that do not rise, or thresholds outside 0..1.
+        ValueError: An unknown search or device, heights that do not rise, thresholds outside 0..1, or predictions of other
+            images or queries.
     """
     if heights is not None and not (np.diff([0, *heights, np.inf]) > 0).all():
         raise ValueError(f'heights: expected rising numbers above 0, got {list(heights)}')
@@ -215,6 +237,7 @@ def score(
     searches = _searches(dataset, names)
     headline, queries = dataset.headline, predictions.query_embeddings
     protocol = searches[headline].protocol
+    predictions = predictions.for_protocol(protocol)
     candidates = Candidates.from_lists(
         protocol, predictions.boxes, predictions.scores, predictions.embeddings, queries.shape[1], score_thr
     )

@@ -17,7 +17,7 @@ from mmps.evaluation import (
     mean_interval,
     search_scores,
 )
-from mmps.evaluation.tables import markdown_table
+from mmps.evaluation.tables import Table
 from mmps.visualization import search_rows
 from mmps.visualization.ranked_results import SearchRow
 from mmps.visualization.report import write_report
@@ -60,19 +60,18 @@ def demo(configs: Path, tools: Path, work_dir: Path, data_root: Path, seeds: int
     protocol, paths = dataset.metainfo['protocol'], [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
     predictions = {run: load_predictions(run.predictions) for run in runs}
     searches = {run: score_predictions(protocol, found) for run, found in predictions.items()}
-    text = '\n\n'.join(
-        [
-            make_table(runs_of_row, searches, search_by_histogram(dataset, protocol, paths)),
-            *compare_students(runs, searches),
-            f'SynthPS mini, {protocol.num_queries} queries, per cent. Intervals: bootstrap over the queries'
-            + (f'; students: mean and standard deviation of {seeds} seeds' if seeds > 1 else ''),
-        ]
-    )
-    print('\n' + text)
+    table = make_table(runs_of_row, searches, search_by_histogram(dataset, protocol, paths))
+    remarks = [
+        *compare_students(runs, searches),
+        f'SynthPS mini, {protocol.num_queries} queries, per cent. Intervals: bootstrap over the queries'
+        + (f'; students: mean and standard deviation of {seeds} seeds' if seeds > 1 else ''),
+    ]
+    print('', table, *remarks, sep='\n\n')
     report = work_dir / 'report.html'
     write_report(
         report,
-        text,
+        table,
+        remarks,
         {run.name: losses(run.work_dir) for run in runs},
         search_examples({name: predictions[of_row[0]] for name, of_row in runs_of_row.items()}, protocol, paths),
     )
@@ -105,8 +104,10 @@ def search_by_histogram(dataset: BaseDataset, protocol: SearchProtocol, paths: S
     return search_scores(protocol, boxes, scores, embeddings, np.stack([queries[i] for i in range(protocol.num_queries)]))
 
 
-def make_table(runs_of_row: Mapping[str, Sequence[Run]], searches: Mapping[Run, SearchResult], histogram: SearchResult) -> str:
-    """Returns a Markdown table. Several seeds are given as mean and standard deviation; the interval is that of their mean."""
+def make_table(
+    runs_of_row: Mapping[str, Sequence[Run]], searches: Mapping[Run, SearchResult], histogram: SearchResult
+) -> Table:
+    """Returns the table of scores. Several seeds give mean and standard deviation; the interval is that of their mean."""
     topk = format_percent([histogram.topk[1]])
     rows = [['colour histogram, given boxes', format_percent([histogram.mAP]), format_interval(histogram.ap), topk, '', '', '']]
     for name, runs in runs_of_row.items():
@@ -122,7 +123,7 @@ def make_table(runs_of_row: Mapping[str, Sequence[Run]], searches: Mapping[Run, 
                 f'{np.mean([each.image_ms for each in results]):.0f}',
             ]
         )
-    return markdown_table(COLUMNS, rows)
+    return Table(COLUMNS, rows)
 
 
 def compare_students(runs: Sequence[Run], searches: Mapping[Run, SearchResult]) -> list[str]:

@@ -4,12 +4,10 @@ import argparse
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 
-from mmps.apis import Scores, score
+from mmps.apis import Scores, build_test_set, score
 from mmps.datasets import PersonSearchDataset
 from mmps.evaluation import Predictions, load_predictions, load_seqnet_cache
-from mmps.registry import DATASETS
 
 NAMES = {'cuhk-sysu': 'CUHKSYSU', 'prw': 'PRW', 'mot': 'MOTChallenge'}
 
@@ -74,21 +72,18 @@ def open_predictions(args: argparse.Namespace) -> tuple[PersonSearchDataset, Pre
     if args.config and args.dataset:
         raise ValueError('expected --dataset or --config, got both')
     if args.config:
-        test = Config.fromfile(args.config).get('test_dataloader')
-        if test is None:
-            raise ValueError(f'{args.config}: expected a config with a test_dataloader')
-        cfg = dict(test.dataset, pipeline=[], indices=None)
+        cfg = Config.fromfile(args.config)
     elif args.dataset and args.data_root:
-        cfg = {'type': NAMES[args.dataset], 'test_mode': True}
-        cfg |= {'gallery_size': args.gallery_size} if args.dataset == 'cuhk-sysu' else {}
+        part = {'type': NAMES[args.dataset], 'test_mode': True}
+        part |= {'gallery_size': args.gallery_size} if args.dataset == 'cuhk-sysu' else {}
+        cfg = Config({'test_dataloader': {'dataset': part}})
     else:
         raise ValueError('which test do the predictions answer? Expected --dataset and --data-root, or --config')
-    if args.data_root:
-        cfg['data_root'] = args.data_root
+    if args.data_root and 'test_dataloader' in cfg:
+        cfg.merge_from_dict({'test_dataloader.dataset.data_root': args.data_root})
     if not Path(args.predictions).is_file():
         raise FileNotFoundError(f'{args.predictions}: no such file; expected predictions')
-    with DefaultScope.overwrite_default_scope('mmps'):
-        dataset = DATASETS.build(cfg)
+    dataset = build_test_set(cfg)
     protocol = dataset.search(dataset.headline).protocol
     if args.seqnet:
         return dataset, load_seqnet_cache(args.predictions, protocol)

@@ -75,7 +75,7 @@ def test_the_table_has_a_row_for_each_network_and_the_interval_of_its_map(runs, 
     monkeypatch.setattr(type(runs[0]), 'load_result', lambda run: ended)
     scores = {run: result([0.2, 0.4, 0.6]) for run in runs}
     rows = {'teacher': runs[:1], 'student': [runs[1], runs[3]]}
-    lines = module.make_table(rows, scores, result([0.1, 0.1, 0.1])).splitlines()
+    lines = str(module.make_table(rows, scores, result([0.1, 0.1, 0.1]))).splitlines()
     cells = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines]
     assert cells[0] == module.COLUMNS
     assert cells[2] == ['colour histogram, given boxes', '10.0', '10.0 to 10.0', '50.0', '', '', '']
