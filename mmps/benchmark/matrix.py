@@ -128,4 +128,4 @@ def folder_name(name: str) -> str:
 def is_detector(cfg: Config) -> bool:
     """Tells whether the model finds persons: a re-id network on crops does not."""
     with DefaultScope.overwrite_default_scope('mmps'):
-        return getattr(MODELS.get(cfg.model.type), 'refine_boxes', None) is not None
+        return getattr(MODELS.get(cfg.model.type), 'dense_head', None) is not None
