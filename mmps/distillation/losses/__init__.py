@@ -1,5 +1,5 @@
 from .detection import BoundedRegressionLoss, SoftTargetLoss
-from .embedding_heads import EmbeddingLoss, RelationDivergenceLoss, RelationLoss, ResponseLoss, TripletRelationLoss
+from .embedding import EmbeddingLoss, RelationDivergenceLoss, RelationLoss, ResponseLoss, TripletRelationLoss
 from .feature import PersonFeatureLoss
 from .focal_global import FGDLoss
 
