@@ -197,4 +197,4 @@ def test_a_composed_config_survives_its_file_and_builds(read, tmp_path, mmps_sco
     again = Config.fromfile(file)
     assert again.to_dict() == cfg.to_dict()
     model = MODELS.build(again.model)
-    torch.testing.assert_close(model.teacher.state_dict(), teacher.state_dict())
+    torch.testing.assert_close(model.teacher.network.state_dict(), teacher.state_dict())
