@@ -252,11 +252,11 @@ def without_embeddings(cfg):
 @pytest.mark.parametrize(
     'change, words',
     [
-        (without_data, 'wrong.py: expected the config of a detector and of its data, it has no train_dataloader'),
+        (without_data, 'wrong.py: expected the config of a detector with its data, but it has no train_dataloader'),
         (without_annotations, 'test_dataloader: expected a pipeline with LoadPersonAnnotations'),
-        (repeated, 'train_dataloader: expected a person-search data set of its own, got RepeatDataset'),
+        (repeated, 'train_dataloader: expected a person-search data set without a wrapper, got RepeatDataset'),
         (deeper, 'CHECKPOINT: '),
-        (without_embeddings, 'wrong.py: expected the config of a detector, its model is a ResNet'),
+        (without_embeddings, 'wrong.py: expected the config of a person-search detector, but its model is a ResNet'),
     ],
     ids=lambda value: getattr(value, '__name__', ''),
 )

@@ -349,9 +349,9 @@ def test_an_image_with_another_number_of_persons_is_named(config, written, make_
     cached = CachedTeacher(written)
     _, samples = batch_of(make_dataset(), build(config).student.data_preprocessor)
     samples[2].gt_instances = samples[2].gt_instances[:1]
-    refused(('s3.jpg: found 1 persons, expected the 2 of', str(written)), cached.boxes, samples)
+    refused(('s3.jpg: found 1 persons, expected the 2 of', str(written)), cached.choose_boxes, samples, 0.2)
     samples[2].set_metainfo(dict(img_id=9))
-    refused((f'{written}: has no image with img_id 9',), cached.boxes, samples)
+    refused((f'{written}: has no image with img_id 9',), cached.choose_boxes, samples, 0.2)
 
 
 def test_recorders_of_feature_maps_are_refused_when_the_model_is_built(config, written):
