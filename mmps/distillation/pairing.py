@@ -48,7 +48,9 @@ def levels_of(detector: BaseModel) -> list[Level]:
 
 
 def pair_levels(student: list[Level], teacher: list[Level]) -> list[Pair]:
-    """Pairs the levels of equal stride. If there are none, pairs one level of the student with a finer one of the teacher.
+    """Pairs the levels of equal stride.
+
+    If there are none, it pairs one level of the student, the finest possible, with the next finer level of the teacher.
 
     Raises:
         ValueError: All maps of the teacher are coarser than the student's.
