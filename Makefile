@@ -10,7 +10,7 @@ PY := .venv/bin/python
 STAMP := .venv/mmps-installed
 STATE = { pwd; echo $(TORCH); cat requirements.txt requirements/tests.txt setup.* pyproject.toml; }
 
-.PHONY: help install lint test smoke soak demo clean
+.PHONY: help install lint test smoke soak docs demo clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## +/  make \1\t/' | expand -t 20
@@ -30,9 +30,10 @@ install:  ## make .venv with all that mmps needs; nothing is compiled
 	$(PY) -m pip --disable-pip-version-check install torch==$(TORCH) -r .venv/requirements.txt -r requirements/tests.txt -e .
 	@$(STATE) > $(STAMP)
 
-lint: install  ## style, and which module may import which
+lint: install  ## style, types, and which module may import which
 	$(PY) -m ruff check --output-format concise .
 	$(PY) -m ruff format --check --quiet . || { echo "run: $(PY) -m ruff format ."; exit 1; }
+	$(PY) -m mypy
 	$(PY) -c 'from importlinter.cli import lint_imports_command as command; command()' --no-logo
 
 test: lint  ## lint and all tests
@@ -45,9 +46,14 @@ soak: install  ## the long tests of docs/reliability.md; what they measure goes 
 	mkdir -p work_dirs && rm -f work_dirs/soak.jsonl
 	OMP_NUM_THREADS=1 MMPS_REPORT="$(CURDIR)/work_dirs/soak.jsonl" $(PY) -m pytest tests/reliability -m soak -v $(ARGS)
 
+docs: install  ## the documentation site, in docs/_build/html
+	$(PY) -m pip install -q --disable-pip-version-check -r requirements/docs.txt
+	$(PY) -m sphinx -E -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo 'docs/_build/html/index.html'
+
 demo: install  ## distil a small model on drawn scenes
 	$(PY) tools/demo.py --seeds $(SEEDS)
 
 clean:  ## remove .venv and what tools left behind
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist docs/_build docs/pages *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

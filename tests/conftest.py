@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,17 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope='session')
-def golden() -> Path:
-    """Folder of recorded reference values."""
-    folder = ROOT / os.environ.get('MMPS_GOLDEN', '../shared/golden')
-    if not (folder / 'expected').is_dir():
-        pytest.skip(f'reference values are not there: {folder} (set MMPS_GOLDEN to the folder of expected/)')
-    return folder
+def golden() -> Callable[[str], Path]:
+    """golden(name) -> a file of recorded reference values: of tests/data/golden, else of the folder MMPS_GOLDEN; or a skip."""
+    elsewhere = ROOT / os.environ.get('MMPS_GOLDEN', '../shared/golden')
+
+    def find(name: str) -> Path:
+        for folder in (ROOT / 'tests/data/golden', elsewhere):
+            if (folder / name).exists():
+                return folder / name
+        pytest.skip(f'no {name} in {elsewhere}, and it is not part of the repository (set MMPS_GOLDEN to a folder that has it)')
+
+    return find
 
 
 @pytest.fixture(scope='session')
@@ -46,7 +52,7 @@ def load_script():
 @pytest.fixture(scope='session')
 def named_weights(golden, load_script):
     """The module that draws weights from their names: ``fill(shapes)``, ``image()``."""
-    return load_script(golden / 'named_weights.py')
+    return load_script(golden('named_weights.py'))
 
 
 @pytest.fixture

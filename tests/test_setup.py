@@ -117,12 +117,12 @@ def test_an_editable_install_is_found_from_any_folder(tmp_path):
     assert Path(done.stdout.strip()).resolve() == ROOT / 'mmps', done.stderr
 
 
-def test_a_wheel_holds_configs_and_tools_as_files(tmp_path):
+def test_a_wheel_holds_configs_tools_licence_and_command(tmp_path):
     clone = tmp_path / 'clone'
     clone.mkdir()
     for name in ('mmps', 'configs', 'tools'):
         shutil.copytree(ROOT / name, clone / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('setup.py', 'setup.cfg', 'pyproject.toml', 'requirements.txt', 'model-index.yml', 'MANIFEST.in'):
+    for name in ('setup.py', 'setup.cfg', 'pyproject.toml', 'requirements.txt', 'model-index.yml', 'MANIFEST.in', 'LICENSE'):
         shutil.copy(ROOT / name, clone)
     offline = ['--no-deps', '--no-index', '--no-build-isolation']
     subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', *offline, '-w', '..', '.'], cwd=clone, check=True)
@@ -131,6 +131,11 @@ def test_a_wheel_holds_configs_and_tools_as_files(tmp_path):
     wanted = [path for name in ('configs', 'tools') for path in clone.joinpath(name).rglob('*.py')]
     for path in [*wanted, *clone.glob('configs/*/metafile.yml'), clone / 'model-index.yml']:
         assert held[f'mmps/.mim/{path.relative_to(clone).as_posix()}'] == path.read_bytes()
+    info = next(name.split('/')[0] for name in held if '.dist-info/' in name)
+    assert held[f'{info}/licenses/LICENSE'] == (clone / 'LICENSE').read_bytes()
+    assert held[f'{info}/entry_points.txt'].decode().split() == ['[console_scripts]', 'mmps', '=', 'mmps.cli.main:main']
+    metadata = held[f'{info}/METADATA'].decode()
+    assert 'License: Apache-2.0' in metadata and 'Author: mmps contributors' in metadata and 'Author-email' not in metadata
 
 
 @needs_metafiles

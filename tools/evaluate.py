@@ -1,22 +1,8 @@
 #!/usr/bin/env python
-"""Scores a file of predictions, of mmps or of any other program: search by all that the data set offers, and detection."""
+"""The same as ``mmps evaluate``: scores a file of predictions."""
 
-from pathlib import Path
-
-from mmps.apis.scoring import open_predictions, predictions_parser, score_as_asked, write_scores
 from mmps.cli import run_tool
-
-
-def main() -> None:
-    parser = predictions_parser(__doc__)
-    parser.add_argument('--out', type=Path, help='also write scores.json, scores.md and the charts to this folder')
-    args = parser.parse_args()
-    scores = score_as_asked(args, *open_predictions(args))
-    print(scores.text())
-    if args.out:
-        write_scores(args.out, scores)
-        print(f'{args.out}: scores.json, scores.md and charts')
-
+from mmps.cli.evaluate import main
 
 if __name__ == '__main__':
     run_tool(main)

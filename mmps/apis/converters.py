@@ -1,4 +1,4 @@
-"""Making a released checkpoint one of mmps: what tools/model_converters do."""
+"""Converts released checkpoints."""
 
 import os
 from pathlib import Path
@@ -14,18 +14,23 @@ from mmps.registry import MODELS
 
 
 def convert_checkpoint(family: str, checkpoint: str, out: str, config: str, force: bool = False) -> str:
-    """Writes a released checkpoint under mmps's names. It must have every tensor of the config's model, and no other.
+    """Writes a released checkpoint under mmps's names.
+
+    The checkpoint must have every tensor of the config's model, and no other.
 
     Args:
-        family: Whose names the checkpoint has, a key of :data:`~mmps.models.released_weights.FAMILIES`.
-        force: Replace ``out`` if it is there.
+        family: Whose names the checkpoint has, 'seqnet' or 'alignps'.
+        checkpoint: The released file. It is read as tensors; no code in it runs.
+        out: The file to write.
+        config: Config of the checkpoint's model.
+        force: Replaces ``out`` if it exists.
 
     Returns:
-        A line that says what was written and how it is tested.
+        A line that says what was written and how to test it.
 
     Raises:
         OSError: A file is missing, or cannot be written.
-        ValueError: ``out`` is there; the checkpoint cannot be read, or is not that model's.
+        ValueError: ``out`` exists; the checkpoint cannot be read, or is another model's.
     """
     path = Path(out)
     if path.exists() and not force:
@@ -46,7 +51,11 @@ def convert_checkpoint(family: str, checkpoint: str, out: str, config: str, forc
 
 
 def build_model(config: str) -> nn.Module:
-    """The model of a config, with weights that are drawn, not loaded."""
+    """Builds the model of a config with its initial weights; no checkpoint is loaded.
+
+    Raises:
+        ValueError: The config has no model.
+    """
     cfg = Config.fromfile(config)
     if 'model' not in cfg:
         raise ValueError(f'{config}: expected a config with a model')
@@ -55,5 +64,5 @@ def build_model(config: str) -> nn.Module:
 
 
 def shortest(path: str) -> str:
-    """The path as seen from here."""
+    """Returns the path, or the path relative to the current folder if that is shorter."""
     return min(path, os.path.relpath(path), key=len)

@@ -1,6 +1,5 @@
-"""Scoring a file of predictions by everything that its data set offers: what tools/evaluate.py does."""
+"""Scores predictions by everything that their data set offers."""
 
-import argparse
 import itertools
 import json
 from collections.abc import Sequence
@@ -22,15 +21,13 @@ from mmps.evaluation import (
     Search,
     SearchResult,
     TorchProduct,
-    load_predictions,
-    load_seqnet_cache,
     match_detections,
     precision_recall,
     score_searches,
     similarity_histograms,
     upper_bound,
 )
-from mmps.evaluation.tables import detection_table, markdown_table, per_cent, search_table
+from mmps.evaluation.tables import Table, detection_table, per_cent, search_table
 from mmps.registry import DATASETS
 from mmps.visualization import (
     draw_camera_pairs,
@@ -41,98 +38,20 @@ from mmps.visualization import (
     write_picture,
 )
 
-NAMES = {'cuhk-sysu': 'CUHKSYSU', 'prw': 'PRW', 'mot': 'MOTChallenge'}
 UPPER_BOUND = 'ground-truth boxes'
-
-
-def predictions_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser for a file of predictions and the test that it answers; :func:`open_predictions` reads them."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('predictions', help='file of predictions: npz, as docs/predictions.md describes it')
-    parser.add_argument(
-        '--seqnet',
-        action='store_true',
-        help="it is the cache (pickle) that SeqNet's code and its relatives write, eval_cache.pth",
-    )
-    parser.add_argument('--dataset', choices=sorted(NAMES), help='the data set whose test it answers')
-    parser.add_argument('--data-root', help="the data set's folder")
-    parser.add_argument('--gallery-size', type=int, default=100, help='CUHK-SYSU: the headline gallery (default 100)')
-    parser.add_argument('--config', help='take the test data set from this config instead')
-    parser.add_argument(
-        '--searches',
-        nargs='*',
-        metavar='NAME',
-        help="beside the headline, only these of the data set's searches (default: all that it offers)",
-    )
-    parser.add_argument('--score-thr', type=float, default=0.5, help='detections of a lower score are not searched')
-    parser.add_argument(
-        '--detection-scores',
-        type=float,
-        nargs='+',
-        default=[0.5, 0],
-        metavar='SCORE',
-        help='detection AP and recall of the detections from these scores on',
-    )
-    parser.add_argument(
-        '--detection-ious',
-        type=float,
-        nargs='+',
-        default=[0.5],
-        metavar='IOU',
-        help='detection AP and recall where an overlap from these on finds a person',
-    )
-    parser.add_argument(
-        '--heights',
-        type=float,
-        nargs='+',
-        metavar='PIXELS',
-        help='borders between the heights of persons by which detection is told apart (default: quartiles)',
-    )
-    parser.add_argument('--device', default='cpu', help="where similarities are computed: 'cpu' (NumPy), 'cuda', ...")
-    return parser
-
-
-def open_predictions(args: argparse.Namespace) -> tuple[PersonSearchDataset, Predictions]:
-    """The test data set and the predictions, in its order, that :func:`predictions_parser`'s arguments name."""
-    if args.config and args.dataset:
-        raise ValueError('expected --dataset or --config, got both')
-    if args.config:
-        test = Config.fromfile(args.config).get('test_dataloader')
-        if test is None:
-            raise ValueError(f'{args.config}: expected a config with a test_dataloader')
-        cfg = dict(test.dataset, pipeline=[], indices=None)
-    elif args.dataset and args.data_root:
-        cfg = {'type': NAMES[args.dataset], 'test_mode': True}
-        cfg |= {'gallery_size': args.gallery_size} if args.dataset == 'cuhk-sysu' else {}
-    else:
-        raise ValueError('which test do the predictions answer? Expected --dataset and --data-root, or --config')
-    if args.data_root:
-        cfg['data_root'] = args.data_root
-    if not Path(args.predictions).is_file():
-        raise FileNotFoundError(f'{args.predictions}: no such file; expected predictions')
-    with DefaultScope.overwrite_default_scope('mmps'):
-        dataset = DATASETS.build(cfg)
-    protocol = dataset.search(dataset.headline).protocol
-    if args.seqnet:
-        return dataset, load_seqnet_cache(args.predictions, protocol)
-    predictions = load_predictions(args.predictions)
-    try:
-        return dataset, predictions.for_protocol(protocol)
-    except ValueError as error:
-        raise ValueError(f'{args.predictions}: {error}') from error
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """All scores of a set of predictions.
+    """Holds all scores of a set of predictions, as fractions.
 
     Attributes:
-        headline: Name of the search by which the data set is known.
-        searches: By name; without the upper bound, which searches other boxes.
-        results: Their results by the same names, and the upper bound's.
+        headline: Name of the data set's usual search, such as 'gallery 100'.
+        searches: The searches by name. The upper bound is not among them: it searches other boxes.
+        results: The result of each search by the same name, and of the upper bound (the annotated boxes).
         detection: ``ap``, ``recall`` and ``persons`` by setting.
-        by_height: The same by the heights (low, high) of persons.
-        histograms: Edges and numbers of the headline's true positives and other detections by similarity.
+        by_height: ``ap``, ``recall`` and ``persons`` by the persons' heights (low, high), in pixels.
+        histograms: Of the headline's similarities: bin edges, number of true positives and of other detections.
     """
 
     headline: str
@@ -144,8 +63,11 @@ class Scores:
 
     @property
     def camera_pairs(self) -> tuple[list[int], np.ndarray, np.ndarray] | None:
-        """Cameras (C,), the mAP (C, C) of queries from one (rows) in the images of another, NaN where no query has a target
-        there, and the numbers of queries that have; ``None`` where cameras are not told apart."""
+        """Cameras (C,), mAP (C, C) and number of queries (C, C).
+
+        A row holds the queries from one camera, a column the images of one camera. mAP is NaN where no query has a target. The
+        whole is ``None`` if the data set does not name its cameras.
+        """
         by_camera = {search.cameras: name for name, search in self.searches.items() if isinstance(search.cameras, int)}
         if not by_camera:
             return None
@@ -161,8 +83,8 @@ class Scores:
                     scores[row, column] = result.ap[queries].mean()
         return cameras, scores, counts
 
-    def tables(self) -> dict[str, str]:
-        """Markdown tables by their headings, in per cent."""
+    def tables(self) -> dict[str, Table]:
+        """Returns tables by their headings, in per cent."""
         by_name = {
             name: result
             for name, result in self.results.items()
@@ -172,17 +94,17 @@ class Scores:
         if self.camera_pairs:
             cameras, scores, _ = self.camera_pairs
             rows = [[f'query from {camera}', *map(per_cent, row)] for camera, row in zip(cameras, scores, strict=True)]
-            tables['mAP by camera'] = markdown_table(['', *(f'in {camera}' for camera in cameras)], rows)
+            tables['mAP by camera'] = Table(['', *(f'in {camera}' for camera in cameras)], rows)
         tables['Detection'] = detection_table(self.detection)
         tables['Detection by height'] = detection_table({_height(*heights): found for heights, found in self.by_height.items()})
         return tables
 
     def text(self) -> str:
-        """The tables under their headings, as Markdown."""
+        """Returns all tables under their headings, as Markdown."""
         return '\n'.join(f'## {heading}\n\n{table}\n' for heading, table in self.tables().items())
 
     def charts(self) -> dict[str, np.ndarray]:
-        """Pictures, uint8 (H, W, 3) RGB, by name."""
+        """Draws the charts: pictures, uint8 (H, W, 3) RGB, by name."""
         sizes = {
             _gallery_size(search): {'mAP': self.results[name].mAP, 'top-1': self.results[name].topk[1]}
             for name, search in self.searches.items()
@@ -212,12 +134,12 @@ class Scores:
             [low for low, _ in self.by_height] + [list(self.by_height)[-1][1]],
             [f['recall'] for f in found],
             [f['ap'] for f in found],
-            [f['persons'] for f in found],
+            [int(f['persons']) for f in found],
         )
         return charts
 
     def as_dict(self) -> dict:
-        """The scores as fractions, for JSON."""
+        """Returns the scores as fractions, for JSON."""
         scores = {
             'headline': self.headline,
             'search': {
@@ -247,11 +169,29 @@ def _height(low: float, high: float) -> str:
 
 
 def _gallery_size(search: Search) -> int:
-    """How many images a query searches, in the middle."""
+    """Returns how many images a query searches: the median over the queries."""
     if search.protocol.galleries is None:
         return len(search.protocol.images) - 1
     everything = len(search.protocol.images) - 1
     return int(np.median([everything if gallery is None else len(gallery) for gallery in search.protocol.galleries]))
+
+
+def build_test_set(cfg: Config | dict) -> PersonSearchDataset:
+    """Returns the data set that a config tests on. It reads the annotations and no image.
+
+    Args:
+        cfg: A config with ``test_dataloader``, or the ``dataset`` part of one.
+
+    Raises:
+        OSError: A file of the data set is missing.
+        ValueError: A file of the data set is damaged, or the config has no ``test_dataloader``.
+    """
+    if isinstance(cfg, Config):
+        if 'test_dataloader' not in cfg:
+            raise ValueError(f'{cfg.filename}: expected a config with a test_dataloader')
+        cfg = cfg.test_dataloader.dataset
+    with DefaultScope.overwrite_default_scope('mmps'):
+        return DATASETS.build({**cfg, 'pipeline': [], 'indices': None})
 
 
 def score(
@@ -265,19 +205,28 @@ def score(
     device: str = 'cpu',
     topk: Sequence[int] = (1, 5, 10),
 ) -> Scores:
-    """Scores predictions by the data set's searches, the headline also with context, and by what was detected.
+    """Scores search and detection by the rules of the data set.
+
+    The headline search is scored with and without context matching (CBGM). Predictions that hold embeddings of the annotated
+    boxes are also scored with those boxes, which is the upper bound for any detector.
 
     Args:
-        dataset: In test mode.
-        predictions: In the order of its protocol (:meth:`Predictions.for_protocol`).
-        names: Of searches beside the headline; ``None``: all that the data set offers.
-        score_thr: Detections of a lower score are not searched.
-        detection_scores, detection_ious: Thresholds of detection AP and recall.
-        heights: Borders, in pixels, rising; ``None``: the quartiles of the annotated heights.
-        device: Where similarities are computed: 'cpu' (NumPy), or a device of PyTorch's.
+        dataset: The data set in test mode.
+        predictions: Predictions for its images and queries.
+        names: Searches to score beside the headline; ``None``: all that the data set offers.
+        score_thr: Detections with a lower score are not searched.
+        detection_scores: Lowest detection scores for which detection AP and recall are computed.
+        detection_ious: Smallest overlaps at which a detection finds a person, for the same.
+        heights: Rising borders, in pixels, between the heights for which detection is scored apart; ``None``: quartiles.
+        device: Where similarities are computed: 'cpu' (NumPy), or a device of PyTorch.
+        topk: Ranks for top-k accuracy.
+
+    Returns:
+        All scores; :func:`write_scores` writes them to a folder.
 
     Raises:
-        ValueError: An unknown search or device, heights that do not rise, or thresholds outside 0..1.
+        ValueError: An unknown search or device, heights that do not rise, thresholds outside 0..1, or predictions of other
+            images or queries.
     """
     if heights is not None and not (np.diff([0, *heights, np.inf]) > 0).all():
         raise ValueError(f'heights: expected rising numbers above 0, got {list(heights)}')
@@ -288,6 +237,7 @@ def score(
     searches = _searches(dataset, names)
     headline, queries = dataset.headline, predictions.query_embeddings
     protocol = searches[headline].protocol
+    predictions = predictions.for_protocol(protocol)
     candidates = Candidates.from_lists(
         protocol, predictions.boxes, predictions.scores, predictions.embeddings, queries.shape[1], score_thr
     )
@@ -307,22 +257,16 @@ def score(
     return Scores(headline, searches, results, detection, by_height, histograms)
 
 
-def score_as_asked(args: argparse.Namespace, dataset: PersonSearchDataset, predictions: Predictions) -> Scores:
-    """The scores that :func:`predictions_parser`'s arguments ask for."""
-    return score(
-        dataset,
-        predictions,
-        args.searches,
-        args.score_thr,
-        args.detection_scores,
-        args.detection_ious,
-        args.heights,
-        args.device,
-    )
-
-
 def write_scores(folder: Path, scores: Scores) -> dict[str, np.ndarray]:
-    """Writes scores.json, scores.md and the charts, which it returns, to a folder."""
+    """Writes scores.json, scores.md and the charts to a folder.
+
+    Args:
+        folder: Made if it is not there. Files of the same names are replaced.
+        scores: What :func:`score` returned.
+
+    Returns:
+        The charts, uint8 (H, W, 3) RGB, by name.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'scores.json').write_text(json.dumps(scores.as_dict(), indent=1))
     (folder / 'scores.md').write_text(scores.text())
@@ -333,11 +277,12 @@ def write_scores(folder: Path, scores: Scores) -> dict[str, np.ndarray]:
 
 
 def chart_path(folder: Path, name: str) -> Path:
+    """Returns where :func:`write_scores` puts a chart."""
     return folder / f'{name.lower().replace(" ", "_")}.png'
 
 
 def _searches(dataset: PersonSearchDataset, names: Sequence[str] | None) -> dict[str, Search]:
-    """The headline, the same with context, then the others."""
+    """Returns the headline, the headline with context, then the others."""
     known, headline = dataset.search_names(), dataset.headline
     for name in names or ():
         if name not in known:
@@ -348,7 +293,7 @@ def _searches(dataset: PersonSearchDataset, names: Sequence[str] | None) -> dict
 
 
 def annotated_persons(dataset: PersonSearchDataset) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """For each image the boxes (M_i, 4) of its persons, without ignored ones, and their identities (M_i,)."""
+    """Returns for each image the boxes (M_i, 4) of its persons, without ignored ones, and their identities (M_i,)."""
     images = [
         [person for person in dataset.get_data_info(index)['instances'] if not person['ignore_flag']]
         for index in range(len(dataset))
@@ -378,6 +323,6 @@ def _detection(
     matches = match_detections(predictions.boxes, predictions.scores, boxes, score_thr=score_thr)
     if heights is None:
         found = matches.person_heights
-        heights = np.unique(np.quantile(found, [0.25, 0.5, 0.75]).round()) if len(found) else []
+        heights = np.unique(np.quantile(found, [0.25, 0.5, 0.75]).round()).tolist() if len(found) else []
     edges = [0, *heights, np.inf]
     return settings, {(low, high): matches.at(ious[0], (low, high)) for low, high in itertools.pairwise(edges)}

@@ -1,9 +1,10 @@
-"""Writing a teacher's embeddings to a folder that :class:`~mmps.distillation.CachedTeacher` reads."""
+"""Writes a teacher's embeddings to a folder that :class:`~mmps.distillation.CachedTeacher` reads."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,19 +26,24 @@ from mmps.structures.persons import mirror_boxes, move_edges, person_boxes
 
 
 def cache_teacher(cfg: Config, out: Path, jitters: int | None = None, seed: int = 0) -> TeacherCache:
-    """Writes what the teacher of a distilled run says of its training set's persons, or goes on where a former call ended.
+    """Writes the embeddings that a distilled run's teacher gives the persons of the training set.
 
-    The teacher sees each image alone and its mirror image, as the student's preprocessor and the conversion to its own
-    normalization give them, in float32.
+    A call that was interrupted is continued by the next one with the same folder. The teacher sees one image at a time, and its
+    mirror image, in float32. The student's preprocessor makes the images, which are then converted to the teacher's
+    normalization.
 
     Args:
         cfg: Config of the distilled run: teacher, teacher_ckpt, box_jitter and the student's training pipeline.
-        out: Folder.
-        jitters: How many sets of boxes are embedded; None = 4, or 1 where box_jitter is 0.
-        seed: With which their movements are drawn.
+        out: Folder for the cache.
+        jitters: How many sets of moved boxes are embedded; ``None``: 4, or 1 if box_jitter is 0.
+        seed: The movements of the boxes are drawn with it.
+
+    Returns:
+        The finished cache, opened.
 
     Raises:
-        OSError, ValueError: Something is missing, cannot be cached or does not fit what the folder holds. One line.
+        OSError: A file is missing or cannot be written.
+        ValueError: The config has no teacher that can be cached, or the folder holds a cache of something else.
     """
     box_jitter, jitters = check_config(cfg, jitters)
     with DefaultScope.overwrite_default_scope('mmps'):
@@ -56,17 +62,20 @@ def cache_teacher(cfg: Config, out: Path, jitters: int | None = None, seed: int 
     progress = tqdm(images, desc='teacher', unit='image', initial=done, total=len(dataset), mininterval=1)
     for position, packed in zip(missing, progress, strict=True):
         movements = cache.movements[:, cache.offsets[position] : cache.offsets[position + 1]]
-        writer.write(position, embed_image(model, packed, torch.from_numpy(movements.copy())))
+        writer.write(int(position), embed_image(model, packed, torch.from_numpy(movements.copy())))
     return TeacherCache(out)
 
 
 def check_config(cfg: Config, jitters: int | None) -> tuple[float, int]:
-    """How far the teacher's boxes move, and in how many ways; raises ValueError for a config without a teacher to run, and
-    for a number that does not fit."""
+    """Returns box_jitter and the number of sets of boxes.
+
+    Raises:
+        ValueError: The config has no teacher to run, or ``jitters`` does not fit it.
+    """
     model = cfg.get('model', {})
     if not model.get('teacher') or not model.get('teacher_ckpt'):
         raise ValueError(f'{name_of(cfg)}: expected the config of a distilled run, with model.teacher and model.teacher_ckpt')
-    # A student that embeds the boxes that it detects has a teacher that embeds the true ones.
+    # If the student embeds the boxes that it detects, the teacher embeds the annotated ones.
     box_jitter = model.get('box_jitter', 0.0) if model.get('student_boxes', 'shared') == 'shared' else 0.0
     if jitters is None:
         jitters = 4 if box_jitter else 1
@@ -79,9 +88,17 @@ def name_of(cfg: Config) -> str:
     return os.path.relpath(cfg.filename)
 
 
-def describe(cfg: Config, dataset: PersonSearchDataset, model: PersonSearchDistill, **settings) -> Header:
-    """The header of the cache that is asked for; settings: box_jitter, jitters, seed."""
-    teacher, preprocessor = model.teacher.network, model.student.data_preprocessor
+def describe(cfg: Config, dataset: PersonSearchDataset, model: PersonSearchDistill, **settings: Any) -> Header:
+    """Returns the header of the cache that is asked for.
+
+    Args:
+        settings: box_jitter, jitters and seed.
+
+    Raises:
+        ValueError: The teacher has no embeddings, or the student's images differ from one epoch to the next.
+    """
+    teacher: Any = model.teacher.network  # of any class: what is asked of it is checked here
+    preprocessor = model.student.data_preprocessor
     if not hasattr(teacher, 'embed'):
         raise ValueError(
             f'{name_of(cfg)}: the teacher is a {type(teacher).__name__}, which has no re-id branch: expected a '
@@ -116,14 +133,14 @@ def describe(cfg: Config, dataset: PersonSearchDataset, model: PersonSearchDisti
 
 
 def count_persons(dataset: PersonSearchDataset) -> np.ndarray:
-    """(M,) the persons of each image that training samples have: ignored boxes are packed apart."""
+    """Returns (M,) the number of persons of each image. Ignored boxes do not count, as in training samples."""
     return np.array(
         [sum(not each['ignore_flag'] for each in dataset.get_data_info(index)['instances']) for index in range(len(dataset))]
     )
 
 
 def start(dataset: PersonSearchDataset, header: Header) -> dict[str, np.ndarray]:
-    """A cache's arrays that need no teacher. An image without persons is done."""
+    """Returns the cache's arrays that need no teacher. An image without persons counts as done."""
     counts, amount = count_persons(dataset), header.box_jitter
     return {
         'image_ids': np.array([dataset.get_data_info(index)['img_id'] for index in range(len(dataset))]),
@@ -134,13 +151,13 @@ def start(dataset: PersonSearchDataset, header: Header) -> dict[str, np.ndarray]
 
 
 def load_images(dataset: PersonSearchDataset, positions: np.ndarray, num_workers: int) -> Iterator[dict]:
-    """The samples at these positions of the data set, as its pipeline makes them when it mirrors none.
+    """Yields the samples at these positions of the data set. The pipeline runs without its flips.
 
     Raises:
-        ValueError: An image cannot be read; MMEngine gives another one in its place.
+        ValueError: An image cannot be read. MMEngine would return another one instead.
     """
     dataset.pipeline.transforms = [each for each in dataset.pipeline.transforms if type(each) not in FLIPS]
-    loader = DataLoader(Subset(dataset, positions.tolist()), batch_size=None, num_workers=num_workers)
+    loader: DataLoader = DataLoader(Subset(dataset, positions.tolist()), batch_size=None, num_workers=num_workers)
     for position, packed in zip(positions, loader, strict=True):
         info = dataset.get_data_info(position)
         if packed['data_samples'].img_id != info['img_id']:
@@ -150,11 +167,12 @@ def load_images(dataset: PersonSearchDataset, positions: np.ndarray, num_workers
 
 @torch.no_grad()
 def embed_image(model: PersonSearchDistill, packed: dict, movements: Tensor) -> np.ndarray:
-    """The embeddings of an image's persons, their boxes moved, from one pass over the image and its mirror image.
+    """Embeds an image's persons with moved boxes, in one pass over the image and its mirror image.
 
     Args:
+        model: The distilled run's model, of which the teacher is asked.
         packed: The image's sample.
-        movements: (J, N, 4).
+        movements: (J, N, 4), in parts of the boxes' sizes.
 
     Returns:
         (2, J, N, D).
@@ -165,7 +183,7 @@ def embed_image(model: PersonSearchDistill, packed: dict, movements: Tensor) -> 
     if len(boxes) != movements.shape[1]:
         raise ValueError(f'{sample.img_path}: found {len(boxes)} persons, expected the {movements.shape[1]} that are annotated')
     boxes = move_edges(boxes, movements.to(boxes.device))
-    teacher = model.teacher.network
+    teacher: Any = model.teacher.network
     feats = teacher.extract_feat(model.teacher.convert(batch['inputs'], batch['data_samples']))
     embeddings = teacher.embed(feats, [each.flatten(0, 1) for each in (boxes, mirror_boxes(boxes, sample.img_shape[1]))])
     return torch.stack(embeddings).unflatten(1, movements.shape[:2]).float().cpu().numpy()

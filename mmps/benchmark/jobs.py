@@ -1,4 +1,4 @@
-"""Runs command lines side by side, a few at a time, and shows how far each has come."""
+"""Runs command lines in parallel, a few at a time, and shows their progress."""
 
 import ctypes
 import os
@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from tqdm import tqdm
 
@@ -19,53 +20,61 @@ class Job:
 
     Attributes:
         name: Unique; shown beside the progress bar.
-        command: Command line.
-        log: Where its output goes.
-        total: Steps.
-        done: Tells how many steps are done.
-        after: Names of the jobs that must have ended before it starts.
+        log: The file that takes its output.
+        num_steps: How many steps it has.
+        count_steps_done: Returns how many of them are done.
+        after: Names of the jobs that must succeed before it starts.
     """
 
     name: str
     command: Sequence[str]
     log: Path
-    total: int = 1
-    done: Callable[[], int] = lambda: 0
-    after: Sequence[str] = field(default_factory=tuple)
+    num_steps: int = 1
+    count_steps_done: Callable[[], int] = lambda: 0
+    after: Sequence[str] = ()
+
+
+AnyJob = TypeVar('AnyJob', bound=Job)
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A job that ran: its exit status, and how many seconds it took."""
+class EndedJob(Generic[AnyJob]):
+    """A job that ran, its exit status, and how many seconds it took."""
 
-    job: Job
+    job: AnyJob
     status: int
     seconds: float
 
     @property
-    def complaint(self) -> str:
+    def last_words(self) -> str:
         """The last line of its log."""
         lines = [line for line in self.job.log.read_text(errors='replace').splitlines() if line.strip()]
         return lines[-1] if lines else 'it printed nothing'
 
 
-def run_each(
-    jobs: Sequence[Job], workers: int, poll: float = 1.0, *, bars: bool = False, gpus: Sequence[str] = (), equal: bool = False
-) -> Iterator[Ended]:
-    """Runs the jobs in their order, as many at a time as there are workers, sharing the cores among those that run.
+def run_jobs(
+    jobs: Sequence[AnyJob],
+    workers: int,
+    poll: float = 1.0,
+    *,
+    show_progress: bool = False,
+    gpus: Sequence[str] = (),
+) -> Iterator[EndedJob[AnyJob]]:
+    """Runs the jobs in their order, as many at a time as there are workers.
 
-    A failure stops none but those that are after it, which never start.
+    Every job gets the same share of the cores, so that their times compare. If a job fails, only the jobs after it are not
+    started.
 
     Args:
-        bars: Show progress.
-        gpus: Names as in CUDA_VISIBLE_DEVICES; each job sees one of them, by turns.
-        equal: Each job has the same share of the cores, the last one too, so that their times compare.
+        poll: Seconds between two looks at the jobs.
+        gpus: Names as in CUDA_VISIBLE_DEVICES. Each worker sees one of them.
 
     Yields:
-        Each job when it ends. Those that still run are stopped if no more are asked for.
+        Each job when it ends. If the caller stops asking, the jobs that still run are ended.
     """
-    waiting, running, succeeded = list(jobs), {}, set()
-    places, cores = list(range(workers)), os.cpu_count() or 1
+    waiting, succeeded = list(jobs), set[str]()
+    running: dict[AnyJob, tuple[subprocess.Popen, float, tqdm, int]] = {}
+    places, threads = list(range(workers)), max((os.cpu_count() or 1) // workers, 1)
     try:
         while True:
             ready = [job for job in waiting if succeeded.issuperset(job.after)]
@@ -73,29 +82,33 @@ def run_each(
                 return
             for job in ready[: len(places)]:
                 waiting.remove(job)
-                alone = not waiting and not running and not equal  # to the end: nothing is left to run beside it
                 place = places.pop(0)
                 gpu = {'CUDA_VISIBLE_DEVICES': gpus[place % len(gpus)]} if gpus else {}
-                process = _start(job, cores if alone else max(cores // workers, 1), gpu)
+                process = _start(job, threads, gpu)
                 bar = tqdm(
-                    total=job.total, desc=f'{job.name:<24}', unit='step', file=sys.stdout, mininterval=5, disable=not bars
+                    total=job.num_steps,
+                    desc=f'{job.name:<24}',
+                    unit='step',
+                    file=sys.stdout,
+                    mininterval=5,
+                    disable=not show_progress,
                 )
                 running[job] = process, time.monotonic(), bar, place
             time.sleep(poll)
             for job, (process, began, bar, place) in list(running.items()):
                 status = process.poll()
-                if bars:
-                    bar.update(min(job.done(), job.total) - bar.n)
+                if show_progress:
+                    bar.update(min(job.count_steps_done(), job.num_steps) - bar.n)
                 if status is None:
                     continue
                 del running[job]
                 if status == 0:
-                    bar.update(job.total - bar.n)
+                    bar.update(job.num_steps - bar.n)
                 bar.close()
                 places.append(place)
                 if not status:
                     succeeded.add(job.name)
-                yield Ended(job, status, time.monotonic() - began)
+                yield EndedJob(job, status, time.monotonic() - began)
     finally:
         for process, _, bar, _ in running.values():
             process.terminate()
@@ -117,6 +130,6 @@ def _start(job: Job, threads: int, environment: dict[str, str]) -> subprocess.Po
 
 
 def _end_with_parent() -> None:
-    """However the parent ends, killed too: a job left behind would write where the next call resumes."""
+    """Ends this process when its parent ends, also by a kill: a job left behind would write where the next call resumes."""
     set_parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What MMEngine logged of a training."""
+"""Reads what MMEngine logged during a training."""
 
 import json
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def scalars(work_dir: Path) -> Iterator[dict]:
-    """The entries of every start of the training, in order; the last line of a killed one may be cut off."""
+    """Yields the log entries of every start of the training, in order. A line that a kill cut off is skipped."""
     for path in sorted(Path(work_dir).glob('2*/vis_data/scalars.json')):
         for line in path.read_text().splitlines():
             if line.endswith('}'):
@@ -14,7 +14,7 @@ def scalars(work_dir: Path) -> Iterator[dict]:
 
 
 def losses(work_dir: Path) -> dict[str, list[tuple[int, float]]]:
-    """For each loss its (step, value) pairs."""
+    """Returns the (step, value) pairs of each loss."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for entry in scalars(work_dir):
         for key, value in entry.items():
@@ -24,10 +24,10 @@ def losses(work_dir: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def validations(work_dir: Path) -> list[tuple[float, dict]]:
-    """Of each validation the minutes of training before it, and its scores by name without their prefix, in 0..1.
+    """Returns, for each validation, the minutes of training before it and its scores in 0..1 by name, without their prefix.
 
     Raises:
-        ValueError: There is no training in the folder, or none that was validated.
+        ValueError: The folder has no training that was validated.
     """
     minutes, before, found = 0.0, 0, []
     for entry in scalars(work_dir):

@@ -19,15 +19,14 @@
     predictions: true       # optional: each run keeps what it predicts, test/predictions.npz
 
 A method's options override the config that its students are trained with, all others that of the network itself. Text in
-options is read as on the command line: '(832, 480)' is a tuple, and 1e-4, which is text in YAML, a number. The YAML itself is
-read as data, but it names and overrides configs, which are Python: a matrix is to be trusted like a config.
+options is read as on the command line: '(832, 480)' is a tuple, and 1e-4, which is text in YAML, a number. A matrix names and
+overrides configs, which are Python: trust it like a config.
 """
 
-import argparse
 import copy
-import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import yaml
 from mmengine.config import Config, DictAction
@@ -38,8 +37,23 @@ from mmps.registry import did_you_mean
 from .matrix import Matrix, Method, Network, folder_name, is_detector
 
 NO_TEACHER = 'none'
-MAX_BYTES = 100_000  # of a file, and entries in it: a shipped matrix has 3,000 bytes
-KINDS = {str: 'text', int: 'a whole number', bool: 'true or false', dict: 'a mapping', list: 'a list'}
+Types = Mapping[str, tuple[type, ...]]
+TYPE_NAMES = {str: 'text', int: 'a whole number', bool: 'true or false', dict: 'a mapping', list: 'a list'}
+MATRIX: Types = dict(
+    data=(str,),
+    synthesise=(dict,),
+    options=(dict,),
+    teachers=(dict,),
+    students=(dict,),
+    methods=(dict,),
+    seeds=(int,),
+    headline=(list,),
+    predictions=(bool,),
+)
+SYNTHESISE: Types = dict(size=(str,), layout=(str,), seed=(int,))
+TEACHER: Types = dict(config=(str,), options=(dict,), checkpoint=(str,))
+STUDENT: Types = dict(config=(str,), options=(dict,), teacher=(str, list))
+METHOD: Types = dict(distiller=(str,), lookup_table=(bool,), teacher=(str, list), options=(dict,), seeds=(int,))
 
 
 def read_matrix(path: Path, configs: Path, data_root: Path | None = None, options: Mapping | None = None) -> Matrix:
@@ -52,37 +66,156 @@ def read_matrix(path: Path, configs: Path, data_root: Path | None = None, option
 
     Raises:
         OSError: The file, or one that it names, cannot be read.
-        ValueError: It is no YAML, or says what cannot be.
+        ValueError: The file is not YAML, or a value in it is wrong: one line names the place and what was expected.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f'more than {MAX_BYTES} bytes')
         content = yaml.load(path.read_text(encoding='utf-8'), UniqueKeys)
-        if _entries(content, {}) > MAX_BYTES:
-            raise ValueError('its aliases stand for more than the file has room for')
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError: bytes that are no text, a 13th month
-        raise ValueError(f'{path}: not YAML of a matrix: {one_line(error)}') from None
-    return MatrixReader(path, configs, data_root, options or {}).read(content)
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError: bytes that are no text, a 13th month
+        raise ValueError(f'{path}: not YAML: {one_line(error)}') from error
+    check_fields(content, str(path), MATRIX, required=('data', 'students', 'methods'))
+    for section in ('students', 'methods'):
+        if not content[section]:
+            refuse(f'{path}: {section}', 'expected one or more')
+    data, synthesise = data_root or Path(content['data']), content.get('synthesise')
+    if synthesise is not None:
+        check_fields(synthesise, f'{path}: synthesise', SYNTHESISE, required=('size', 'layout'))
+    elif not data.is_dir():
+        raise FileNotFoundError(f'{data}: there is no such folder; {path} needs the data set there')
+
+    def load_network(entry: dict, where: str) -> Config:
+        """The config of a teacher or student, with all overrides."""
+        config = configs / entry['config']
+        if not config.is_file():
+            known = [str(each.relative_to(configs)) for each in configs.rglob('*.py') if '_base_' not in each.parts]
+            check_known(entry['config'], known, 'config', where)
+        cfg = Config.fromfile(config)
+        if not isinstance(cfg.get('model'), dict):
+            refuse(where, f'{config} has no model')
+        for split in ('train', 'val', 'test'):
+            if f'{split}_dataloader' in cfg:
+                dataset_with_root(cfg[f'{split}_dataloader'].dataset)['data_root'] = str(data)
+        for overrides in (read_options(content, str(path)), read_options(entry, where), copy.deepcopy(options or {})):
+            try:
+                cfg.merge_from_dict(overrides)
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                refuse(where, f'options that do not fit {config}: {error}')
+        return cfg
+
+    teachers: dict[str, Network] = {}
+    for name, entry, where in entries_of(content, 'teachers', path, TEACHER, required=['config']):
+        if name == NO_TEACHER:
+            refuse(where, 'a teacher cannot have this name, it stands for no teacher')
+        checkpoint = Path(entry['checkpoint']) if 'checkpoint' in entry else None
+        if checkpoint and not checkpoint.is_file():
+            raise FileNotFoundError(f'{where}: there is no checkpoint {checkpoint}')
+        teachers[name] = Network(name, load_network(entry, where), checkpoint=checkpoint)
+    detectors = tuple(name for name, teacher in teachers.items() if is_detector(teacher.cfg))
+    students = {}
+    for name, entry, where in entries_of(content, 'students', path, STUDENT, required=['config']):
+        names = read_teachers(entry, teachers, where)
+        students[name] = Network(name, load_network(entry, where), detectors if names is None else names)
+    methods = {}
+    for name, entry, where in entries_of(content, 'methods', path, METHOD):
+        methods[name] = read_method(name, {'seeds': content.get('seeds', 1), **entry}, configs, teachers, where)
+        for student in students.values():
+            if not (methods[name].is_plain or methods[name].teachers is not None or student.teachers):
+                refuse(where, f'needs a teacher, and {student.name!r} has none (teacher: {NO_TEACHER} for self-distillation)')
+    headline = tuple(content.get('headline', ()))
+    for name in headline:
+        check_known(name, methods, 'method', f'{path}: headline')
+    return Matrix(path.stem, data, synthesise, teachers, students, methods, headline, content.get('predictions', False))
 
 
-def _entries(content, counted: dict[int, float]) -> float:
-    """How many there are with aliases written out; infinite where one holds itself. Raises ValueError for another type."""
-    if not isinstance(content, dict | list):
-        if not isinstance(content, str | int | float | None):
-            raise ValueError(f'expected text, numbers, mappings and lists, got {content!r}')
-        return 1
-    if id(content) not in counted:
-        counted[id(content)] = math.inf
-        counted[id(content)] = 1 + sum(
-            _entries(each, counted) for each in (content.values() if isinstance(content, dict) else content)
-        )
-    return counted[id(content)]
+def read_method(name: str, entry: dict, configs: Path, teachers: Mapping[str, Network], where: str) -> Method:
+    distil, hooks, names = None, (), read_teachers(entry, teachers, where)
+    if 'distiller' in entry:
+        folder = configs / '_base_' / 'distillers'
+        check_known(entry['distiller'], [path.stem for path in folder.glob('*.py')], 'distiller', where)
+        cfg = Config.fromfile(folder / f'{entry["distiller"]}.py')
+        if 'distil' not in cfg:
+            raise ValueError(f'{cfg.filename}: expected a dict named distil')
+        distil, hooks = cfg.distil, tuple(cfg.get('custom_hooks', ()))
+    if entry['seeds'] < 1:
+        refuse(where, f'seeds: expected 1 or more, got {entry["seeds"]}')
+    method = Method(name, distil, hooks, entry.get('lookup_table', False), names, read_options(entry, where), entry['seeds'])
+    if method.is_plain and names:
+        refuse(where, 'has a teacher, but neither a distiller nor lookup_table')
+    if method.lookup_table and names == ():
+        refuse(where, 'lookup_table needs a teacher')
+    return method
+
+
+def read_teachers(entry: dict, teachers: Collection[str], where: str) -> tuple[str, ...] | None:
+    """What ``teacher`` says: a name, a list, 'none' (an empty tuple) or nothing at all (None)."""
+    if 'teacher' not in entry:
+        return None
+    if entry['teacher'] == NO_TEACHER:
+        return ()
+    names = [entry['teacher']] if isinstance(entry['teacher'], str) else entry['teacher']
+    for name in names:
+        check_known(name, teachers, 'teacher', where)
+    return tuple(dict.fromkeys(names))
+
+
+def read_options(entry: dict, where: str) -> dict:
+    """The overrides in ``options``; text is read as on the command line."""
+
+    def parse(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: parse(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [parse(each) for each in value]
+        return DictAction._parse_iterable(value) if isinstance(value, str) else value
+
+    try:
+        return parse(entry.get('options', {}))
+    except AssertionError as error:  # brackets that do not match
+        refuse(where, f'options: {error}')
+
+
+def entries_of(
+    content: dict, section: str, path: Path, types: Types, required: Sequence[str] = ()
+) -> Iterator[tuple[str, dict, str]]:
+    """The name, the fields and the place in the file of each entry in a section. Two names must not share a folder."""
+    names: dict[str, str] = {}
+    for name, entry in content.get(section, {}).items():
+        if not isinstance(name, str) or not folder_name(name):
+            refuse(f'{path}: {section}', f'expected names with letters or digits, got {name!r}')
+        other = names.setdefault(folder_name(name), name)
+        if other != name:
+            refuse(f'{path}: {section}', f'{other!r} and {name!r} would share the folder {folder_name(name)}')
+        where = f'{path}: {section}: {name}'
+        check_fields(entry, where, types, required)
+        yield name, entry, where
+
+
+def check_fields(entry: Any, where: str, types: Types, required: Sequence[str] = ()) -> None:
+    """Refuses anything but a mapping that has the required keys, no unknown ones, and values of the given types."""
+    if not isinstance(entry, dict):
+        refuse(where, f'expected a mapping{" with " if required else ""}{" and ".join(required)}, got {entry!r}')
+    for key, value in entry.items():
+        check_known(key, types, 'key', where)
+        if type(value) not in types[key]:
+            refuse(where, f'{key}: expected {" or ".join(TYPE_NAMES[each] for each in types[key])}, got {value!r}')
+    for key in required:
+        if key not in entry:
+            refuse(where, f'{key} is missing')
+
+
+def check_known(name: Any, known: Collection[str], kind: str, where: str) -> None:
+    if name not in list(known):  # a list: a name that cannot be hashed is unknown too
+        hint = did_you_mean(str(name), known) or f': there is {", ".join(known) or "none"}'
+        refuse(where, f'there is no {kind} {name!r}{hint}')
+
+
+def refuse(where: str, complaint: str) -> NoReturn:
+    raise ValueError(f'{where}: {complaint}')
 
 
 class UniqueKeys(yaml.SafeLoader):
-    """YAML lets a later key replace an earlier one of the same name: a row would be lost without a word."""
+    """Refuses a key that is there twice: YAML would let the later one replace the earlier, and a row would be lost."""
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [key.value for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
@@ -90,203 +223,7 @@ class UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-class MatrixReader:
-    """Turns what is in the file into a :class:`Matrix`; ``where`` is the place in it that complaints name."""
-
-    def __init__(self, path: Path, configs: Path, data_root: Path | None, options: Mapping):
-        self.path, self.configs, self.data, self.overrides = path, configs, data_root, options
-        self.options: dict = {}
-        self.teachers: dict[str, Network] = {}
-
-    def read(self, content) -> Matrix:
-        self.check_fields(
-            content,
-            '',
-            dict(
-                data=str,
-                synthesise=dict,
-                options=dict,
-                teachers=dict,
-                students=dict,
-                methods=dict,
-                seeds=int,
-                headline=list,
-                predictions=bool,
-            ),
-            required=('data', 'students', 'methods'),
-        )
-        self.data = self.data or Path(content['data'])
-        self.options = self.overrides_in(content, '')
-        for section in ('teachers', 'students', 'methods'):
-            self.check_names(content.get(section, {}), section)
-        self.teachers = {name: self.teacher(name, entry) for name, entry in content.get('teachers', {}).items()}
-        students = {name: self.student(name, entry) for name, entry in content['students'].items()}
-        methods = {name: self.method(name, entry, content.get('seeds', 1)) for name, entry in content['methods'].items()}
-        headline = content.get('headline', [])
-        for name in headline:
-            self.check_known(name, methods, 'method', 'headline')
-        synthesise = content.get('synthesise')
-        if synthesise is not None:
-            self.check_fields(synthesise, 'synthesise', dict(size=str, layout=str, seed=int), required=['size', 'layout'])
-        elif not self.data.is_dir():
-            raise FileNotFoundError(f'{self.data}: there is no such folder; {self.path} needs the data set there')
-        for method in methods.values():
-            for student in students.values():
-                if not (method.is_plain or method.teachers is not None or student.teachers):
-                    self.refuse(
-                        f'methods: {method.name}',
-                        f'needs a teacher, and {student.name!r} has none (teacher: {NO_TEACHER} for self-distillation)',
-                    )
-        return Matrix(
-            self.path.stem,
-            self.data,
-            synthesise,
-            self.teachers,
-            students,
-            methods,
-            tuple(headline),
-            content.get('predictions', False),
-        )
-
-    def teacher(self, name: str, entry) -> Network:
-        where = f'teachers: {name}'
-        if name == NO_TEACHER:
-            self.refuse(where, 'a teacher cannot have this name, it stands for no teacher')
-        self.check_fields(entry, where, dict(config=str, options=dict, checkpoint=str), required=['config'])
-        checkpoint = Path(entry['checkpoint']) if 'checkpoint' in entry else None
-        if checkpoint and not checkpoint.is_file():
-            raise FileNotFoundError(f'{self.path}: {where}: there is no checkpoint {checkpoint}')
-        return Network(name, self.network(entry, where), checkpoint=checkpoint)
-
-    def student(self, name: str, entry) -> Network:
-        where = f'students: {name}'
-        self.check_fields(entry, where, dict(config=str, options=dict, teacher=(str, list)), required=['config'])
-        teachers = self.named_teachers(entry, where)
-        if teachers is None:
-            teachers = tuple(each.name for each in self.teachers.values() if is_detector(each.cfg))
-        return Network(name, self.network(entry, where), teachers)
-
-    def method(self, name: str, entry, seeds: int) -> Method:
-        where = f'methods: {name}'
-        self.check_fields(entry, where, dict(distiller=str, lookup_table=bool, teacher=(str, list), options=dict, seeds=int))
-        seeds = entry.get('seeds', seeds)
-        if seeds < 1:
-            self.refuse(where, f'seeds: expected 1 or more, got {seeds}')
-        distil, hooks = self.distiller(entry['distiller'], where) if 'distiller' in entry else (None, ())
-        method = Method(
-            name,
-            distil,
-            hooks,
-            entry.get('lookup_table', False),
-            self.named_teachers(entry, where),
-            self.overrides_in(entry, where),
-            seeds,
-        )
-        if method.is_plain and method.teachers:
-            self.refuse(where, 'has a teacher, but neither a distiller nor lookup_table')
-        if method.lookup_table and method.teachers == ():
-            self.refuse(where, 'lookup_table needs a teacher')
-        return method
-
-    def named_teachers(self, entry: dict, where: str) -> tuple[str, ...] | None:
-        """What ``teacher`` says: a name, a list, 'none' (an empty tuple) or nothing at all (None)."""
-        if 'teacher' not in entry:
-            return None
-        if entry['teacher'] == NO_TEACHER:
-            return ()
-        names = [entry['teacher']] if isinstance(entry['teacher'], str) else entry['teacher']
-        for name in names:
-            self.check_known(name, self.teachers, 'teacher', where)
-        return tuple(dict.fromkeys(names))
-
-    def network(self, entry: dict, where: str) -> Config:
-        """The config of a teacher or student, with all overrides."""
-        path = self.configs / entry['config']
-        if not path.is_file():
-            known = [str(each.relative_to(self.configs)) for each in self.configs.rglob('*.py') if '_base_' not in each.parts]
-            self.check_known(entry['config'], known, 'config', where)
-        cfg = Config.fromfile(path)
-        for split in ('train', 'val', 'test'):
-            if f'{split}_dataloader' in cfg:
-                rooted(cfg[f'{split}_dataloader'].dataset).data_root = str(self.data)
-        for options in (self.options, self.overrides_in(entry, where), self.overrides):
-            try:
-                cfg.merge_from_dict(copy.deepcopy(options))  # what is merged is used up
-            except (AttributeError, LookupError, TypeError, ValueError) as error:
-                self.refuse(where, f'options that do not fit {path}: {error}')
-        if not isinstance(cfg.get('model'), dict) or not isinstance(cfg.model.get('type'), str):
-            self.refuse(where, f'{path} has no model with a type')
-        return cfg
-
-    def overrides_in(self, entry: dict, where: str) -> dict:
-        try:
-            return as_options(entry.get('options', {}))
-        except (AssertionError, RecursionError, ValueError) as error:  # the first: brackets that do not match
-            self.refuse(where, f'options: {error}')
-
-    def distiller(self, name: str, where: str) -> tuple[Mapping, tuple[Mapping, ...]]:
-        """A distiller's arguments of ``PersonSearchDistill``, and its hooks."""
-        folder = self.configs / '_base_' / 'distillers'
-        self.check_known(name, [path.stem for path in folder.glob('*.py')], 'distiller', where)
-        cfg = Config.fromfile(folder / f'{name}.py')
-        if 'distil' not in cfg:
-            raise ValueError(f'{folder / name}.py: expected a dict named distil')
-        return cfg.distil, tuple(cfg.get('custom_hooks', ()))
-
-    def check_fields(self, entry, where: str, known: Mapping[str, type | tuple], required: Iterable[str] = ()) -> None:
-        """Refuses what is not a mapping of these keys to values of these types."""
-        if not isinstance(entry, dict):
-            self.refuse(where, f'expected a mapping{" with " if required else ""}{" and ".join(required)}, got {entry!r}')
-        for key, value in entry.items():
-            self.check_known(key, known, 'key', where)
-            types = known[key] if isinstance(known[key], tuple) else (known[key],)
-            if type(value) not in types:
-                self.refuse(where, f'{key}: expected {" or ".join(KINDS[each] for each in types)}, got {value!r}')
-        for key in required:
-            if key not in entry:
-                self.refuse(where, f'{key} is missing')
-
-    def check_known(self, name, known: Collection[str], what: str, where: str) -> None:
-        if name not in list(known):
-            names = [str(each) for each in known]
-            self.refuse(
-                where,
-                f'there is no {what} {name!r}{did_you_mean(str(name), names) or ": there is " + (", ".join(names) or "none")}',
-            )
-
-    def check_names(self, section: Mapping, where: str) -> None:
-        """Refuses names that cannot be told apart as folders, and a section without any."""
-        if not section and where != 'teachers':
-            self.refuse(where, 'expected one or more')
-        names: dict[str, str] = {}
-        for name in section:
-            if not isinstance(name, str) or not folder_name(name):
-                self.refuse(where, f'expected names with letters or digits, got {name!r}')
-            other = names.setdefault(folder_name(name), name)
-            if other != name:
-                self.refuse(where, f'{other!r} and {name!r} would share the folder {folder_name(name)}')
-
-    def refuse(self, where: str, complaint: str) -> None:
-        raise ValueError(one_line(': '.join(filter(None, (str(self.path), where, complaint)))))
-
-
-def as_options(value):
-    """Overrides as the command line would have them."""
-    if isinstance(value, dict):
-        for key in value:
-            if not isinstance(key, str):
-                raise ValueError(f'expected keys of text, got {key!r}')
-        return {key: as_options(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [as_options(each) for each in value]
-    if not isinstance(value, str):
-        return value
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--options', action=DictAction, nargs=1)
-    return parser.parse_args(['--options', f'value={value}']).options['value']
-
-
-def rooted(dataset: dict) -> dict:
+def dataset_with_root(dataset: dict) -> dict:
     """The data set, or the one that it wraps, that has a root folder."""
     while 'data_root' not in dataset and 'dataset' in dataset:
         dataset = dataset['dataset']

@@ -1,4 +1,4 @@
-"""Runs a matrix of students and distillation methods, resumes it, and keeps its tables up to date."""
+"""Runs or resumes a matrix of students and distillation methods, and keeps its tables up to date."""
 
 import fcntl
 import os
@@ -13,15 +13,15 @@ from tqdm import tqdm
 
 from mmps.synthetic import generate
 
-from .jobs import Ended, Job, run_each
+from .jobs import EndedJob, Job, run_jobs
 from .matrix import Matrix
-from .report import write_report
-from .runs import Run, chosen, embed_dims, forget_changed, list_runs, parameters_of
+from .report import write_results
+from .runs import Run, clear_outdated_runs, count_parameters, embedding_size, list_runs, select_runs
 
-OVERHEAD = 1.15  # a run's start, validation and test, beside its training
+OVERHEAD = 1.15  # time of a run over that of its training: start, validation and test
 
 
-def benchmark(
+def run_benchmark(
     matrix: Matrix,
     tools: Path,
     work_dir: Path,
@@ -30,51 +30,53 @@ def benchmark(
     gpus: Sequence[str] = (),
     only: Sequence[str] = (),
     report_only: bool = False,
-    bars: bool = False,
+    show_progress: bool = False,
 ) -> bool:
     """Runs what is not finished yet, and writes the tables and charts after each run.
 
     Args:
         tools: The folder of train.py, test.py and export_lookup_table.py.
+        out: The folder of the tables and charts.
         workers: Runs at a time.
         gpus: Names as in CUDA_VISIBLE_DEVICES; each run has one.
-        only: Patterns; runs with none of them in their names are left out, but for the teachers that are needed.
-        report_only: Only the tables and charts.
-        bars: Show how far each training is, and when it will end.
+        only: Patterns; only runs with one of them in their names are made, and the teachers that they need.
+        report_only: Only write the tables and charts.
+        show_progress: Show a progress bar for each training.
 
     Returns:
-        Whether all that was asked for is finished.
+        Whether all selected runs are finished.
 
     Raises:
-        ValueError: No run is like ``only``, a folder is in the way, or another benchmark runs in ``work_dir``.
+        ValueError: No run matches ``only``, a folder is in the way, or another benchmark runs in ``work_dir``.
     """
     runs = list_runs(matrix, work_dir)
-    asked = chosen(runs, only)
+    selected = select_runs(runs, only)
     if report_only:
-        Progress(matrix, runs, asked, out, workers).report()
+        Progress(matrix, runs, selected, out, workers).write_results()
         return True
-    with alone_in(work_dir):
+    with lock_folder(work_dir):
         if matrix.synthesise:
             generate(matrix.data, **matrix.synthesise, workers=os.cpu_count() or 1)
-        forget_changed(runs, asked)
-        progress = Progress(matrix, runs, asked, out, workers)
+        clear_outdated_runs(runs, selected)
+        progress = Progress(matrix, runs, selected, out, workers)
         for run in progress.unfinished():
-            if run.is_trained and run.is_tested:  # the last call ended right before it was written down
-                progress.finished(run)
+            if run.is_trained and run.is_tested:  # the last call was stopped before it wrote the result
+                progress.finish_run(run)
         todo = progress.unfinished()
         print(
-            f'{len(asked)} runs, {len(asked) - len(todo)} of them finished, {workers} at a time; logs in {work_dir}/*/*/*.log',
+            f'{len(selected)} runs, {len(selected) - len(todo)} of them finished, {workers} at a time; '
+            f'logs in {work_dir}/*/*/*.log',
             flush=True,
         )
-        progress.report()
-        for ended in run_each(list_steps(todo, tools, bars), workers, gpus=gpus, equal=True, bars=bars):
-            progress.ended(ended)
+        progress.write_results()
+        for ended in run_jobs(list_jobs(todo, tools, show_progress), workers, gpus=gpus, show_progress=show_progress):
+            progress.end_job(ended)
         return not progress.unfinished()
 
 
 @contextmanager
-def alone_in(work_dir: Path) -> Iterator[None]:
-    """Two calls would write into the same folders. The system frees the lock of a call that was killed."""
+def lock_folder(work_dir: Path) -> Iterator[None]:
+    """Refuses two calls in one folder, as both would write there. The system frees the lock of a call that was killed."""
     work_dir.mkdir(parents=True, exist_ok=True)
     with open(work_dir / 'lock', 'w') as lock:
         try:
@@ -85,110 +87,106 @@ def alone_in(work_dir: Path) -> Iterator[None]:
 
 
 @dataclass(eq=False)
-class Step(Job):
-    """A job for a run: its training, its test, or the lookup table that some runs start with."""
+class RunJob(Job):
+    """A job for a run: its training, its test, or the export of the lookup table that some runs start with."""
 
     runs: Sequence[Run] = ()
     is_last: bool = False
 
 
-def list_steps(todo: Sequence[Run], tools: Path, counted: bool = False) -> list[Step]:
-    """What is to be done, in order; a test comes before the trainings that wait, so that its result is there soon.
+def list_jobs(todo: Sequence[Run], tools: Path, count_steps: bool = False) -> list[RunJob]:
+    """Lists the jobs of the runs in order. A test comes before the trainings that wait, so that its result is there soon.
 
     Args:
-        counted: Whether trainings tell how many steps they have, and have done. The data set is read for it.
+        count_steps: Whether training jobs count their steps, for which the data set is read.
     """
-    steps: dict[str, Step] = {}
+    jobs: dict[str, RunJob] = {}
     training = {run for run in todo if not run.is_trained}
     for run in todo:
-        after = [f'train {run.teacher.name}'] if run.teacher in training else []
-        if run.lookup_table and not run.lookup_table.is_file():
-            name = f'lookup table {run.lookup_table.name} of {run.teacher.student.name}'
-            if name not in steps:
-                steps[name] = Step(name, export_command(run, tools), run.lookup_table.with_suffix('.log'), after=after)
-            steps[name].runs = [*steps[name].runs, run]
+        teacher, after = run.teacher, [f'train {run.teacher.name}'] if run.teacher in training else []
+        if teacher and run.lookup_table and not run.lookup_table.is_file():
+            name = f'lookup table {run.lookup_table.name} of {teacher.student.name}'
+            if name not in jobs:
+                command = export_command(teacher, run.lookup_table, embedding_size(run.student.cfg), tools)
+                jobs[name] = RunJob(name, command, run.lookup_table.with_suffix('.log'), after=after)
+            jobs[name].runs = [*jobs[name].runs, run]
             after = [name]
         if run in training:
             shutil.rmtree(run.work_dir / 'test', ignore_errors=True)
             name = f'train {run.name}'
-            progress = dict(total=run.num_steps, done=run.steps_done) if counted else {}
-            steps[name] = Step(name, run.command(tools), run.work_dir / 'train.log', after=after, runs=[run], **progress)
+            jobs[name] = RunJob(name, run.train_command(tools), run.work_dir / 'train.log', after=after, runs=[run])
+            if count_steps:
+                jobs[name].num_steps, jobs[name].count_steps_done = run.num_steps, run.count_steps_done
             after = [name]
         name = f'test {run.name}'
-        steps[name] = Step(name, run.test_command(tools), run.work_dir / 'test.log', after=after, runs=[run], is_last=True)
-    return list(steps.values())
+        jobs[name] = RunJob(name, run.test_command(tools), run.work_dir / 'test.log', after=after, runs=[run], is_last=True)
+    return list(jobs.values())
 
 
-def export_command(run: Run, tools: Path) -> list[str]:
-    teacher = run.teacher
-    return [
-        sys.executable,
-        str(tools / 'export_lookup_table.py'),
-        str(teacher.tested_as),
-        str(teacher.checkpoint),
-        '--out',
-        str(run.lookup_table),
-        '--dims',
-        str(embed_dims(run.student.cfg)),
-    ]
+def export_command(teacher: Run, lookup_table: Path, dims: int, tools: Path) -> list[str]:
+    command = [sys.executable, str(tools / 'export_lookup_table.py'), str(teacher.test_config), str(teacher.final_checkpoint)]
+    return [*command, '--out', str(lookup_table), '--dims', str(dims)]
 
 
 class Progress:
-    """Which runs are finished, which failed, and how long the others will take."""
+    """Keeps which runs are finished and which failed, and estimates how long the others will take."""
 
-    def __init__(self, matrix: Matrix, runs: Sequence[Run], asked: Sequence[Run], out: Path, workers: int):
-        self.matrix, self.runs, self.asked, self.out, self.workers = matrix, runs, asked, out, workers
-        self.results = {run: result for run in runs if (result := run.result()) is not None}
+    def __init__(self, matrix: Matrix, runs: Sequence[Run], selected: Sequence[Run], out: Path, workers: int):
+        self.matrix, self.runs, self.selected, self.out, self.workers = matrix, runs, selected, out, workers
+        self.results = {run: result for run in runs if (result := run.load_result()) is not None}
         self.failed: set[Run] = set()
 
     def unfinished(self) -> list[Run]:
-        return [run for run in self.asked if run not in self.results]
+        return [run for run in self.selected if run not in self.results]
 
-    def ended(self, ended: Ended) -> None:
-        """Takes note of a step that ended."""
-        step = ended.job
+    def end_job(self, ended: EndedJob[RunJob]) -> None:
+        """Notes that a job ended."""
+        job = ended.job
         if ended.status:
-            self.failed.update(step.runs)
-            tqdm.write(f'{step.name} failed (exit status {ended.status}): {ended.complaint} [{step.log}]')
+            self.failed.update(job.runs)
+            tqdm.write(f'{job.name} failed (exit status {ended.status}): {ended.last_words} [{job.log}]')
             sys.stdout.flush()
-            self.failed.update(run for run in self.unfinished() if run.teacher in step.runs and not run.teacher.is_trained)
-            self.report()
-        elif step.is_last:
-            self.finished(step.runs[0])
+            self.failed.update(
+                run for run in self.unfinished() if run.teacher and run.teacher in job.runs and not run.teacher.is_trained
+            )
+            self.write_results()
+        elif job.is_last:
+            self.finish_run(job.runs[0])
 
-    def finished(self, run: Run) -> None:
-        result = self.results[run] = run.finish(parameters_of(run.student))
+    def finish_run(self, run: Run) -> None:
+        result = self.results[run] = run.save_result(count_parameters(run.student))
         scores = '  '.join(f'{name} {value * 100:.1f}' for name, value in result.scores.items() if value is not None)
-        done = len(self.asked) - len(self.unfinished())
+        done = len(self.selected) - len(self.unfinished())
         tqdm.write(
-            f'[{done:>{len(str(len(self.asked)))}}/{len(self.asked)}] {run.name}   {scores}  {result.minutes:.1f} min   '
-            f'{self.left()}'
+            f'[{done:>{len(str(len(self.selected)))}}/{len(self.selected)}] {run.name}   {scores}  {result.minutes:.1f} min   '
+            f'{self.time_left()}'
         )
         sys.stdout.flush()  # tqdm.write does not
-        self.report()
+        self.write_results()
 
-    def left(self) -> str:
+    def time_left(self) -> str:
         minutes = self.minutes_left()
         hours, rest = divmod(round(minutes), 60)
         return f'left about {f"{hours} h " if hours else ""}{rest} min' if minutes else 'done'
 
     def minutes_left(self) -> float:
-        """As long as those of the same student, or of all students, took; those that run are taken for half done."""
-        todo = [self.expected(run) for run in self.unfinished() if run not in self.failed]
+        """Estimates the minutes until the end. The runs in progress count as half done."""
+        todo = [self.expected_minutes(run) for run in self.unfinished() if run not in self.failed]
         running = min(self.workers - 1, len(todo))
         return (sum(todo) - sum(todo[:running]) / 2) / min(self.workers, max(len(todo), 1)) * OVERHEAD
 
-    def expected(self, run: Run) -> float:
-        for like in (
+    def expected_minutes(self, run: Run) -> float:
+        """Averages the runs of the same student and method, else those of the same student, else all runs."""
+        for is_similar in (
             lambda other: other.student is run.student and other.method is run.method,
             lambda other: other.student is run.student,
             lambda other: True,
         ):
-            minutes = [result.minutes for other, result in self.results.items() if like(other)]
+            minutes = [result.minutes for other, result in self.results.items() if is_similar(other)]
             if minutes:
                 return sum(minutes) / len(minutes)
         return 0.0
 
-    def report(self) -> None:
+    def write_results(self) -> None:
         finished = [self.results[run] for run in self.runs if run in self.results]
-        write_report(self.out, self.matrix, finished, [run.key for run in self.runs if run in self.failed])
+        write_results(self.out, self.matrix, finished, [run.key for run in self.runs if run in self.failed])

@@ -1,4 +1,4 @@
-"""Tables and charts of a benchmark's runs."""
+"""Writes the tables and charts of a benchmark's results."""
 
 import csv
 import io
@@ -19,17 +19,17 @@ COLUMNS = ['method', 'teacher', 'mAP', 'gain', 'over teacher', 'top-1', 'det AP'
 
 @dataclass(frozen=True)
 class Result:
-    """What a run gave.
+    """The result of a run.
 
     Attributes:
         method: '' for a teacher.
         teacher: '' without one.
         mAP, top_1, det_AP: In 0..1; None if the network has no such score.
-        minutes: Of training.
-        step_seconds: Seconds of training a step, the median.
-        image_ms: Milliseconds an image, in the test.
-        parameters: Of the network that is tested.
-        loss: The last one that was logged.
+        minutes: Duration of the training.
+        step_seconds: Median seconds per training step.
+        image_ms: Milliseconds per image in the test.
+        parameters: Number of parameters of the tested network.
+        loss: The last loss that was logged.
     """
 
     student: str
@@ -50,29 +50,29 @@ class Result:
         return {'mAP': self.mAP, 'top-1': self.top_1, 'det AP': self.det_AP}
 
 
-Key = tuple[str, str, str, int]
+RunKey = tuple[str, str, str, int]  # student, method, teacher, seed
 
 
-def write_report(out: Path, matrix: Matrix, results: Sequence[Result], failed: Iterable[Key] = ()) -> None:
-    """Writes results.csv, results.md, gain.png and accuracy.png, each anew.
+def write_results(out: Path, matrix: Matrix, results: Sequence[Result], failed: Iterable[RunKey] = ()) -> None:
+    """Writes results.csv, results.md, gain.png and accuracy.png; replaces those of an earlier call.
 
     Args:
-        failed: Student, method, teacher and seed of each run that failed.
+        failed: The runs that failed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for name, text in (('csv', as_csv(results, failed)), ('md', as_markdown(matrix, results, failed))):
+    for name, text in (('csv', csv_table(results, failed)), ('md', markdown_report(matrix, results, failed))):
         with write_atomic(out / f'results.{name}', 'w') as file:
             file.write(text)
-    found = all_gains(matrix, results)
-    if found:
-        write_picture(out / 'gain.png', draw_gains(found, noise(matrix, results)))
-    sizes, scores = accuracy(matrix, results)
+    gains = gains_by_student(matrix, results)
+    if gains:
+        write_picture(out / 'gain.png', draw_gains(gains, seed_deviation(matrix, results)))
+    sizes, scores = accuracy_and_size(matrix, results)
     if scores:
         write_picture(out / 'accuracy.png', draw_accuracy(sizes, scores))
 
 
-def as_csv(results: Sequence[Result], failed: Iterable[Key]) -> str:
-    """A row a run."""
+def csv_table(results: Sequence[Result], failed: Iterable[RunKey]) -> str:
+    """Returns a table with one row per run."""
     names = [field.name for field in fields(Result)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
@@ -82,13 +82,13 @@ def as_csv(results: Sequence[Result], failed: Iterable[Key]) -> str:
     return text.getvalue()
 
 
-def as_markdown(matrix: Matrix, results: Sequence[Result], failed: Iterable[Key]) -> str:
-    """A table of the teachers and one for each student; scores in per cent."""
+def markdown_report(matrix: Matrix, results: Sequence[Result], failed: Iterable[RunKey]) -> str:
+    """Returns a table of the teachers and one for each student; scores in per cent."""
     parts = [f'# {matrix.name}']
     of_teachers = {result.student: result for result in results if not result.method}
-    failed = list(failed)
+    failed_keys = list(failed)
     if matrix.teachers:
-        rows = [teacher_row(name, of_teachers.get(name), (name, '', '', 0) in failed) for name in matrix.teachers]
+        rows = [teacher_row(name, of_teachers.get(name), (name, '', '', 0) in failed_keys) for name in matrix.teachers]
         parts += [
             '## Teachers',
             markdown_table(['', 'mAP', 'top-1', 'det AP', 'parameters', 'ms / image', 'minutes', 's / step'], rows),
@@ -102,7 +102,7 @@ def as_markdown(matrix: Matrix, results: Sequence[Result], failed: Iterable[Key]
                 teacher.name if teacher else '',
                 of_student,
                 of_teachers,
-                [key for key in failed if key[0] == name],
+                [key for key in failed_keys if key[0] == name],
             )
             for method in matrix.methods.values()
             for teacher in matrix.teachers_of(student, method)
@@ -126,7 +126,7 @@ def teacher_row(name: str, result: Result | None, is_failed: bool) -> list[str]:
         return [name, 'failed' if is_failed else '', *[''] * 6]
     return [
         name,
-        *(percent([score]) for score in result.scores.values()),
+        *(format_percent([score]) for score in result.scores.values()),
         f'{result.parameters / 1e6:.2f} M',
         f'{result.image_ms:.0f}',
         f'{result.minutes:.1f}' if result.minutes else '',
@@ -140,19 +140,18 @@ def method_row(
     teacher: str,
     of_student: Sequence[Result],
     of_teachers: Mapping[str, Result],
-    failed: Sequence[Key],
+    failed: Sequence[RunKey],
 ) -> list[str]:
     results = [result for result in of_student if (result.method, result.teacher) == (method, teacher)]
     num_failed = sum((key[1], key[2]) == (method, teacher) for key in failed)
     title = f'**{method}**' if method in matrix.headline else method
     if not results:
         return [title, teacher, 'failed' if num_failed else '', *[''] * 6]
-    scores = {name: percent([result.scores[name] for result in results]) for name in results[0].scores}
+    scores = {name: format_percent([result.scores[name] for result in results]) for name in results[0].scores}
     mAP = scores['mAP'] + (f' ({len(results)})' if len(results) > 1 else '') + (f', {num_failed} failed' if num_failed else '')
-    gain = percent(list(gains(matrix, results, of_student).values()), signed=True)
-    over = ''
-    if teacher in of_teachers and of_teachers[teacher].mAP is not None:
-        over = percent([np.mean([result.mAP for result in results]) - of_teachers[teacher].mAP], signed=True)
+    gain = format_percent(gains_over_plain(matrix, results, of_student), signed=True)
+    teacher_mAP = of_teachers[teacher].mAP if teacher in of_teachers else None
+    over = '' if teacher_mAP is None else format_percent([float(np.mean(all_mAP(results))) - teacher_mAP], signed=True)
     steps = [result.step_seconds for result in results if result.step_seconds]
     return [
         title,
@@ -167,49 +166,55 @@ def method_row(
     ]
 
 
-def gains(matrix: Matrix, results: Iterable[Result], of_student: Iterable[Result]) -> dict[int, float]:
-    """For each seed how much mAP is above that of the plain student with the same seed; none for the plain student itself."""
+def all_mAP(results: Iterable[Result]) -> list[float]:
+    return [result.mAP for result in results if result.mAP is not None]
+
+
+def gains_over_plain(matrix: Matrix, results: Iterable[Result], of_student: Iterable[Result]) -> list[float]:
+    """Returns, for each seed, by how much mAP exceeds that of the plain student with the same seed.
+
+    The plain student itself has no gain.
+    """
     plain = {result.seed: result.mAP for result in of_student if result.method == matrix.reference}
-    return {
-        result.seed: result.mAP - plain[result.seed]
+    return [
+        result.mAP - before
         for result in results
-        if result.seed in plain and result.method != matrix.reference
-    }
+        if result.method != matrix.reference and result.mAP is not None and (before := plain.get(result.seed)) is not None
+    ]
 
 
-def all_gains(matrix: Matrix, results: Sequence[Result]) -> dict[str, dict[str, list[float]]]:
-    """For each student and each method, with its teacher where the student has several, the gains with each seed."""
+def gains_by_student(matrix: Matrix, results: Sequence[Result]) -> dict[str, dict[str, list[float]]]:
+    """Returns, for each student and method, the gain with each seed. Several teachers of a student are told apart."""
     found: dict[str, dict[str, list[float]]] = {}
     for student in matrix.students.values():
         of_student = [result for result in results if result.method and result.student == student.name]
         for method in matrix.methods.values():
             teachers = matrix.teachers_of(student, method)
             for teacher in teachers:
-                alike = [
-                    result
-                    for result in of_student
-                    if result.method == method.name and result.teacher == (teacher.name if teacher else '')
-                ]
-                values = list(gains(matrix, alike, of_student).values())
-                if values:
-                    name = method.name if len(teachers) == 1 else f'{method.name} by {teacher.name}'
-                    found.setdefault(student.name, {})[name] = values
+                key = method.name, teacher.name if teacher else ''
+                same = [result for result in of_student if (result.method, result.teacher) == key]
+                gains = gains_over_plain(matrix, same, of_student)
+                if gains:
+                    name = method.name if len(teachers) == 1 else f'{method.name} by {key[1]}'
+                    found.setdefault(student.name, {})[name] = gains
     return found
 
 
-def noise(matrix: Matrix, results: Iterable[Result]) -> dict[str, float]:
-    """For each student that was trained plainly with several seeds the standard deviation of its mAP."""
+def seed_deviation(matrix: Matrix, results: Iterable[Result]) -> dict[str, float]:
+    """Returns the standard deviation of mAP for each student that was trained plainly with several seeds."""
     plain: dict[str, list[float]] = {}
     for result in results:
         if result.method == matrix.reference:
-            plain.setdefault(result.student, []).append(result.mAP)
+            plain.setdefault(result.student, []).extend(all_mAP([result]))
     return {student: float(np.std(values, ddof=1)) for student, values in plain.items() if len(values) > 1}
 
 
-def accuracy(matrix: Matrix, results: Sequence[Result]) -> tuple[dict, dict]:
-    """Of each network the parameters and milliseconds an image, and the mAP of each method ('' for a teacher).
+def accuracy_and_size(
+    matrix: Matrix, results: Sequence[Result]
+) -> tuple[dict[str, tuple[int, float]], dict[str, dict[str, float]]]:
+    """Returns, for each detector, its parameters and milliseconds per image, and its mAP by method ('' for a teacher).
 
-    Only of those that find the persons themselves: others are told where they are.
+    Networks that are given the boxes are left out.
     """
     sizes, scores = {}, {}
     detectors = [name for name, teacher in matrix.teachers.items() if is_detector(teacher.cfg)]
@@ -218,17 +223,17 @@ def accuracy(matrix: Matrix, results: Sequence[Result]) -> tuple[dict, dict]:
         if of_network:
             sizes[name] = of_network[0].parameters, float(np.mean([result.image_ms for result in of_network]))
             scores[name] = {
-                method: float(np.mean([result.mAP for result in of_network if result.method == method]))
+                method: float(np.mean(all_mAP(result for result in of_network if result.method == method)))
                 for method in ('', *matrix.methods)
                 if any(result.method == method for result in of_network)
             }
     return sizes, scores
 
 
-def percent(shares: Sequence[float | None], signed: bool = False) -> str:
-    """'61.2', or '61.2 ± 0.8' for more than one (sample standard deviation); '' for none."""
-    shares = [share for share in shares if share is not None]
-    if not shares:
+def format_percent(shares: Sequence[float | None], signed: bool = False) -> str:
+    """Formats shares as '61.2', or as '61.2 ± 0.8' if there are several (sample standard deviation); '' for none."""
+    known = [share for share in shares if share is not None]
+    if not known:
         return ''
-    mean = f'{np.mean(shares) * 100:{"+" if signed else ""}.1f}'
-    return f'{mean} ± {np.std(shares, ddof=1) * 100:.1f}' if len(shares) > 1 else mean
+    mean = f'{np.mean(known) * 100:{"+" if signed else ""}.1f}'
+    return f'{mean} ± {np.std(known, ddof=1) * 100:.1f}' if len(known) > 1 else mean

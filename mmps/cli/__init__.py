@@ -1,3 +1,5 @@
-from .run import add_overrides, config_parser, converter_parser, few, load_config, run_tool
+"""The command line. Nothing but the scripts in tools/ imports it."""
 
-__all__ = ['add_overrides', 'config_parser', 'converter_parser', 'few', 'load_config', 'run_tool']
+from .run import add_overrides, config_parser, few, load_config, run_tool
+
+__all__ = ['add_overrides', 'config_parser', 'few', 'load_config', 'run_tool']

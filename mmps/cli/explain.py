@@ -1,4 +1,8 @@
-"""What a user is told, in one line, of an error that wrong input, or a lack of memory, caused."""
+"""Explains, in one line, an error that wrong input or a lack of memory caused.
+
+Most such errors are raised inside MMEngine, MMDetection and PyTorch, which build what a config says. Where their message does
+not say which value is wrong, it is looked up in the frames of the traceback.
+"""
 
 import inspect
 import re
@@ -13,13 +17,13 @@ from mmengine.utils import import_modules_from_strings
 import mmps.registry
 from mmps.compat.operators import MissingOperator
 
-# What wrong input raises: a file that is missing or unreadable, a value that does not fit, a loss that is not finite, an
-# operator that needs compiled MMCV.
+# Wrong input raises these: a missing or unreadable file, a value that does not fit, a loss that is not finite, an operator that
+# needs compiled MMCV.
 EXPECTED = (OSError, ValueError, FloatingPointError, MissingOperator)
 
 
 def explain(error: Exception) -> str | None:
-    """The line; None for an error that is none of the user's: a bug."""
+    """Returns the line, or None for a bug: an error that the user did not cause."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if isinstance(error, OSError) and error.filename:
         return one_line(error)
@@ -35,7 +39,7 @@ def explain(error: Exception) -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """The message without what others put around it: the registry's "class X in file:", a data worker's traceback."""
+    """Returns the message without the registry's "class X in file:" and without a data worker's traceback."""
     if isinstance(error, OSError) and error.filename:
         return f'{error.filename}: {error.strerror}'
     lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -44,14 +48,16 @@ def one_line(error: BaseException) -> str:
 
 
 def unreadable_config(error: Exception, frames: list[FrameType]) -> str | None:
-    """Of whatever went wrong while a config file was read."""
-    reading = [
-        frame for frame in frames if frame.f_globals.get('__name__') == Config.__module__ and 'filename' in frame.f_locals
+    """Explains any error while a config file is read: names the file, the line and the reason."""
+    paths = [
+        str(frame.f_locals['filename'])
+        for frame in frames
+        if frame.f_globals.get('__name__') == Config.__module__ and 'filename' in frame.f_locals
     ]
     importing = any(frame.f_code is import_modules_from_strings.__code__ for frame in frames)
-    if not reading or (importing and not isinstance(error, ImportError)):  # the second: a bug in a module of custom_imports
+    if not paths or (importing and not isinstance(error, ImportError)):  # the second: a bug in a module of custom_imports
         return None
-    path = str(reading[-1].f_locals['filename'])
+    path = paths[-1]
     lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == path]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
     reason = error.msg if isinstance(error, SyntaxError) else one_line(error)
@@ -59,7 +65,7 @@ def unreadable_config(error: Exception, frames: list[FrameType]) -> str | None:
 
 
 def unknown_type(error: Exception) -> str | None:
-    """Of a config's type that no registry knows: names that are like it."""
+    """Explains a type in a config that no registry knows: suggests similar names."""
     found = re.search(r'(\S+) is not in the (?:\S+::)?([\w ]+) registry', str(error)) if isinstance(error, KeyError) else None
     if found is None:
         return None
@@ -73,31 +79,31 @@ def unknown_type(error: Exception) -> str | None:
 
 
 def wrong_argument(error: Exception, frames: list[FrameType]) -> str | None:
-    """Of a config's argument that its type does not have: names that are like it. Of one that is left out: its name."""
+    """Explains an argument in a config that its type does not have (suggests similar names), or one that is missing."""
     found = re.search(r"(\w+)\.__init__\(\) (?:got an unexpected keyword argument '(\w+)'|(missing .*))", str(error))
-    outer = [frame for frame in frames if frame.f_code.co_name != '__init__']
-    if not isinstance(error, TypeError) or found is None or not outer:
+    callers = [frame for frame in frames if frame.f_code.co_name != '__init__']
+    if not isinstance(error, TypeError) or found is None or not callers:
         return None
     name, unknown, missing = found.groups()
-    caller = outer[-1]  # what called the class that is built: MMEngine, with the config's values, or else it is a bug
-    given = [value for value in caller.f_locals.values() if isinstance(value, dict) and unknown in value]
+    caller = callers[-1]  # it called the class: if it is not MMEngine, with values of the config, then the error is a bug
     built = caller.f_locals.get('obj_cls') or caller.f_globals.get(name)
     if not caller.f_globals.get('__name__', '').startswith('mmengine.') or not inspect.isclass(built):
         return None
     if missing and name in {each.__name__ for each in built.__mro__}:
         return f'{built.__name__}: {missing}'
-    if not given:
+    if not any(isinstance(value, dict) and unknown in value for value in caller.f_locals.values()):
         return None
-    known = {argument for each in built.__mro__ for argument in inspect.signature(each.__init__).parameters}
+    inits = [vars(each)['__init__'] for each in built.__mro__ if '__init__' in vars(each)]
+    known = {argument for init in inits for argument in inspect.signature(init).parameters}
     near = mmps.registry.did_you_mean(unknown, known - {'self', 'args', 'kwargs'})
     return f'{built.__name__} has no argument {unknown!r}{near}'
 
 
 def wrong_value(error: Exception, frames: list[FrameType]) -> str | None:
-    """Of a value that cannot be what a type needs, where the error does not name it: the type, and what it was given."""
+    """Explains a value that its type cannot use, where the error does not name it: names the type and what it was given."""
     building = [frame for frame in frames if frame.f_code is build_from_cfg.__code__ and 'obj_cls' in frame.f_locals]
-    said = isinstance(error, ValueError) and frames[-1].f_globals.get('__name__', '').startswith('mmps')
-    if not isinstance(error, TypeError | ValueError) or not building or said:
+    is_ours = isinstance(error, ValueError) and frames[-1].f_globals.get('__name__', '').startswith('mmps')
+    if not isinstance(error, TypeError | ValueError) or not building or is_ours:  # ours name the value themselves
         return None
     built, args = (building[-1].f_locals[name] for name in ('obj_cls', 'args'))
     if inspect.isclass(built) and issubclass(built, Runner | FlexibleRunner):  # it was given the whole config: a bug
@@ -107,7 +113,7 @@ def wrong_value(error: Exception, frames: list[FrameType]) -> str | None:
 
 
 def killed_worker(error: Exception, frames: list[FrameType]) -> str | None:
-    """Of a data worker that did not end by itself: PyTorch notices that it is gone, or what it sent can no longer be had."""
+    """Explains the sudden death of a data worker: PyTorch notices that it is gone, or cannot read what it sent."""
     found = re.search(r'DataLoader worker \(pid.*?\) (?:is killed by signal: (\w[\w ]*\w)|exited unexpectedly)', str(error))
     cut = isinstance(error, OSError | EOFError) and any(frame.f_code.co_name == '_try_get_data' for frame in frames)
     if found is None and not cut:

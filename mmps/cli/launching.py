@@ -1,4 +1,4 @@
-"""Starting ranks where MMEngine's launchers do not: under Open MPI, and without an accelerator."""
+"""Starts ranks where MMEngine's launchers fail: under Open MPI, and without an accelerator."""
 
 import os
 from datetime import timedelta
@@ -12,16 +12,17 @@ from mmps.compat.upstream import MMENGINE
 
 
 def launch_by_mpi() -> None:
-    """mmengine 0.10.7, launcher ``mpi``: it never says which of a machine's devices is a rank's, so all would be the first.
+    """Sets the variables that torch reads from those of Open MPI. On one machine, that machine is the master.
 
-    Open MPI's variables are handed on as those that torch reads; on one machine that machine is the master.
+    mmengine 0.10.7, launcher ``mpi``, does not give each rank its own device: all ranks would use the first one.
 
     Raises:
-        ValueError: The process was not started by Open MPI's ``mpirun``, or by one on several machines without MASTER_ADDR.
+        ValueError: The process was not started by Open MPI's ``mpirun``, or there are several machines and no MASTER_ADDR.
     """
-    ranks = {name: os.environ.get(f'OMPI_COMM_WORLD_{name}') for name in ('RANK', 'SIZE', 'LOCAL_RANK', 'LOCAL_SIZE')}
-    if None in ranks.values():
-        raise ValueError("--launcher mpi: OMPI_COMM_WORLD_RANK and the like are not set: start it with Open MPI's mpirun")
+    try:
+        ranks = {name: os.environ[f'OMPI_COMM_WORLD_{name}'] for name in ('RANK', 'SIZE', 'LOCAL_RANK', 'LOCAL_SIZE')}
+    except KeyError as error:
+        raise ValueError(f"--launcher mpi: {error.args[0]} is not set: start the tool with Open MPI's mpirun") from error
     if ranks['SIZE'] == ranks['LOCAL_SIZE']:
         os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     elif 'MASTER_ADDR' not in os.environ:
@@ -31,15 +32,15 @@ def launch_by_mpi() -> None:
 
 
 def launch_on_cpu(cfg: Config) -> None:
-    """mmengine 0.10.7, launchers ``pytorch`` and ``mpi``, no accelerator: it asks CUDA for a device whatever the backend is.
+    """Makes the gloo process group, and has the model wrapped without a device, if there is no accelerator.
 
-    The gloo group is made here, and the model is wrapped without a device. A rank waits for another as long as NCCL does, ten
-    minutes, or ``env_cfg.dist_cfg.timeout`` seconds; gloo's own patience is half an hour.
+    mmengine 0.10.7, launchers ``pytorch`` and ``mpi``, asks CUDA for a device whatever the backend is. A rank waits for another
+    one for ten minutes, as with NCCL, or for ``env_cfg.dist_cfg.timeout`` seconds; gloo's own default is half an hour.
     """
     if digit_version('0.10.7') >= MMENGINE and cfg.get('launcher') in ('pytorch', 'mpi') and get_device() == 'cpu':
         if not torch.distributed.is_initialized():
-            patience = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 600)
-            torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=patience))
+            seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 600)
+            torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=seconds))
         unused = cfg.get('find_unused_parameters', False)
         wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, find_unused_parameters=unused)
         cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {}), 'device_ids': None}

@@ -1,6 +1,7 @@
-"""Prints what a config trains: components, parameters, and of a distillation the paired levels and the losses.
+"""Prints what a config trains.
 
-The models are built without their checkpoints.
+It lists components and parameters, and for a distillation the paired levels and the losses. The models are built without their
+checkpoints.
 """
 
 import argparse

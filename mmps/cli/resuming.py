@@ -1,4 +1,4 @@
-"""Which checkpoint a training goes on from."""
+"""Finds the checkpoint from which a training resumes."""
 
 from pathlib import Path
 
@@ -6,17 +6,14 @@ from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 
 
 def checkpoint_to_resume(asked: str, work_dir: str) -> str | None:
-    """The checkpoint that ``--resume`` means, looked into before anything is written.
+    """Returns the checkpoint that ``--resume`` means, and checks it before anything is written; None if there is none yet.
 
     Args:
-        asked: A checkpoint, or 'auto' for the latest of the work directory.
-
-    Returns:
-        None: There is none yet.
+        asked: A checkpoint, or 'auto' for the latest one of the work directory.
 
     Raises:
-        OSError: It is not there, or cannot be opened.
-        ValueError: It is damaged, or one of those that hold weights only.
+        OSError: The checkpoint is missing or cannot be opened.
+        ValueError: It is damaged, or it holds weights only.
     """
     if asked == 'auto':
         asked, note = find_latest_checkpoint(work_dir), Path(work_dir) / 'last_checkpoint'

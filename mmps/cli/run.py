@@ -1,4 +1,4 @@
-"""What the command-line tools share."""
+"""What all subcommands share: arguments, configs, and how errors are shown."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ from .launching import launch_by_mpi, launch_on_cpu
 
 
 def config_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the arguments that MMDetection's tools share too."""
+    """Returns a parser with the arguments that train and test share, named as in MMDetection."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where logs and checkpoints go; default work_dirs/CONFIG-NAME')
@@ -29,31 +29,26 @@ def config_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def few(text: str) -> int:
-    """An argument that says how many are shown in one picture: argparse's type for 0 to 100."""
+    """Reads a number from 0 to 100, for argparse: how many rows a picture shows."""
     if not text.isdigit() or int(text) > 100:
         raise argparse.ArgumentTypeError(f'expected a number from 0 to 100, got {text!r}')
     return int(text)
 
 
-def converter_parser(description: str | None, config: Path) -> argparse.ArgumentParser:
-    """A parser for the arguments of :func:`convert_checkpoint`, of which ``config`` is the default config."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('checkpoint', help='released checkpoint')
-    parser.add_argument('out', help='where the converted one goes')
-    parser.add_argument('config', nargs='?', default=str(config), help=f'config of its model; default {config.name}')
-    parser.add_argument('--force', action='store_true', help='replace OUT if it is there')
-    return parser
+def packaged(name: str) -> Path:
+    """Returns the folder ``configs`` or ``tools``: the repository's, or the copy that an installed package carries."""
+    return (Path(__file__).parents[1] / '.mim' / name).resolve()
 
 
 def add_overrides(parser: argparse.ArgumentParser, purpose: str) -> None:
-    """The argument --cfg-options, a dict."""
+    """Adds the argument --cfg-options, which becomes a dict."""
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, type=override, default={}, metavar='KEY=VALUE', help=purpose
     )
 
 
 def override(text: str) -> str:
-    """An argument that changes a config: argparse's type for KEY=VALUE."""
+    """Checks an argument KEY=VALUE, for argparse."""
     key, equals, value = text.partition('=')
     try:
         DictAction._parse_iterable(value)
@@ -67,7 +62,12 @@ def override(text: str) -> str:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """The config that :func:`config_parser`'s arguments ask for."""
+    """Returns the config that the arguments of :func:`config_parser` name, with their changes.
+
+    Raises:
+        OSError: The config cannot be read.
+        ValueError: An override does not fit the config, or the config has no model.
+    """
     if args.launcher == 'mpi':
         launch_by_mpi()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -86,10 +86,11 @@ def load_config(args: argparse.Namespace) -> Config:
 
 @record
 def run_tool(main: Callable[[], None]) -> None:
-    """Runs a command-line tool: wrong input ends it with one line on stderr and exit status 1, not with a traceback.
+    """Runs a command-line tool.
 
-    So does a rank that has lost another. ``MMPS_TRACEBACK=1`` in the environment shows where it happened. Any other exception
-    keeps its traceback: it is a bug. torchrun's summary has the line, or the traceback, of the rank that failed first.
+    Wrong input ends it with one line on stderr and exit status 1. So does the loss of another rank. Any other exception is a
+    bug and keeps its traceback. ``MMPS_TRACEBACK=1`` in the environment shows every traceback. torchrun's summary has the line
+    or the traceback of the rank that failed first.
     """
     try:
         main()
@@ -101,14 +102,14 @@ def run_tool(main: Callable[[], None]) -> None:
         if message is None or os.environ.get('MMPS_TRACEBACK'):
             raise
         if path := os.environ.get('TORCHELASTIC_ERROR_FILE'):
-            # torchrun calls the earliest failure the cause, and kills a rank that hangs half a minute after the others failed:
-            # those who lost it say so as if a minute later.
+            # torchrun reports the earliest failure as the cause. It kills a hanging rank half a minute after the others failed,
+            # so these add a minute to their time: the hanging rank is the cause.
             Path(path).write_text(json.dumps({'message': message, 'timestamp': int(time.time()) + 60 * bool(peer)}))
         sys.exit(f'error: {message}')
 
 
 def lost_peer(error: RuntimeError) -> str | None:
-    """What a rank says that waited in vain for another one; None for any other RuntimeError."""
+    """Returns the message of a rank that waited in vain for another one; None for any other RuntimeError."""
     # gloo's message begins with its source file and ends with a greeting.
     sentence = re.sub(r'^\[\S+\] ', '', str(error)).split('. ')[0].split('\n')[0]
     is_lost = re.search(r'(closed|reset) by peer|broken pipe|timed? ?out', sentence, re.IGNORECASE)

@@ -2,6 +2,7 @@ from typing import Any
 
 import torch
 from mmdet.structures import SampleList
+from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmrazor.models import BaseAlgorithm, SingleTeacherDistill
@@ -31,7 +32,8 @@ class PersonSearchDistill(SingleTeacherDistill):
 
     Args:
         architecture: The student.
-        teacher: A detector, or a :class:`~mmps.distillation.CachedTeacher`. With None, the student teaches itself (HKD).
+        teacher: A detector, its config file as ``dict(cfg_path=...)``, or a :class:`~mmps.distillation.CachedTeacher`. With
+            None, the student teaches itself (HKD).
         teacher_ckpt: The detector's checkpoint. It must fit the detector exactly.
         distiller: Config of a :class:`~mmps.distillation.PersonSearchDistiller`.
         box_jitter: How far the edges of a box move at most, as a fraction of its width or height.
@@ -183,7 +185,8 @@ def build_teacher(teacher: dict | BaseModel | None, student: BaseModel, checkpoi
     """Builds the teacher of a config.
 
     Args:
-        teacher: Config or module of a detector or of a teacher. None = the student itself.
+        teacher: Config or module of a detector or of a teacher. ``dict(cfg_path=FILE)`` stands for the model of another config,
+            which is a file or a package's config like ``mmps::oim/NAME.py``. None = the student itself.
         student: The student.
         checkpoint: The detector's checkpoint.
         settings: Further arguments of :class:`~mmps.distillation.teachers.DetectorTeacher`. Other teachers ignore them.
@@ -192,7 +195,8 @@ def build_teacher(teacher: dict | BaseModel | None, student: BaseModel, checkpoi
         ValueError: A teacher that is no detector has a ``checkpoint``.
     """
     if isinstance(teacher, dict):
-        teacher = RAZOR_MODELS.build(teacher)
+        file = teacher.get('cfg_path')
+        teacher = RAZOR_MODELS.build(teacher if file is None or '::' in file else Config.fromfile(file).model)
     if teacher is not None and not isinstance(teacher, Teacher):
         return DetectorTeacher(teacher, student.data_preprocessor, checkpoint, **settings)
     if checkpoint:

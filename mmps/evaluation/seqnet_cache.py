@@ -3,9 +3,8 @@
 G images, Q queries, D embedding size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -37,22 +36,21 @@ def load_seqnet_cache(path: str | Path, protocol: SearchProtocol) -> Predictions
         [_entry(path, 'query_box_feats', query, entry, count=1, width=dim) for query, entry in enumerate(features)]
     )
     detections, embeddings = _detections(path, cache, 'gallery', len(protocol.images), 'images', dim)
-    around: dict[str, Any] = {}
+    boxes = context = None
     if 'query_dets' in cache or 'query_feats' in cache:
-        found, context = _detections(path, cache, 'query', protocol.num_queries, 'queries', dim)
-        for query in [query for query, rows in enumerate(found) if not len(rows)][:1]:
-            raise ValueError(f"{path}: query_dets[{query}]: expected the query's own box in the first row, got no row")
-        around = {
-            'query_boxes': np.stack([rows[0, :4] for rows in found]),
-            'context_embeddings': [rows[1:] for rows in context],
-        }
+        found, around = _detections(path, cache, 'query', protocol.num_queries, 'queries', dim)
+        for query, rows in enumerate(found):
+            if not len(rows):
+                raise ValueError(f"{path}: query_dets[{query}]: expected the query's own box in the first row, got no row")
+        boxes, context = np.stack([rows[0, :4] for rows in found]), [rows[1:] for rows in around]
     predictions = Predictions(
         images=protocol.images,
         boxes=[rows[:, :4] for rows in detections],
         scores=[rows[:, 4] for rows in detections],
         embeddings=embeddings,
         query_embeddings=query_embeddings,
-        **around,
+        query_boxes=boxes,
+        context_embeddings=context,
     )
     try:
         return predictions.for_protocol(protocol)
@@ -75,7 +73,7 @@ def _detections(
     return detections, embeddings
 
 
-def _list(path: str | Path, cache: Mapping, name: str, count: int, things: str) -> list | np.ndarray:
+def _list(path: str | Path, cache: Mapping, name: str, count: int, things: str) -> Sequence | np.ndarray:
     if name not in cache:
         found = [' '.join(str(key).split()) for key in cache]
         raise ValueError(
@@ -83,7 +81,7 @@ def _list(path: str | Path, cache: Mapping, name: str, count: int, things: str) 
             f'{", ".join(found[:5]) or "nothing"}{" and others" * (len(found) > 5)}'
         )
     entries = cache[name]
-    if not (isinstance(entries, list) or (isinstance(entries, np.ndarray) and entries.ndim)):
+    if not (isinstance(entries, list | tuple) or (isinstance(entries, np.ndarray) and entries.ndim)):
         raise ValueError(f'{path}: {name}: expected a list, got {type(entries).__name__}')
     if len(entries) != count:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Reads annotation files. Errors are one line that names the file and what was expected there."""
+"""Helpers to read annotation files safely. Errors are one line that names the file and what was expected there."""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence

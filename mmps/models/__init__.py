@@ -1,5 +1,5 @@
 from . import anchors, backbones, dense_heads, detectors, losses, necks, pretrained, roi_heads
-from .embedding import EmbeddingHead, NormAwareEmbedding
+from .embedding_heads import EmbeddingHead, NormAwareEmbedding
 from .memory import IdentityMemory
 
 __all__ = [

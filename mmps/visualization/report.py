@@ -1,4 +1,4 @@
-"""Reports: one HTML file each, which needs no other."""
+"""Writes reports as single HTML files, with the pictures inside."""
 
 import base64
 import html
@@ -8,14 +8,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmps.evaluation.tables import Table
+
 from .charts import draw_losses
 from .ranked_results import SearchRow, draw_rows
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1300px; margin: 2em auto; padding: 0 1em; color: #222; }
-table { border-collapse: collapse; margin: 1em 0; }
-td, th { padding: .35em .9em; border-bottom: 1px solid #ddd; text-align: right; }
-td:first-child, th:first-child { text-align: left; }
+table { border-collapse: collapse; } th, td { padding: .25em .8em; text-align: right; border-bottom: 1px solid #ddd; }
+th:first-child, td:first-child { text-align: left; }
 .strips { display: grid; grid-template-columns: repeat(3, 1fr); gap: 1em; margin-bottom: 1.5em; }
 .pictures { display: flex; flex-wrap: wrap; gap: 0 2em; align-items: flex-start; }
 figure { margin: 0; } figcaption { color: #666; font-size: 13px; } img { max-width: 100%; }
@@ -24,19 +25,22 @@ figure { margin: 0; } figcaption { color: #666; font-size: 13px; } img { max-wid
 
 def write_report(
     path: str | Path,
-    table: str,
+    table: Table,
+    remarks: Sequence[str],
     curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]],
     searches: Mapping[int, Mapping[str, SearchRow]],
 ) -> None:
     """Writes the demo's report.
 
     Args:
-        table: Markdown.
+        table: The scores.
+        remarks: Sentences to show under the table.
         curves: For each run and each of its losses the (step, value) pairs.
-        searches: For each query and each run the row that is shown.
+        searches: For each query and each run the row to show.
     """
     parts = [
         _html_table(table),
+        *(f'<p>{html.escape(remark)}</p>' for remark in remarks),
         '<h2>Losses</h2>',
         _html_picture(draw_losses(curves)),
         '<h2>Searches</h2><p>The query in blue, then the most similar detections: green is the person sought, red is not.</p>',
@@ -50,12 +54,12 @@ def write_report(
     _write_page(path, 'Person search distilled', parts)
 
 
-def write_search_report(path: str | Path, title: str, tables: Mapping[str, str], pictures: Mapping[str, np.ndarray]) -> None:
-    """Writes a report of tables, then pictures, in one file.
+def write_search_report(path: str | Path, title: str, tables: Mapping[str, Table], pictures: Mapping[str, np.ndarray]) -> None:
+    """Writes a report with tables first, then pictures.
 
     Args:
-        tables: Markdown, by heading.
-        pictures: RGB, by heading.
+        tables: The tables by heading.
+        pictures: The pictures by heading, RGB.
     """
     parts = [f'<h2>{html.escape(name)}</h2>{_html_table(table)}' for name, table in tables.items()]
     sections = (
@@ -74,8 +78,14 @@ def _write_page(path: str | Path, title: str, parts: Sequence[str]) -> None:
     Path(path).write_text(page, encoding='utf-8')
 
 
+def _html_table(table: Table) -> str:
+    rows = [('th', table.columns), *(('td', row) for row in table.rows)]
+    cells = (''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in row) for tag, row in rows)
+    return f'<table>{"".join(f"<tr>{row}</tr>" for row in cells)}</table>'
+
+
 def _html_picture(picture: np.ndarray) -> str:
-    """The picture, within the page, as the smaller of JPEG (best for photographs) and PNG (best for charts)."""
+    """Embeds the picture in the page, as JPEG (smaller for photographs) or PNG (smaller for charts), whichever is smaller."""
     picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     encoded = {
         'jpeg': cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1],
@@ -83,16 +93,3 @@ def _html_picture(picture: np.ndarray) -> str:
     }
     kind = min(encoded, key=lambda kind: len(encoded[kind]))
     return f'<img alt="" src="data:image/{kind};base64,{base64.b64encode(encoded[kind].tobytes()).decode()}">'
-
-
-def _html_table(markdown: str) -> str:
-    """A table, and what stands around it as paragraphs under it."""
-    lines = [line for line in markdown.splitlines() if line.startswith('|') and set(line) - set('|-: ')]
-    rest = [line for line in markdown.splitlines() if line and not line.startswith('|')]
-    rows = [[html.escape(cell.strip()) for cell in line.strip('|').split('|')] for line in lines]
-    tags = ['th', *['td'] * len(rows)]
-    body = ''.join(
-        f'<tr>{"".join(f"<{tag}>{cell}</{tag}>" for cell in row)}</tr>' for tag, row in zip(tags, rows, strict=False)
-    )
-    paragraphs = ''.join(f'<p>{html.escape(line)}</p>' for line in rest)
-    return (f'<table>{body}</table>' if rows else '') + paragraphs

@@ -1,4 +1,4 @@
-"""With tools that only write what MMEngine leaves behind: real ones would train for minutes."""
+"""Runs benchmarks with stand-ins for the tools, which only write the files that MMEngine would: real tools take minutes."""
 
 import csv
 import json
@@ -13,15 +13,16 @@ import pytest
 import yaml
 
 from mmps.benchmark.matrix_file import read_matrix
-from mmps.benchmark.matrix_runner import Progress, alone_in, benchmark, list_steps
-from mmps.benchmark.report import Result, as_markdown, percent
-from mmps.benchmark.runs import chosen, forget_changed, list_runs
+from mmps.benchmark.matrix_runner import Progress, list_jobs, lock_folder, run_benchmark
+from mmps.benchmark.report import Result, format_percent, markdown_report
+from mmps.benchmark.runs import clear_outdated_runs, list_runs, select_runs
 from mmps.synthetic import generate
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs'
 
-# Appends what it does to CALLS; fails if its folder has $FAIL in its name; in $SLOW it stops after its first checkpoint.
+# Each tool appends its call to the file $CALLS, fails if $FAIL is in the call, and, in the folder $SLOW, waits after its first
+# checkpoint.
 COMMON = """
 import json, os, pathlib, sys, time
 folder = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1]) if '--work-dir' in sys.argv else None
@@ -89,7 +90,7 @@ def tools(tmp_path):
 
 @pytest.fixture
 def content(tmp_path):
-    """Of the matrix: one teacher, one student, two seeds of two methods: five runs of two epochs each."""
+    """The content of a matrix: one teacher, one student, two methods with two seeds: five runs of two epochs each."""
     return dict(
         data=str(tmp_path),
         options={'train_cfg.max_epochs': 2},
@@ -103,12 +104,12 @@ def content(tmp_path):
 
 @pytest.fixture
 def run(tmp_path, tools, content, monkeypatch):
-    """run(...) -> whether the benchmark of ``content`` finished, and what its tools were called for."""
+    """run(...) -> whether the benchmark of ``content`` finished, and the calls of its tools."""
     monkeypatch.setenv('CALLS', str(tmp_path / 'calls'))
 
     def called(workers=1, **kwargs):
         (tmp_path / 'calls').write_text('')
-        finished = benchmark(read(tmp_path, content), tools, tmp_path / 'work', tmp_path / 'out', workers, **kwargs)
+        finished = run_benchmark(read(tmp_path, content), tools, tmp_path / 'work', tmp_path / 'out', workers, **kwargs)
         return finished, (tmp_path / 'calls').read_text().splitlines()
 
     monkeypatch.setattr('time.sleep', lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.02)))
@@ -310,12 +311,12 @@ def test_a_folder_that_the_benchmark_did_not_make_is_left_alone(run, tmp_path):
 
 def test_two_at_once_in_one_folder_are_refused(tmp_path):
     with (
-        alone_in(tmp_path / 'work'),
+        lock_folder(tmp_path / 'work'),
         pytest.raises(ValueError, match='work: another benchmark runs there'),
-        alone_in(tmp_path / 'work'),
+        lock_folder(tmp_path / 'work'),
     ):
         pass
-    with alone_in(tmp_path / 'work'):
+    with lock_folder(tmp_path / 'work'):
         pass
 
 
@@ -323,10 +324,10 @@ def test_two_at_once_in_one_folder_are_refused(tmp_path):
 def test_after_a_kill_finished_runs_are_kept_and_the_one_under_way_is_resumed(run, tmp_path, tools, content):
     read(tmp_path, content)
     code = (
-        'import time\nfrom pathlib import Path\nfrom mmps.benchmark.matrix_runner import benchmark\n'
+        'import time\nfrom pathlib import Path\nfrom mmps.benchmark.matrix_runner import run_benchmark\n'
         'from mmps.benchmark.matrix_file import read_matrix\n'
         f'here = Path({str(tmp_path)!r})\nmatrix = read_matrix(here / "matrix.yml", Path({str(CONFIGS)!r}))\n'
-        'benchmark(matrix, here / "tools", here / "work", here / "out", 1)\n'
+        'run_benchmark(matrix, here / "tools", here / "work", here / "out", 1)\n'
     )
     (tmp_path / 'calls').write_text('')
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'SLOW': 'gdps_big_seed0'}
@@ -361,8 +362,8 @@ def test_a_run_whose_result_was_not_written_down_is_not_run_again(run, tmp_path)
 
 def test_distillation_waits_for_its_teacher_and_nothing_else_does(tmp_path, content):
     runs = list_runs(read(tmp_path, content), tmp_path / 'work')
-    forget_changed(runs, runs)
-    steps = list_steps(runs, tmp_path)
+    clear_outdated_runs(runs, runs)
+    steps = list_jobs(runs, tmp_path)
     assert {step.name: list(step.after) for step in steps if step.name.startswith('train')} == {
         'train big  teacher': [],
         'train small  plain  seed 0': [],
@@ -376,21 +377,23 @@ def test_distillation_waits_for_its_teacher_and_nothing_else_does(tmp_path, cont
 def test_the_time_left_follows_runs_of_the_same_student(tmp_path, content):
     content['students']['other'] = dict(content['students']['small'])
     runs = list_runs(read(tmp_path, content), tmp_path / 'work')
-    progress = Progress(read(tmp_path, content), runs, chosen(runs, ['small', 'other']), tmp_path, workers=2)
+    progress = Progress(read(tmp_path, content), runs, select_runs(runs, ['small', 'other']), tmp_path, workers=2)
     progress.results = {
         run: Result(*run.key, 0.5, 0.5, 0.5, minutes, 1.0, 1.0, 1, 1.0)
         for run, minutes in zip(runs, (60, 10, 20), strict=False)
     }
-    assert [progress.expected(run) for run in runs if run not in progress.results] == pytest.approx([30, 30, 10, 20, 30, 30])
-    assert progress.left() == 'left about 1 h 18 min'  # (150 - 30 / 2) / 2, and a seventh for all but training
+    assert [progress.expected_minutes(run) for run in runs if run not in progress.results] == pytest.approx(
+        [30, 30, 10, 20, 30, 30]
+    )
+    assert progress.time_left() == 'left about 1 h 18 min'  # (150 - 30 / 2) / 2, and a seventh for all but training
 
 
 def test_scores_that_a_network_does_not_have_stay_empty(tmp_path, content):
     matrix = read(tmp_path, content)
-    text = as_markdown(matrix, [Result('big', '', '', 0, 0.7, 0.8, None, 0.0, None, 1.0, 10**6, None)], [])
+    text = markdown_report(matrix, [Result('big', '', '', 0, 0.7, 0.8, None, 0.0, None, 1.0, 10**6, None)], [])
     cells = [cell.strip() for cell in next(line for line in text.splitlines() if line.startswith('| big')).split('|')]
     assert cells[1:-1] == ['big', '70.0', '80.0', '', '1.00 M', '1', '', '']
-    assert percent([]) == '' and percent([0.5, None]) == '50.0' and percent([-0.01], signed=True) == '-1.0'
+    assert format_percent([]) == '' and format_percent([0.5, None]) == '50.0' and format_percent([-0.01], signed=True) == '-1.0'
 
 
 def test_predictions_are_kept_where_the_matrix_says_so_and_made_again_where_they_are_lost(run, content, tmp_path):
@@ -406,11 +409,11 @@ def test_trainings_tell_how_many_steps_they_have_and_have_done(tmp_path, content
     generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
     content['data'] = str(tmp_path / 'tiny')
     runs = list_runs(read(tmp_path, content), tmp_path / 'work')
-    forget_changed(runs, runs)
-    steps = {step.name: step for step in list_steps(runs, tmp_path, counted=True)}
+    clear_outdated_runs(runs, runs)
+    steps = {step.name: step for step in list_jobs(runs, tmp_path, count_steps=True)}
     plain = steps['train small  plain  seed 0']
-    assert (plain.total, plain.done()) == (2 * 6, 0)  # epochs, and batches of 4 out of 24 scenes
+    assert (plain.num_steps, plain.count_steps_done()) == (2 * 6, 0)  # epochs, and batches of 4 out of 24 scenes
     logs = runs[1].work_dir / '20261122/vis_data'
     logs.mkdir(parents=True)
     (logs / 'scalars.json').write_text('{"iter": 5, "loss": 1.0}\n{"iter": 10, "lo')
-    assert plain.done() == 5
+    assert plain.count_steps_done() == 5

@@ -1,4 +1,4 @@
-"""The demo is a benchmark of three rows: what it compares, and what it says of the difference."""
+"""Tests what the demo compares, and what it says about the difference."""
 
 import json
 from dataclasses import replace
@@ -32,15 +32,6 @@ def test_both_students_are_trained_with_every_seed_and_the_teacher_once(runs):
     assert all(run.keeps_predictions for run in runs)
 
 
-def test_the_students_differ_in_nothing_but_the_distillation(runs):
-    plain, distilled = runs[1].config, runs[2].config
-    assert plain.model == distilled.model.architecture
-    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'randomness'):
-        assert plain[key] == distilled[key], key
-    assert runs[1].student is runs[2].student  # so they are tested with the same config
-    assert distilled.model.teacher_ckpt == str(runs[0].checkpoint)
-
-
 def test_only_the_teacher_starts_from_imagenet_weights(runs):
     assert runs[0].config.model.backbone.init_cfg.checkpoint == 'package://mobilenet_v2'
     assert runs[1].config.model.backbone.init_cfg.type == 'Kaiming'
@@ -62,7 +53,7 @@ def result(ap):
 
 
 def test_the_difference_is_paired_query_by_query_and_its_interval_told(runs):
-    """Queries differ a lot, but on each of them the distilled student is a little better."""
+    """Queries differ a lot, but the distilled student is a little better on each of them."""
     queries = np.linspace(0, 0.9, 50)
     better = queries + np.tile([0.04, 0.06], 25)
     scores = {
@@ -72,19 +63,19 @@ def test_the_difference_is_paired_query_by_query_and_its_interval_told(runs):
         runs[3]: result(queries),
         runs[4]: result(queries[::-1]),
     }
-    one, other, both = module.comparison(runs, scores)
+    one, other, both = module.compare_students(runs, scores)
     assert one.startswith('GDPS over plain, seed 0: +5.0 mAP, 95 % interval +4.7 to +5.3 (paired)')
     assert 'seed 1: +0.0 mAP' in other and other.endswith('it may be chance')
     assert both.startswith('GDPS over plain, mean of 2 seeds: +2.5 mAP')
-    assert module.comparison(runs[:3], scores) == [one]
+    assert module.compare_students(runs[:3], scores) == [one]
 
 
 def test_the_table_has_a_row_for_each_network_and_the_interval_of_its_map(runs, monkeypatch):
     ended = type('Result', (), dict(det_AP=0.9, image_ms=20.0))
-    monkeypatch.setattr(type(runs[0]), 'result', lambda run: ended)
+    monkeypatch.setattr(type(runs[0]), 'load_result', lambda run: ended)
     scores = {run: result([0.2, 0.4, 0.6]) for run in runs}
     rows = {'teacher': runs[:1], 'student': [runs[1], runs[3]]}
-    lines = module.table(rows, scores, result([0.1, 0.1, 0.1])).splitlines()
+    lines = str(module.make_table(rows, scores, result([0.1, 0.1, 0.1]))).splitlines()
     cells = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines]
     assert cells[0] == module.COLUMNS
     assert cells[2] == ['colour histogram, given boxes', '10.0', '10.0 to 10.0', '50.0', '', '', '']
@@ -98,21 +89,21 @@ def test_the_colour_histogram_is_scored_on_the_annotated_boxes(tmp_path):
     run = list_runs(matrix, tmp_path)[0]
     dataset = module.build_dataset(run.student.cfg.test_dataloader.dataset)
     paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
-    found = module.histogram_search(dataset, dataset.metainfo['protocol'], paths)
+    found = module.search_by_histogram(dataset, dataset.metainfo['protocol'], paths)
     assert 0 < found.mAP < 1 and 0 <= found.topk[1] <= 1
-    assert list_runs(matrix, tmp_path)[0].text == run.text  # nothing that was built has changed its config
+    assert list_runs(matrix, tmp_path)[0].config_text == run.config_text  # nothing that was built has changed its config
 
 
 def test_a_run_that_failed_ends_the_demo_with_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, 'benchmark', lambda *args, **kwargs: False)
+    monkeypatch.setattr(module, 'run_benchmark', lambda *args, **kwargs: False)
     with pytest.raises(ChildProcessError, match='failed'):
         module.demo(CONFIGS, tmp_path, tmp_path / 'work', tmp_path / 'data')
 
 
 def test_the_demo_prints_its_table_and_writes_a_report_with_every_network(tmp_path, monkeypatch, capsys):
-    """Of runs that were made before; what they predict is the annotation, with embeddings of more or less noise."""
+    """The runs are finished. Their predictions are the annotations, with embeddings of more or less noise."""
     generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
-    monkeypatch.setattr(module, 'benchmark', lambda *args, **kwargs: True)
+    monkeypatch.setattr(module, 'run_benchmark', lambda *args, **kwargs: True)
     runs = list_runs(read_matrix(CONFIGS / module.MATRIX, CONFIGS, tmp_path / 'tiny'), tmp_path / 'work')
     dataset = module.build_dataset(runs[0].student.cfg.test_dataloader.dataset)
     protocol = dataset.metainfo['protocol']
@@ -133,7 +124,7 @@ def test_the_demo_prints_its_table_and_writes_a_report_with_every_network(tmp_pa
                 for image, box in zip(protocol.query_images, protocol.query_boxes, strict=True)
             ]
         )
-        run.forget()
+        run.clear()
         run.predictions.parent.mkdir(parents=True)
         save_predictions(
             run.predictions,
@@ -177,10 +168,10 @@ def normalized(rows):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_what_is_counted_or_built_leaves_the_configs_as_they_are(tmp_path):
-    """A finished run is known by its config's text: later calls, and the table after the runs, compare it."""
+def test_counting_parameters_does_not_change_configs(tmp_path):
+    """Later calls recognise a finished run by the text of its config."""
     matrix = read_matrix(CONFIGS / module.MATRIX, CONFIGS, tmp_path)
-    before = [run.text for run in list_runs(matrix, tmp_path)]
+    before = [run.config_text for run in list_runs(matrix, tmp_path)]
     for run in list_runs(matrix, tmp_path):
-        module.parameters_of(run.student)
-    assert [run.text for run in list_runs(matrix, tmp_path)] == before
+        module.count_parameters(run.student)
+    assert [run.config_text for run in list_runs(matrix, tmp_path)] == before

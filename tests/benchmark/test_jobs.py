@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from mmps.benchmark.jobs import Job, run_each
+from mmps.benchmark.jobs import Job, run_jobs
 
 
 def job(tmp_path, name, code, after=()):
     return Job(name, [sys.executable, '-c', code], tmp_path / f'{name}.log', 1, lambda: 0, after)
 
 
-def test_a_job_waits_for_those_it_needs_and_others_do_not(tmp_path):
+def test_a_job_waits_only_for_the_jobs_that_it_is_after(tmp_path):
     stamp = 'import time, pathlib; time.sleep({}); pathlib.Path({!r}).write_text(str(time.time()))'
     files = {name: tmp_path / name for name in 'abc'}
     jobs = [
@@ -22,31 +22,20 @@ def test_a_job_waits_for_those_it_needs_and_others_do_not(tmp_path):
         job(tmp_path, 'b', stamp.format(0, str(files['b'])), after=['a']),
         job(tmp_path, 'c', stamp.format(0, str(files['c']))),
     ]
-    seconds = {each.job.name: each.seconds for each in run_each(jobs, workers=2, poll=0.02)}
+    seconds = {each.job.name: each.seconds for each in run_jobs(jobs, workers=2, poll=0.02)}
     ended = {name: float(path.read_text()) for name, path in files.items()}
     assert ended['c'] < ended['a'] < ended['b'] and seconds.keys() == {'a', 'b', 'c'}
 
 
-def test_a_failure_has_its_status_and_the_last_line_of_its_log_and_who_stops_asking_stops_the_others(tmp_path):
+def test_a_failure_is_reported_and_the_other_jobs_end_when_the_caller_stops(tmp_path):
     jobs = [
         job(tmp_path, 'long', 'import time; time.sleep(60)'),
         job(tmp_path, 'bad', "import sys; sys.exit('error: no such thing')"),
     ]
     began = time.monotonic()
-    ended = next(run_each(jobs, workers=2, poll=0.02))
-    assert (ended.job.name, ended.status, ended.complaint) == ('bad', 1, 'error: no such thing')
+    ended = next(run_jobs(jobs, workers=2, poll=0.02))
+    assert (ended.job.name, ended.status, ended.last_words) == ('bad', 1, 'error: no such thing')
     assert time.monotonic() - began < 20
-
-
-def test_of_each_alone_a_failure_stops_only_those_after_it(tmp_path):
-    jobs = [
-        job(tmp_path, 'bad', 'raise SystemExit(3)'),
-        job(tmp_path, 'after', 'pass', after=['bad']),
-        job(tmp_path, 'good', 'pass'),
-        job(tmp_path, 'last', 'pass', after=['good']),
-    ]
-    ended = {each.job.name: each.status for each in run_each(jobs, workers=2, poll=0.02)}
-    assert ended == {'bad': 3, 'good': 0, 'last': 0}
 
 
 def test_jobs_at_a_time_see_different_gpus_and_equal_shares_of_the_cores(tmp_path, monkeypatch):
@@ -55,7 +44,7 @@ def test_jobs_at_a_time_see_different_gpus_and_equal_shares_of_the_cores(tmp_pat
         'import os, time; print(os.environ["CUDA_VISIBLE_DEVICES"], os.environ["OMP_NUM_THREADS"], flush=True); time.sleep({})'
     )
     jobs = [job(tmp_path, name, code.format(seconds)) for name, seconds in (('a', 1), ('b', 0), ('c', 0))]
-    ended = [each.job.name for each in run_each(jobs, workers=2, poll=0.02, gpus=['3', '5'], equal=True)]
+    ended = [each.job.name for each in run_jobs(jobs, workers=2, poll=0.02, gpus=['3', '5'])]
     assert ended == ['b', 'c', 'a']
     assert [each.log.read_text() for each in jobs] == ['3 3\n', '5 3\n', '5 3\n']
 
@@ -67,9 +56,9 @@ def test_no_job_outlives_a_killed_parent(tmp_path):
         'import os, pathlib, time\npathlib.Path(__file__).with_name("pid").write_text(str(os.getpid()))\ntime.sleep(60)\n'
     )
     parent_code.write_text(
-        'import pathlib, sys\nfrom mmps.benchmark.jobs import Job, run_each\n'
+        'import pathlib, sys\nfrom mmps.benchmark.jobs import Job, run_jobs\n'
         f'child = pathlib.Path({str(child)!r})\n'
-        'list(run_each([Job("long", [sys.executable, str(child)], child.with_name("log"))], workers=1))\n'
+        'list(run_jobs([Job("long", [sys.executable, str(child)], child.with_name("log"))], workers=1))\n'
     )
     parent = subprocess.Popen(
         [sys.executable, str(parent_code)], env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])}

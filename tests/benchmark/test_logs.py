@@ -1,4 +1,4 @@
-"""What is read from the logs of a training, and the tool that compares some."""
+"""Tests the reader of training logs, and the tool that compares trainings."""
 
 import json
 import runpy
@@ -11,7 +11,7 @@ from mmps.benchmark.logs import losses, validations
 
 @pytest.fixture
 def training(tmp_path):
-    """training(name, *starts) -> a work directory with one log a start, each a list of entries."""
+    """training(name, *starts) -> a work directory with one log per start; a start is a list of entries."""
 
     def make(name, *starts):
         for index, entries in enumerate(starts):

@@ -6,7 +6,7 @@ import torch
 import yaml
 from mmengine.config import Config
 
-from mmps.benchmark.matrix import compose, config_text
+from mmps.benchmark.matrix import compose, config_as_python
 from mmps.benchmark.matrix_file import read_matrix
 from mmps.registry import MODELS
 
@@ -193,7 +193,7 @@ def test_a_composed_config_survives_its_file_and_builds(read, tmp_path, mmps_sco
     torch.save({'state_dict': teacher.state_dict()}, checkpoint)
     cfg = composed(matrix, 'GDPS', 'big', checkpoint)
     file = tmp_path / 'config.py'
-    file.write_text(config_text(cfg))
+    file.write_text(config_as_python(cfg))
     again = Config.fromfile(file)
     assert again.to_dict() == cfg.to_dict()
     model = MODELS.build(again.model)

@@ -1,4 +1,4 @@
-"""What --resume goes on from is looked into before anything is written."""
+"""--resume checks its checkpoint before anything is written."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ STATE = dict(meta=dict(epoch=1, iter=6), message_hub={}, optimizer={}, state_dic
 
 @pytest.fixture
 def latest(tmp_path):
-    """A checkpoint that last_checkpoint names."""
+    """The checkpoint that last_checkpoint names."""
     path = tmp_path / 'epoch_1.pth'
     torch.save(STATE, path)
     (tmp_path / 'last_checkpoint').write_text(str(path))

@@ -1,4 +1,4 @@
-"""What a tool says about wrong input."""
+"""Tests what a tool says about wrong input."""
 
 import argparse
 import re
@@ -17,7 +17,7 @@ from mmps.registry import MODELS
 
 
 def message_of(error):
-    """What run_tool ends with."""
+    """Returns the message that run_tool ends with."""
 
     def main():
         raise error
@@ -213,8 +213,3 @@ def test_a_module_that_a_config_imports_may_have_a_bug(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(KeyError, match='k'):
         run_tool(lambda: Config.fromfile(tmp_path / 'config.py'))
-
-
-def test_any_other_key_that_is_missing_is_a_bug():
-    with pytest.raises(KeyError):
-        run_tool(lambda: {}['bboxes'])

@@ -312,3 +312,11 @@ def test_mmrazors_own_losses_work_unchanged(distill_config, make_batch, mmps_sco
     assert losses['distill.loss_pkd'] > 0
     losses['distill.loss_pkd'].backward()
     assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
+
+
+def test_a_teacher_may_be_the_model_of_a_config_file(build_distill, detector_config, tmp_path):
+    (tmp_path / 'mine.py').write_text(f'model = {detector_config(width=8).to_dict()}')
+    model = build_distill(teacher=dict(cfg_path=str(tmp_path / 'mine.py'), pretrained=False))
+    assert model.teacher.network.neck.out_channels == 16
+    with pytest.raises(FileNotFoundError, match=r'nothing\.py'):
+        build_distill(teacher=dict(cfg_path=str(tmp_path / 'nothing.py'), pretrained=False))

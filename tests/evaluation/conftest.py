@@ -5,8 +5,16 @@ from mmps.evaluation import SearchProtocol
 
 
 @pytest.fixture(scope='session')
-def search_cases(golden, load_script):
-    return load_script(golden / 'search_cases.py')
+def search_case(golden, load_script):
+    """search_case('prw', file) -> simulated results on a real test protocol, which is read from that file; or a skip."""
+
+    def make(name, file):
+        cases = load_script(golden('search_cases.py'))
+        if not (cases.DATA / file).is_file():
+            pytest.skip(f'no {file} in {cases.DATA}, where {cases.__file__} reads it')
+        return getattr(cases, f'{name}_case')(0)
+
+    return make
 
 
 @pytest.fixture

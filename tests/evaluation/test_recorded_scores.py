@@ -9,23 +9,23 @@ from mmps.evaluation import CBGM, SearchProtocol, detection_scores, search_score
 
 
 @pytest.fixture(scope='module')
-def prw(search_cases, golden):
-    case = search_cases.prw_case(0)
+def prw(search_case, golden):
+    case = search_case('prw', 'prw/test_pid.json')
     images, queries = case['images'], case['queries'][:300]
     protocol = SearchProtocol.from_identities(
         *fields(images, 'img_name', 'cam_id', 'boxes', 'person_ids'), *fields(queries, 'img_name', 'box', 'person_id')
     )
-    return case, protocol, queries, json.loads((golden / 'expected' / 'prw_seed0_q300.json').read_text())
+    return case, protocol, queries, json.loads(golden('expected/prw_seed0_q300.json').read_text())
 
 
 @pytest.fixture(scope='module')
-def cuhk(search_cases, golden):
-    case = search_cases.cuhk_case(0)
+def cuhk(search_case, golden):
+    case = search_case('cuhk', 'cuhk-sysu/TestG100.mat')
     images, queries = case['images'], case['queries']
     protocol = SearchProtocol.from_galleries(
         *fields(images, 'img_name', 'cam_id'), *fields(queries, 'img_name', 'box', 'person_id', 'gallery')
     )
-    return case, protocol, queries, json.loads((golden / 'expected' / 'cuhk_seed0.json').read_text())
+    return case, protocol, queries, json.loads(golden('expected/cuhk_seed0.json').read_text())
 
 
 def fields(rows, *names):

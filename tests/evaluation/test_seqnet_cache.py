@@ -1,5 +1,4 @@
 import io
-import os
 import pickle
 import zipfile
 
@@ -115,18 +114,10 @@ def test_query_embeddings_may_be_vectors(cache, scene, path):
     assert load_seqnet_cache(path, scene['protocol']).query_embeddings.shape == (2, 3)
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.float32, torch.float64])
-def test_tensors_are_read_without_torch(cache, scene, path, dtype):
-    tensors = {name: [torch.from_numpy(array.copy()).to(dtype) for array in entries] for name, entries in cache.items()}
-    tensors['gallery_dets'][0] = tensors['gallery_dets'][0].T.contiguous().T  # columns
-    whole = torch.arange(12, dtype=dtype).reshape(3, 4)
-    tensors['gallery_feats'][0] = whole[1:, 1:]  # part of a storage
-    torch_zip(tensors, path)
-    predictions = load_seqnet_cache(path, scene['protocol'])
-    np.testing.assert_allclose(predictions.scores[0], 0.9, atol=1e-3)
-    assert predictions.embeddings[0].tolist() == [[5, 6, 7], [9, 10, 11]]
-    torch_before_1_6(tensors, path)
-    with pytest.raises(ValueError, match='tensors, which can be read from a zip of'):
+@pytest.mark.parametrize('write', [torch_zip, torch_before_1_6])
+def test_tensors_are_refused(cache, scene, path, write):
+    write({**cache, 'gallery_feats': [torch.from_numpy(array.copy()) for array in cache['gallery_feats']]}, path)
+    with pytest.raises(ValueError, match=r'eval_cache\.pth .*names torch\._utils\._rebuild_tensor_v2, which no array needs'):
         load_seqnet_cache(path, scene['protocol'])
 
 
@@ -134,29 +125,6 @@ def test_a_cache_without_query_detections_has_no_context(cache, scene, path):
     torch_zip({name: entries for name, entries in cache.items() if name not in ('query_dets', 'query_feats')}, path)
     predictions = load_seqnet_cache(path, scene['protocol'])
     assert predictions.context_embeddings is None and predictions.query_boxes is None
-
-
-class Malicious:
-    def __init__(self, function, *args):
-        self.call = function, args
-
-    def __reduce__(self):
-        return self.call
-
-
-@pytest.mark.parametrize('function', ['system', 'eval', 'frombuffer'])
-def test_nothing_in_the_file_is_run(cache, scene, container, path, tmp_path, function):
-    trace = tmp_path / 'trace'
-    call = {
-        'system': Malicious(os.system, f'touch {trace}'),
-        'eval': Malicious(eval, f'open({str(trace)!r}, "w")'),
-        'frombuffer': Malicious(np.frombuffer, b'1234'),
-    }[function]
-    container({**cache, 'extra': call}, path)
-    with pytest.raises(ValueError, match=rf'eval_cache\.pth .*it names [\w.]+\.{function}, .*nothing was run') as caught:
-        load_seqnet_cache(path, scene['protocol'])
-    assert '\n' not in str(caught.value)
-    assert not trace.exists()
 
 
 @pytest.mark.parametrize(
@@ -173,14 +141,15 @@ def test_arrays_of_anything_but_numbers_are_refused(scene, container, path, valu
         load_seqnet_cache(path, scene['protocol'])
 
 
-def test_a_tensor_beyond_its_storage_is_refused(path):
-    torch_zip({'a': torch.ones(4)}, path)
-    with zipfile.ZipFile(path) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(path, 'w') as archive:
-        for name, content in files.items():
-            archive.writestr(name, content.replace(b'K\x04\x85', b'K\x05\x85'))  # the shape (4,) -> (5,)
-    with pytest.raises(ValueError, match='a tensor that is larger than its storage'):
+def test_an_array_over_the_memory_of_another_one_is_refused(path):
+    array = pickle.dumps(np.ones(2), 2)[2:-1]  # without its protocol and end
+    over = (
+        b'cnumpy._core.numeric\n_frombuffer\n('
+        + array
+        + b'cnumpy\ndtype\nX\x02\x00\x00\x00f8\x85RK\x02\x85X\x01\x00\x00\x00CtR'
+    )
+    path.write_bytes(b'\x80\x02' + over + b'.')
+    with pytest.raises(ValueError, match='it has an array over a Array'):
         load_arrays(path)
 
 
@@ -205,15 +174,10 @@ def test_a_small_file_that_unfolds_without_end_is_refused_at_once(scene, path, v
         load_seqnet_cache(path, scene['protocol'])
 
 
-def test_the_error_for_a_checkpoint_lists_what_it_holds(scene, path):
-    layers = torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(9)))
-    for content, found in (
-        ({'model': layers.state_dict(), 'epoch': 3}, 'model, epoch$'),
-        (layers.state_dict(), r'0\.weight, 0\.bias, 1\.weight, 1\.bias, 2\.weight and others$'),
-    ):
-        torch.save(content, path)
-        with pytest.raises(ValueError, match=f'query_box_feats is missing: expected the dict .*, got one with {found}'):
-            load_seqnet_cache(path, scene['protocol'])
+def test_a_checkpoint_given_by_mistake_is_refused(scene, path):
+    torch.save({'model': torch.nn.Linear(1, 1).state_dict(), 'epoch': 3}, path)
+    with pytest.raises(ValueError, match=r'eval_cache\.pth cannot be read .*it names collections\.OrderedDict'):
+        load_seqnet_cache(path, scene['protocol'])
 
 
 def zip_of(name):
@@ -251,7 +215,7 @@ def changed(cache, name, index, value):
             'query_box_feats: expected one entry for each of the 2 queries of the protocol, got 4',
         ),
         (lambda cache: {**cache, 'gallery_feats': 7}, 'gallery_feats: expected a list, got int'),
-        (lambda cache: {**cache, 'gallery_feats': np.array(5)}, 'gallery_feats: expected a list, got ndarray'),
+        (lambda cache: {**cache, 'gallery_feats': np.array(5)}, 'gallery_feats: expected a list, got Array'),
         (lambda cache: changed(cache, 'gallery_dets', 0, [[10**400] * 5]), r'gallery_dets\[0\]: expected an array of numbers'),
         (
             lambda cache: changed(cache, 'gallery_dets', 1, np.zeros((1, 4))),

@@ -30,7 +30,7 @@ LOSSES = {
 
 @pytest.fixture(scope='module')
 def recorded(golden):
-    return np.load(golden / 'expected/alignps_seed0.npz')
+    return np.load(golden('expected/alignps_seed0.npz'))
 
 
 @pytest.fixture(scope='module')
@@ -41,7 +41,7 @@ def network(golden, named_weights, recorded, repository):
     cfg.bbox_head.test_cfg = cfg.test_cfg
     with DefaultScope.overwrite_default_scope('mmps'):
         network = nn.ModuleDict(dict(neck=MODELS.build(cfg.neck), bbox_head=MODELS.build(cfg.bbox_head)))
-    weights = named_weights.fill(json.loads((golden / 'expected/alignps_seed0_shapes.json').read_text()))
+    weights = named_weights.fill(json.loads(golden('expected/alignps_seed0_shapes.json').read_text()))
     weights['bbox_head.conv_reg.bias'] = np.array([2, 4, 2, 4], dtype=np.float32)
     weights |= {
         'bbox_head.labeled_matching_layer.lookup_table': recorded['lut_before'],

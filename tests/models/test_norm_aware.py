@@ -6,7 +6,7 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 
 from mmps.models import NormAwareEmbedding
-from mmps.models.embedding import BNLinear
+from mmps.models.embedding_heads import BNLinear
 
 
 @pytest.mark.parametrize('dims, widths', [(256, [128, 128]), (7, [3, 4]), (8, [2, 3, 3])])

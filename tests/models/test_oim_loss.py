@@ -31,7 +31,7 @@ def same(one, other):
 
 
 def test_six_steps_equal_the_recorded_ones(golden):
-    recorded = np.load(golden / 'expected/oim_seed0.npz')
+    recorded = np.load(golden('expected/oim_seed0.npz'))
     loss = OIMLoss(num_identities=20, queue_size=16, embed_dims=32, momentum=0.5, scale=30.0)
     for step in range(6):
         embeddings = torch.from_numpy(recorded[f'x{step}']).requires_grad_()

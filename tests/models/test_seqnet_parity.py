@@ -17,13 +17,13 @@ from mmps.registry import MODELS
 
 @pytest.fixture(scope='module')
 def expected(golden):
-    with np.load(golden / 'expected/seqnet_r50_seed0.npz') as arrays:
+    with np.load(golden('expected/seqnet_r50_seed0.npz')) as arrays:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 @pytest.fixture(scope='module')
 def network(golden, named_weights, repository):
-    shapes = json.loads((golden / 'expected/seqnet_r50_seed0_shapes.json').read_text())
+    shapes = json.loads(golden('expected/seqnet_r50_seed0_shapes.json').read_text())
     weights = {name: torch.from_numpy(value) for name, value in named_weights.fill(shapes).items()}
     with DefaultScope.overwrite_default_scope('mmps'):
         model = MODELS.build(Config.fromfile(repository / 'configs/_base_/models/seqnet_r50_c4.py').model)

@@ -22,24 +22,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.io import loadmat, savemat
 
-from mmps.benchmark.matrix_file import read_matrix
-from mmps.datasets import cuhk_sysu, mot, nested_mat, prw
+from mmps.datasets import cuhk_sysu, mot, prw
 from mmps.distillation.lookup_table import Header as TableHeader
 from mmps.distillation.lookup_table import load_lookup_table, save_lookup_table
 from mmps.distillation.teachers.cache_files import FORMAT, Header, TeacherCache, create_cache
 from mmps.evaluation import Predictions, SearchProtocol, load_predictions, save_predictions
 from mmps.evaluation.seqnet_cache import load_seqnet_cache
+from mmps.fileio import nested_mat
 from mmps.fileio.annotation_cache import cache_folder, cached
 from mmps.fileio.annotations import read_mat
 from mmps.fileio.checkpoint import read_weights
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
 SECONDS = 20  # one file may take
 ROOM = 4 << 30  # bytes of address space beyond what the process has
 GROWTH = 1 << 20  # KiB that the process may grow by while it reads small files
@@ -697,83 +695,6 @@ def test_a_teacher_caches_arrays_are_what_was_written(folder, name, other, numbe
         assert (np.diff(found['offsets']) >= 0).all() and found['offsets'][[0, -1]].tolist() == [0, 3]
 
 
-# A benchmark's matrix
-
-MATRIX = dict(
-    data='.',
-    teachers={'big': {'config': 'a.py', 'options': {'x.y': '(1, 2)'}}},
-    students={'small': {'config': 'a.py'}},
-    methods={'plain': {}, 'lut': {'lookup_table': True, 'seeds': 2}},
-    seeds=1,
-    headline=['plain'],
-    options={},
-)
-PLACES = [
-    ('data',),
-    ('teachers',),
-    ('teachers', 'big'),
-    ('teachers', 'big', 'options'),
-    ('teachers', 'big', 'options', 'x.y'),
-    ('teachers', 'big', 'config'),
-    ('students', 'small', 'teacher'),
-    ('methods', 'lut', 'seeds'),
-    ('methods',),
-    ('methods', 'lut', 'teacher'),
-    ('seeds',),
-    ('headline',),
-    ('options',),
-    ('synthesise',),
-    ('students', 'a\nb'),
-]
-BILLION = 'a: &a [x,x,x,x,x,x,x,x,x]\n' + ''.join(
-    f'{after}: &{after} [{",".join(["*" + before] * 9)}]\n' for before, after in zip('abcdefgh', 'bcdefghi', strict=True)
-)
-MATRIX_EXAMPLES = [
-    BILLION,
-    'options: &a {b: *a}\n',
-    'data: 2001-13-45\n',
-    'options: {1: 2}\n',
-    '[' * 5000,
-    'data: !!set {a}\n',
-    'seeds: 0_\n',
-    'methods: {a: {options: {b: "(("}}}\n',
-    'methods: {"a\\nb": 1}\n',
-]
-
-
-def matrix(folder: Path, text: str) -> Path:
-    (folder / 'configs/_base_/distillers').mkdir(parents=True, exist_ok=True)
-    (folder / 'configs/a.py').write_text("model = dict(type='TwoStagePersonSearch')\nx = dict(y=1)\n")
-    path = folder / 'matrix.yml'
-    path.write_text(text, encoding='utf-8', errors='surrogatepass')
-    return path
-
-
-def read_small_matrix(path: Path):
-    return read_matrix(path, path.parent / 'configs', path.parent)
-
-
-@fuzzed(st.sampled_from(PLACES), ODD | ODD_TEXT | st.sampled_from(['none', 'big', '((', '(1,[)', {'x': 1}, {'x.y': {'z': 1}}]))
-def test_a_matrix_is_what_its_file_says(folder, place, value):
-    content = copy.deepcopy(MATRIX)
-    entry = content
-    for name in place[:-1]:
-        entry = entry[name]
-    entry[place[-1]] = value
-    found = answer(read_small_matrix, matrix(folder, yaml.safe_dump(content, sort_keys=False)))
-    if found is not REFUSED:
-        assert list(found.students) == list(content['students']) and list(found.methods) == list(content['methods'])
-        assert found.methods['lut'].seeds == content['methods']['lut'].get('seeds', content['seeds'])
-        if place[0] not in ('teachers', 'options'):
-            assert found.teachers['big'].cfg.x.y == (1, 2)
-
-
-@pytest.mark.parametrize('extra', MATRIX_EXAMPLES, ids=range(len(MATRIX_EXAMPLES)))
-def test_a_malformed_matrix_is_refused_in_one_line(tmp_path, extra):
-    text = yaml.safe_dump({key: value for key, value in MATRIX.items() if f'{key}:' not in extra})
-    assert answer(read_small_matrix, matrix(tmp_path, text + extra)) is REFUSED
-
-
 # Checkpoints
 
 TENSORS = {'a.weight': torch.arange(6.0).reshape(2, 3), 'a.steps': torch.tensor(3), 'b': torch.ones(2, dtype=torch.float16)}
@@ -893,7 +814,6 @@ KINDS = {
     'table.npz': (lambda path: save_lookup_table(path, TABLE, torch.ones(2, 3)), load_lookup_table, unchanged),
     'header.json': (write_cache, open_cache, anything),
     'offsets.npy': (write_cache, lambda path: open_cache(path.with_name('header.json')), anything),
-    'matrix.yml': (lambda path: matrix(path.parent, yaml.safe_dump(MATRIX)), read_small_matrix, anything),
     'checkpoint.pth': (
         lambda path: torch.save({'state_dict': TENSORS}, path),
         lambda path: read_weights(str(path), 'x'),

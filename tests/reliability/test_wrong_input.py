@@ -27,7 +27,6 @@ ROOT = Path(__file__).parents[2]
 STUDENT = ROOT / 'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py'
 TEACHER = ROOT / 'configs/oim/oim_r18-w32-fpn_10e_synthps-mini.py'
 DISTIL = ROOT / 'configs/gdps/gdps_oim-r18-w32_oim-r18-w8_10e_synthps-mini.py'
-RESPONSE = ROOT / 'configs/gdps/gdps-response_oim-r18-w32_oim-r18-w8_10e_synthps-mini.py'
 ANNOTATIONS = 'annotation/test/train_test/'
 
 
@@ -97,7 +96,8 @@ def looked_up(path):
 
 def cached(path):
     return train(
-        RESPONSE,
+        DISTIL,
+        'model.distiller.losses=[loss_response]',
         'model.teacher_ckpt=None',
         'model.teacher._delete_=True',
         'model.teacher.type=CachedTeacher',

@@ -115,7 +115,7 @@ def filled(golden, named_weights):
     """filled('seqnet_r50') -> all tensors of the recorded names and shapes."""
 
     def fill(name):
-        shapes = json.loads((golden / f'expected/{name}_seed0_shapes.json').read_text())
+        shapes = json.loads(golden(f'expected/{name}_seed0_shapes.json').read_text())
         return {key: torch.as_tensor(value) for key, value in named_weights.fill(shapes).items()}
 
     return fill

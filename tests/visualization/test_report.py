@@ -4,6 +4,7 @@ import re
 import cv2
 import numpy as np
 
+from mmps.evaluation.tables import Table
 from mmps.visualization.ranked_results import BLUE, GREEN, Crop, SearchRow
 from mmps.visualization.report import write_report, write_search_report
 
@@ -30,9 +31,9 @@ def test_the_demo_report_is_one_file_with_table_curves_and_searches(tmp_path):
         'student + GDPS': {'student.loss_reid': [(1, 5.0)], 'distill.loss_relation': [(1, 0.1)]},
     }
     path = tmp_path / 'report.html'
-    write_report(path, '| | mAP |\n| - | - |\n| a < b | 12.3 |\n\nper cent', curves, {3: {'student': row}})
+    write_report(path, Table(['', 'mAP'], [['a < b', '12.3']]), ['in per cent'], curves, {3: {'student': row}})
     page = path.read_text()
-    assert '<td>a &lt; b</td><td>12.3</td>' in page and '<p>per cent</p>' in page
+    assert '<tr><th></th><th>mAP</th></tr><tr><td>a &lt; b</td><td>12.3</td></tr></table><p>in per cent</p>' in page
     assert 'Query 3' in page and 'student</figcaption>' in page
     losses, search = pictures(page)
     assert losses.shape[1] > 1000
@@ -46,17 +47,13 @@ def test_a_search_report_has_tables_then_pictures_under_headings(tmp_path):
     write_search_report(
         path,
         'OIM & friends',
-        {
-            'Scores': '| | mAP |\n|:-|-:|\n| OIM | 29.8 |\n\nper cent',
-            'Remarks': 'none',
-        },
+        {'Scores': Table(['', 'mAP'], [['OIM', '29.8']]), 'Persons': Table(['', 'number'], [])},
         {'Precision <-> recall': blue, 'Scene': photograph.astype(np.uint8)},
     )
     page = path.read_text()
     assert '<title>OIM &amp; friends</title>' in page and '<h1>OIM &amp; friends</h1>' in page
-    assert re.findall('<h2>(.*?)</h2>', page) == ['Scores', 'Remarks', 'Precision &lt;-&gt; recall', 'Scene']
-    assert '<tr><th></th><th>mAP</th></tr><tr><td>OIM</td><td>29.8</td></tr></table><p>per cent</p>' in page
-    assert '<h2>Remarks</h2><p>none</p>' in page
+    assert re.findall('<h2>(.*?)</h2>', page) == ['Scores', 'Persons', 'Precision &lt;-&gt; recall', 'Scene']
+    assert '<h2>Scores</h2><table><tr><th></th><th>mAP</th></tr><tr><td>OIM</td><td>29.8</td></tr></table>' in page
     first, second = pictures(page)
     np.testing.assert_array_equal(first, blue)
     assert second.shape == (64, 64, 3)

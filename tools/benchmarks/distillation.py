@@ -23,13 +23,14 @@ import torch.nn.functional as F
 from mmdet.structures import DetDataSample
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.model import BaseModel
 from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS, DefaultScope
 from mmengine.structures import InstanceData
 from torch import nn
 
 from mmps.cli import run_tool
 from mmps.distillation import PersonSearchDistill
+from mmps.distillation.recorders import Boxes, RecorderManager
+from mmps.distillation.teachers import Teacher
 from mmps.evaluation.tables import markdown_table
 from mmps.models.detectors import AlignPS, TwoStagePersonSearch
 from mmps.registry import MODELS
@@ -39,22 +40,30 @@ IDENTITIES = 200
 Detector = AlignPS | TwoStagePersonSearch
 
 
-class ReadyTeacher(BaseModel):
+class ReadyTeacher(Teacher):
     """A teacher that returns given embeddings of given boxes, as a cached teacher does."""
 
-    def __init__(self, teacher: Detector, embeddings: list[torch.Tensor], boxes: list[torch.Tensor]):
+    def __init__(self, detector: Detector, embeddings: list[torch.Tensor], boxes: list[torch.Tensor]):
         super().__init__()
-        self.memory, self.box_jitter = teacher.memory, 0
-        self.known_embeddings, self.known_boxes = embeddings, boxes
+        self.detector, self.embeddings, self.boxes = detector, embeddings, boxes
 
-    def boxes(self, samples: list) -> list[torch.Tensor]:
-        return self.known_boxes
+    @property
+    def network(self) -> nn.Module:
+        return self
+
+    @property
+    def memory(self) -> nn.Module:
+        return self.detector.memory
+
+    def choose_boxes(self, samples: list, jitter: float) -> list[torch.Tensor]:
+        return self.boxes
+
+    def before_student(self, recorders: RecorderManager, images: torch.Tensor, samples: list, boxes: Boxes) -> None:
+        with recorders:
+            self.embed(samples, boxes.embedded)
 
     def embed(self, samples: list, boxes: list[torch.Tensor]) -> list[torch.Tensor]:
-        return self.known_embeddings
-
-    def forward(self, *args: object, **kwargs: object) -> None:
-        raise NotImplementedError('this teacher has embeddings but no network')
+        return self.embeddings
 
 
 def random_batch(cfg: Config, persons: int, seed: int = 0) -> tuple[torch.Tensor, list]:
@@ -146,7 +155,9 @@ def measure(student: Config, teacher: Config, distil: dict, args: argparse.Names
         with torch.no_grad():
             taught_by = ReadyTeacher(source, source.embed(source.extract_feat(images), boxes), boxes)
         options['box_jitter'] = 0
-    model = MODELS.build({'architecture': student.model, 'teacher': taught_by, **distil, **options})
+    model = MODELS.build(
+        {'type': 'PersonSearchDistill', 'architecture': student.model, 'teacher': taught_by, **distil, **options}
+    )
     model.memory.resize(IDENTITIES)
     model.memory.lut.copy_(plain.memory.lut)
     model.student.load_state_dict(plain.state_dict())
@@ -159,8 +170,9 @@ def measure(student: Config, teacher: Config, distil: dict, args: argparse.Names
 
     @torch.no_grad()
     def as_distilled() -> None:
-        with torch.autocast(images.device.type, model.teacher_dtype, enabled=args.amp or bool(model.teacher_dtype)):
-            model.teacher.extract_feat(images.contiguous(memory_format=model.teacher_format))
+        teacher = model.teacher
+        with torch.autocast(images.device.type, teacher.dtype, enabled=args.amp or bool(teacher.dtype)):
+            teacher.network.extract_feat(images.contiguous(memory_format=teacher.memory_format))
 
     parts = [
         training_step(plain, student, images, samples, args.amp),
@@ -179,8 +191,8 @@ def main() -> None:
     parser.add_argument(
         '--methods',
         nargs='+',
-        default=['gdps', 'gdps-feature', 'gdps-relation', 'gdps-response'],
-        help='names of files in configs/_base_/distillers',
+        default=['gdps', 'gdps:loss_feature', 'gdps:loss_relation', 'gdps:loss_response'],
+        help='names of files in configs/_base_/distillers; NAME:LOSS for one loss of a method',
     )
     parser.add_argument('--rounds', type=int, default=20, help='turns of each part (%(default)s)')
     parser.add_argument('--persons', type=int, default=6, help='in each image (%(default)s)')
@@ -195,7 +207,10 @@ def main() -> None:
     rows = []
     with DefaultScope.overwrite_default_scope('mmps'):
         for method in args.methods:
-            times = measure(student, teacher, Config.fromfile(DISTILLERS / f'{method}.py').distil, args)
+            name, _, loss = method.partition(':')
+            distil = Config.fromfile(DISTILLERS / f'{name}.py').distil
+            distil.distiller.losses = [loss] if loss else None
+            times = measure(student, teacher, distil, args)
             share = np.percentile(times[:, 2] / times[:, :2].sum(1) - 1, [25, 50, 75]) * 100
             own = np.median(times[:, 2] - times[:, :2].sum(1))
             rows.append(

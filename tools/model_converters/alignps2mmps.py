@@ -1,18 +1,12 @@
 #!/usr/bin/env python
-"""Makes a checkpoint that AlignPS's authors released one of mmps."""
+"""The same as ``mmps convert alignps``: converts a checkpoint that AlignPS's authors released."""
 
-from pathlib import Path
+from functools import partial
 
-from mmps.apis import convert_checkpoint
-from mmps.cli import converter_parser, run_tool
+from mmps.cli import run_tool
+from mmps.cli.convert import main as convert
 
-CONFIG = Path(__file__).resolve().parents[2] / 'configs/alignps/alignps_r50_24e_cuhk-sysu.py'
-
-
-def main() -> None:
-    args = converter_parser(__doc__, CONFIG).parse_args()
-    print(convert_checkpoint('alignps', args.checkpoint, args.out, args.config, args.force))
-
+main = partial(convert, 'alignps')
 
 if __name__ == '__main__':
     run_tool(main)

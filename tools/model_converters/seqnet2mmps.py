@@ -1,18 +1,12 @@
 #!/usr/bin/env python
-"""Makes a checkpoint that SeqNet's authors released one of mmps."""
+"""The same as ``mmps convert seqnet``: converts a checkpoint that SeqNet's authors released."""
 
-from pathlib import Path
+from functools import partial
 
-from mmps.apis import convert_checkpoint
-from mmps.cli import converter_parser, run_tool
+from mmps.cli import run_tool
+from mmps.cli.convert import main as convert
 
-CONFIG = Path(__file__).resolve().parents[2] / 'configs/seqnet/seqnet_r50-c4_20e_cuhk-sysu.py'
-
-
-def main() -> None:
-    args = converter_parser(__doc__, CONFIG).parse_args()
-    print(convert_checkpoint('seqnet', args.checkpoint, args.out, args.config, args.force))
-
+main = partial(convert, 'seqnet')
 
 if __name__ == '__main__':
     run_tool(main)

@@ -2,7 +2,7 @@
 
 Shapes: M images, P persons of all images (image by image, N_i in image i), J jitters, I identities, D embedding size. Of the
 2 flips, the first is the image itself, the second its mirror image. The folder holds header.json (:class:`Header`), which is
-written last, and one .npy file without pickle for each of these arrays:
+written last, and one .npy file without pickle for each of these arrays::
 
     image_ids   (M,) int64            img_id of each image
     offsets     (M + 1,) int64        index of each image's first person, and P

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mmps.dist import mean_over_ranks
-from mmps.models.embedding import RowNorm
+from mmps.models.embedding_heads import RowNorm
 from mmps.registry import MODELS
 from mmps.structures import person_boxes
 

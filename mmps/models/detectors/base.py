@@ -20,7 +20,8 @@ class PersonSearchDetector(BaseDetector):
     x1 y1 x2 y2 in input-image pixels. ``feats`` is the output of ``extract_feat``.
 
     A subclass implements these members. Python refuses to instantiate a class that lacks one (``TypeError``, which names the
-    class and the missing members). A detector without such a part sets the member to None.
+    class and the missing members). Only distillation asks for ``dense_head``, ``run_dense_head`` and ``refine_boxes``: a
+    detector without one of these sets it to None.
 
     ======================================== =====================================================================
     ``extract_feat(images)``                 (B, 3, H, W) -> tuple of L maps (B, C_i, H_i, W_i), the finest first

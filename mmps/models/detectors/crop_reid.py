@@ -15,7 +15,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmps.models.detectors.base import PersonSearchDetector
-from mmps.models.embedding import RowNorm
+from mmps.models.embedding_heads import RowNorm
 from mmps.models.memory import IdentityMemory
 from mmps.registry import MODELS
 from mmps.structures import person_boxes

@@ -17,7 +17,7 @@ from mmps.registry import MODELS
 class TwoStagePersonSearch(PersonSearchDetector, TwoStageDetector):
     """A two-stage person-search detector: MMDetection's two-stage detector, which also embeds detections and given boxes.
 
-    Its RoI head must have ``embed`` and a ``reid_loss`` that owns the identity memory.
+    Its RoI head must have ``embed``, ``refine_boxes`` and a ``reid_loss`` that owns the identity memory.
 
     Raises:
         ValueError: Backbone, neck and heads disagree on the number of levels or on their channels.
