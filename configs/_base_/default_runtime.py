@@ -7,15 +7,15 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    sync_buffers=dict(type='SyncBuffersHook'),  # all ranks test, and save, the same running statistics
-    visualization=dict(type='SearchVisualizationHook'),
-)  # draw=True: pictures of every validation and test
+    sync_buffers=dict(type='SyncBuffersHook'),  # so that all ranks test and save the same statistics
+    visualization=dict(type='SearchVisualizationHook'),  # draw=True draws pictures of every validation and test
+)
 custom_hooks = [
     dict(type='IdentityHook'),
     dict(type='StopOnInvalidLossHook'),
-    dict(type='SkippedStepHook'),  # with --amp: an overflow leaves nothing behind
-    dict(type='SeedHook'),  # a training that is resumed ends
-    dict(type='DueValidationHook'),  # as one that never stopped
+    dict(type='SkippedStepHook'),  # with --amp, restores the buffers after a step that overflows
+    dict(type='SeedHook'),  # with DueValidationHook, makes a resumed training equal
+    dict(type='DueValidationHook'),  # to an uninterrupted one
 ]
 
 env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl'))

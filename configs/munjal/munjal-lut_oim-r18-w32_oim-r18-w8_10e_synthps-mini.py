@@ -1,4 +1,4 @@
-# The table is written by
+# First write the lookup table:
 # python tools/export_lookup_table.py configs/oim/oim_r18-w32-fpn_10e_synthps-mini.py \
 #     work_dirs/oim_r18-w32-fpn_10e_synthps-mini/epoch_10.pth --dims 128 \
 #     --out work_dirs/oim_r18-w32-fpn_10e_synthps-mini/lookup_table_128.npz

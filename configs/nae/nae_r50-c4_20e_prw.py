@@ -4,5 +4,5 @@ _base_ = [
     '../_base_/schedules/schedule_20e.py',
     '../_base_/default_runtime.py',
 ]
-# Box regression counts ten times, as in the published training.
+# Box regression has weight 10, as in the published training.
 model = dict(roi_head=dict(bbox_head=dict(loss_bbox=dict(loss_weight=10.0)), reid_loss=dict(queue_size=500)))

@@ -1,9 +1,9 @@
-# A small OIM, trained from scratch on the frames of any MOTChallenge folder, at half of 1920 x 1080.
+# A small OIM detector, trained from scratch on any MOTChallenge folder, at half the size of 1920 x 1080 frames.
 _base_ = ['../_base_/models/oim_r18-w8_fpn.py', '../_base_/datasets/mot.py', '../_base_/schedules/schedule_500it_scratch.py']
 img_scale = (960, 540)
 train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
 train_pipeline[2].scale = test_pipeline[1].scale = img_scale
-# Crowded streets: more proposals than the base has.
+# Crowded streets need more proposals than the base config has.
 model = dict(
     train_cfg=dict(rpn_proposal=dict(nms_pre=1000, max_per_img=300), rcnn=dict(sampler=dict(num=128))),
     test_cfg=dict(rpn=dict(nms_pre=1000, max_per_img=200), rcnn=dict(max_per_img=100)),

@@ -1,4 +1,4 @@
-# The same on a sample of a few consecutive frames: queries and galleries need not be a second apart.
+# oim_r18-w8-fpn_500it_mot on a sample of a few consecutive frames: queries and galleries may be one frame apart.
 _base_ = './oim_r18-w8-fpn_500it_mot.py'
 data_root = 'data/mot17-mini'
 train_dataloader = dict(dataset=dict(data_root=data_root))

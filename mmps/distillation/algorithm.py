@@ -1,7 +1,10 @@
+from typing import Any
+
 import torch
 from mmdet.structures import SampleList
 from mmengine.config import Config
 from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
 from mmrazor.models import BaseAlgorithm, SingleTeacherDistill
 from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS as RAZOR_MODELS
@@ -17,43 +20,43 @@ from mmps.structures import jitter_boxes, sample_background_boxes, with_area
 
 @MODELS.register_module()
 class PersonSearchDistill(SingleTeacherDistill):
-    """Distils a person-search teacher into a student, any detector into any other.
+    """Distils a person-search teacher into a student. Any detector can teach any other.
 
     Both models see the same images, each in its own normalization, and the same persons: the ground-truth boxes of the batch,
-    moved by the same jitter. A teacher (:class:`~mmps.distillation.teachers.Teacher`) runs its feature extractor and what a
-    recorder reads: ``embed`` of the persons, ``refine_boxes`` of the persons and of as many background boxes, the dense head.
-    It runs no assigner, sampler, loss or other head.
+    moved by the same jitter. A teacher (:class:`~mmps.distillation.teachers.Teacher`) runs its feature extractor and the
+    methods that a recorder reads: ``embed`` of the persons, ``refine_boxes`` of the persons and of as many background boxes,
+    and the dense head. It runs no assigner, sampler, loss or other head.
 
-    A checkpoint holds the student under its own names, so that the plain student's config loads it, and the distiller's weights
+    A checkpoint holds the student under its own names, so the plain student's config loads it, and the distiller's weights
     (connectors) under ``distiller.``. The teacher does not change and is not stored.
 
     Args:
         architecture: The student.
-        teacher: A detector, or its config file as ``dict(cfg_path=...)``; a :class:`~mmps.distillation.CachedTeacher`; or None:
-            the student teaches itself (HKD).
+        teacher: A detector, its config file as ``dict(cfg_path=...)``, or a :class:`~mmps.distillation.CachedTeacher`. With
+            None, the student teaches itself (HKD).
         teacher_ckpt: The detector's checkpoint. It must fit the detector exactly.
         distiller: Config of a :class:`~mmps.distillation.PersonSearchDistiller`.
         box_jitter: How far the edges of a box move at most, as a fraction of its width or height.
-        student_boxes: The boxes that the student embeds. 'shared': the teacher's. 'detected': the student regresses them itself
-            from the jittered boxes, and the teacher gets the ground-truth boxes.
+        student_boxes: The boxes that the student embeds. With 'shared', they are the teacher's. With 'detected', the student
+            regresses them from the jittered boxes, and the teacher gets the ground-truth boxes.
         warmup: Number of iterations over which the distillation losses grow linearly from 0 to their weights.
-        teacher_autocast: 'float16' or 'bfloat16': the type that the teacher computes in. None = as the student.
-        teacher_channels_last: The teacher keeps its maps in channels-last memory, which is faster for convolutions.
-        teacher_compile: The teacher's backbone and neck go through ``torch.compile``.
+        teacher_autocast: The type that the teacher computes in, 'float16' or 'bfloat16'. None = as the student.
+        teacher_channels_last: Whether the teacher's maps are in channels-last memory, which is faster for convolutions.
+        teacher_compile: Whether the teacher's backbone and neck go through ``torch.compile``.
         **kwargs: As in MMRazor's ``SingleTeacherDistill``. The teacher is never trained, the student always is.
 
     Raises:
         FileNotFoundError: The teacher's checkpoint is missing.
-        ValueError: The checkpoint is of another architecture; a recorder reads what the models do not have; no levels fit
-            each other.
+        ValueError: The checkpoint is of another architecture, a recorder reads something that its model does not have, or no
+            levels fit.
     """
 
     def __init__(
         self,
         *,
-        architecture: dict | nn.Module,
+        architecture: dict | BaseModel,
         distiller: dict,
-        teacher: dict | nn.Module | None = None,
+        teacher: dict | BaseModel | None = None,
         teacher_ckpt: str | None = None,
         box_jitter: float = 0.0,
         student_boxes: str = 'shared',
@@ -61,27 +64,27 @@ class PersonSearchDistill(SingleTeacherDistill):
         teacher_autocast: str | None = None,
         teacher_channels_last: bool = True,
         teacher_compile: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         if student_boxes not in ('shared', 'detected'):
             raise ValueError(f"PersonSearchDistill: student_boxes is {student_boxes!r}: expected 'shared' or 'detected'")
         kind = MODELS.get(distiller['type'])
         if kind is None or not issubclass(kind, PersonSearchDistiller):
             raise ValueError(f"distiller.type is {distiller['type']!r}: expected 'PersonSearchDistiller'")
-        if isinstance(architecture, dict):
-            architecture = MODELS.build(architecture)
-        with torch.random.fork_rng(devices=[]):  # the student starts with the weights that it has without a teacher
-            how = dict(
+        student = MODELS.build(architecture) if isinstance(architecture, dict) else architecture
+        with torch.random.fork_rng(devices=[]):  # so the student starts with the same weights as without a teacher
+            built_teacher = build_teacher(
+                teacher,
+                student,
                 checkpoint=teacher_ckpt,
                 autocast=teacher_autocast,
                 channels_last=teacher_channels_last,
                 compiled=teacher_compile,
             )
-            teacher = build_teacher(teacher, architecture, **how)
             super().__init__(
-                architecture=architecture,
-                distiller={**distiller, 'student': architecture, 'teacher': teacher},
-                teacher=teacher,
+                architecture=student,
+                distiller={**distiller, 'student': student, 'teacher': built_teacher},
+                teacher=built_teacher,
                 teacher_ckpt=None,
                 teacher_trainable=False,
                 student_trainable=True,
@@ -91,12 +94,12 @@ class PersonSearchDistill(SingleTeacherDistill):
         self.box_jitter = box_jitter
         self.teacher_jitter = box_jitter if student_boxes == 'shared' else 0.0
         self.warmup = warmup
-        teacher.check_jitter(self.teacher_jitter)
+        self.teacher.check_jitter(self.teacher_jitter)
         self._register_state_dict_hook(_keep_student)
 
     @property
     def memory(self) -> nn.Module:
-        """The student's identity memory."""
+        """Returns the student's identity memory."""
         return self.student.memory
 
     def train(self, mode: bool = True) -> 'PersonSearchDistill':
@@ -105,7 +108,12 @@ class PersonSearchDistill(SingleTeacherDistill):
         return self
 
     def loss(self, batch_inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
-        """(B, 3, H, W) images and their samples -> the student's own losses (``student.*``) and ``distill.*``."""
+        """Computes the student's own losses (``student.*``) and the distillation losses (``distill.*``).
+
+        Args:
+            batch_inputs: (B, 3, H, W), from the student's preprocessor.
+            data_samples: B samples.
+        """
         student, teacher, distiller = self.student, self.teacher, self.distiller
         if self.distillation_stopped:
             return add_prefix(student.loss(batch_inputs, data_samples), 'student')
@@ -144,7 +152,7 @@ class PersonSearchDistill(SingleTeacherDistill):
         if self.student_boxes == 'shared':
             return boxes
         start = jitter_boxes(boxes.embedded, self.box_jitter)
-        with torch.no_grad():  # the class's method: no recorder is to see this call
+        with torch.no_grad():  # the class's method, because recorders must not see this call
             _, found = type(self.student).refine_boxes(self.student, feats, start)
         return Boxes(list(with_area(found).split([len(of_image) for of_image in start])), boxes.refined)
 
@@ -154,8 +162,8 @@ class PersonSearchDistill(SingleTeacherDistill):
         step = MessageHub.get_current_instance().get_info('iter', self.warmup)
         return {name: loss * min(1.0, step / self.warmup) for name, loss in losses.items()}
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Reads what :func:`_keep_student` wrote."""
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        """Loads a state dict that :func:`_keep_student` has renamed."""
         for key in [key for key in state_dict if key.startswith(prefix)]:
             name = key[len(prefix) :]
             if name.split('.')[0] not in ('architecture', 'distiller', 'teacher'):
@@ -165,7 +173,7 @@ class PersonSearchDistill(SingleTeacherDistill):
 
 
 def _keep_student(module: nn.Module, state_dict: dict, prefix: str, local_metadata: dict) -> None:
-    """State-dict hook: puts the student's entries under its own names and drops the teacher's."""
+    """Gives a state dict's entries of the student their own names and drops the teacher's. It is a state-dict hook."""
     for key in list(state_dict):
         if key.startswith(f'{prefix}teacher.'):
             del state_dict[key]
@@ -173,18 +181,26 @@ def _keep_student(module: nn.Module, state_dict: dict, prefix: str, local_metada
             state_dict[prefix + key[len(f'{prefix}architecture.') :]] = state_dict.pop(key)
 
 
-def build_teacher(teacher: dict | nn.Module | None, student: nn.Module, **how) -> Teacher:
-    """Returns the teacher that a config asks for: a detector (dict or module), a teacher, or None for the student itself.
+def build_teacher(teacher: dict | BaseModel | None, student: BaseModel, checkpoint: str | None, **settings: Any) -> Teacher:
+    """Builds the teacher of a config.
 
     Args:
-        teacher: ``dict(cfg_path=FILE)`` is the model of another config: a file, or one of a package as ``mmps::oim/NAME.py``.
-        how: Arguments of :class:`~mmps.distillation.teachers.DetectorTeacher`.
+        teacher: Config or module of a detector or of a teacher. ``dict(cfg_path=FILE)`` stands for the model of another config,
+            which is a file or a package's config like ``mmps::oim/NAME.py``. None = the student itself.
+        student: The student.
+        checkpoint: The detector's checkpoint.
+        settings: Further arguments of :class:`~mmps.distillation.teachers.DetectorTeacher`. Other teachers ignore them.
+
+    Raises:
+        ValueError: A teacher that is no detector has a ``checkpoint``.
     """
     if isinstance(teacher, dict):
         file = teacher.get('cfg_path')
         teacher = RAZOR_MODELS.build(teacher if file is None or '::' in file else Config.fromfile(file).model)
     if teacher is not None and not isinstance(teacher, Teacher):
-        return DetectorTeacher(teacher, student.data_preprocessor, **how)
-    if how['checkpoint']:
-        raise ValueError('teacher_ckpt is the checkpoint of a detector: a cached teacher has its own argument checkpoint')
+        return DetectorTeacher(teacher, student.data_preprocessor, checkpoint, **settings)
+    if checkpoint:
+        raise ValueError(
+            'PersonSearchDistill: teacher_ckpt needs a detector as teacher; a CachedTeacher has its own argument checkpoint'
+        )
     return StudentItself(student) if teacher is None else teacher

@@ -14,17 +14,17 @@ from mmps.registry import MODELS, did_you_mean
 
 @MODELS.register_module()
 class PersonSearchDistiller(ConfigurableDistiller):
-    """MMRazor's ``ConfigurableDistiller``, whose connectors and losses may be applied to every pair of feature maps.
+    """Extends MMRazor's ``ConfigurableDistiller`` with connectors and losses for every pair of feature maps.
 
-    A connector or loss with ``per_level=True`` is copied once for each pair of maps
-    (:func:`~mmps.distillation.pairing.apply_per_level`). The value of such a loss is the mean over its copies. Recorders and
-    connectors that no mapping names are left out: a recorder makes a model run what it reads, and a connector without
-    gradient stops distributed training. Losses get their inputs in float32.
+    A connector or loss with ``per_level=True`` is copied once per pair of maps
+    (:func:`~mmps.distillation.pairing.apply_per_level`). The value of such a loss is the mean over its copies. Losses get
+    their inputs in float32. Recorders and connectors that no used loss reads are removed: a recorder makes a model run what
+    it reads, and a connector without gradient stops distributed training.
 
     Args:
-        student: The student. The algorithm gives it.
-        teacher: The teacher. The algorithm gives it.
-        losses: Names of the losses to use. None = all of ``distill_losses``.
+        student: The student, from the algorithm.
+        teacher: The teacher, from the algorithm.
+        losses: Names of the losses to use. None = all of ``loss_forward_mappings``.
         **parts: ``student_recorders``, ``teacher_recorders``, ``connectors``, ``distill_losses``, ``loss_forward_mappings`` and
             ``distill_deliveries``, as in ``ConfigurableDistiller``.
 
@@ -33,7 +33,7 @@ class PersonSearchDistiller(ConfigurableDistiller):
         level_copies: For each loss that is per level, the names of its copies.
 
     Raises:
-        ValueError: A recorder reads what its model does not have; a loss has no mapping; no levels fit each other.
+        ValueError: A recorder reads something that its model does not have, a loss has no mapping, or no levels fit.
     """
 
     def __init__(self, *, student: nn.Module, teacher: Teacher, losses: Sequence[str] | None = None, **parts: Mapping):
@@ -51,7 +51,7 @@ class PersonSearchDistiller(ConfigurableDistiller):
         super().prepare_from_teacher(model.network)
 
     def record_batch(self, samples: SampleList) -> None:
-        """Fills the student's recorders of the batch itself."""
+        """Fills the student's recorders that read the batch itself."""
         for recorder in self.student_recorders.recorders.values():
             if isinstance(recorder, BatchRecorder):
                 recorder.record(samples)
@@ -63,17 +63,17 @@ class PersonSearchDistiller(ConfigurableDistiller):
         return losses
 
     def clear(self) -> None:
-        """Empties the recorders. Otherwise the batch's graph would live until the next batch."""
+        """Empties the recorders. Otherwise the batch's graph would stay in memory until the next batch."""
         for recorders in (self.teacher_recorders, self.student_recorders):
             for recorder in recorders.recorders.values():
                 recorder.reset_data_buffer()
 
 
 def used_parts(parts: Mapping, names: Sequence[str] | None) -> dict:
-    """Returns the distiller's config with the named losses only, and with the recorders and connectors that they use.
+    """Returns the distiller's config with only the named losses, and the recorders and connectors that they use.
 
     Raises:
-        ValueError: There is no loss of a name, or no mapping for it.
+        ValueError: A name has no loss, or no mapping.
     """
     losses, mappings = parts.get('distill_losses') or {}, parts.get('loss_forward_mappings') or {}
     names = list(mappings if names is None else names)
@@ -96,10 +96,10 @@ def used_parts(parts: Mapping, names: Sequence[str] | None) -> dict:
 
 
 def check_sources(cfg: Mapping, student: nn.Module, teacher: nn.Module) -> None:
-    """Refuses recorders of what a model does not have.
+    """Checks that each model has what its recorders read.
 
     Raises:
-        ValueError: The teacher has no re-id branch to read, or a model has no module of the name.
+        ValueError: A model has no re-id branch, or no module of that name.
     """
     for role, model in (('student', student), ('teacher', teacher)):
         for name, recorder in cfg[f'{role}_recorders'].items():

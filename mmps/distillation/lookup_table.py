@@ -1,5 +1,7 @@
-"""The re-id part of Munjal et al. (BMVC 2019): a teacher's mean embedding of every identity, computed once over the training
-set, is the student's lookup table and stays fixed. Here is the file between the two. Shapes: I identities, D embedding size.
+"""Computes, writes and reads the lookup table of Munjal et al. (BMVC 2019), for their re-id distillation.
+
+A teacher's mean embedding of every identity, computed once over the training set, is the student's lookup table and stays
+fixed. Shapes: I identities, D embedding size.
 """
 
 import json
@@ -14,7 +16,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from mmps.datasets.base import PersonSearchDataset
@@ -23,6 +25,7 @@ from mmps.distillation.teachers.cache_files import typed
 from mmps.fileio.arrays import one_line, open_npz, read_array
 from mmps.fileio.atomic import write_atomic
 from mmps.fileio.checkpoint import load_exactly, weights_fingerprint
+from mmps.models.detectors.base import PersonSearchDetector
 from mmps.models.memory import IdentityMemory
 from mmps.registry import MODELS
 from mmps.structures import person_boxes
@@ -34,17 +37,17 @@ EXPORT = 'python tools/export_lookup_table.py CONFIG CHECKPOINT --out'
 
 @dataclass(frozen=True)
 class Header:
-    """What a lookup table is of.
+    """Describes a lookup table.
 
     Attributes:
         dataset: Class of the training set.
-        data: Its fingerprint.
+        data: Fingerprint of the training set.
         num_identities: I.
         dims: D.
         teacher: File name of the teacher's config.
         weights: Fingerprint of the teacher's weights.
         created_by: Version of mmps.
-        format: Version of the file.
+        format: Version of the file format.
     """
 
     dataset: str
@@ -57,12 +60,12 @@ class Header:
     format: int = FORMAT
 
     def check(self, path: str, dataset: PersonSearchDataset, memory: IdentityMemory) -> None:
-        """Whether the table is one for this training.
+        """Checks that the table fits this training.
 
         Raises:
-            ValueError: It is of another data set, of other annotations or identities, or of another embedding size.
+            ValueError: The data set, its annotations, the number of identities or the embedding size differ.
         """
-        command = f'{EXPORT} {path} --dims {memory.embed_dims} makes one that fits, CONFIG being of the same training set'
+        command = f'write one that fits with: {EXPORT} {path} --dims {memory.embed_dims} (CONFIG must have this training set)'
         for what, theirs, ours in (
             ('training set', self.dataset, type(dataset).__name__),
             ('number of identities', self.num_identities, memory.num_identities),
@@ -70,21 +73,23 @@ class Header:
             ('fingerprint of the training set', self.data, fingerprint(dataset)),
         ):
             if theirs != ours:
-                raise ValueError(f'{path}: {what} of the lookup table {theirs!s:.16}, of this training {ours!s:.16}; {command}')
+                raise ValueError(
+                    f'{path}: {what} differs: the lookup table has {theirs!s:.16}, this training has {ours!s:.16}; {command}'
+                )
 
 
 def save_lookup_table(path: str | Path, header: Header, table: Tensor) -> None:
-    """Writes an npz without pickle: ``header`` (JSON) and ``table`` (I, D), float32."""
+    """Writes an npz file without pickle: ``header`` (JSON) and ``table`` (I, D), float32."""
     with write_atomic(path) as file:
         np.savez(file, header=np.array(json.dumps(asdict(header))), table=table.float().cpu().numpy())
 
 
 def load_lookup_table(path: str | Path) -> tuple[Header, Tensor]:
-    """Reads what :func:`save_lookup_table` wrote: the header and the table (I, D), float32.
+    """Reads a file of :func:`save_lookup_table`: the header and the table (I, D), float32.
 
     Raises:
-        OSError: It cannot be opened.
-        ValueError: Another file, another format, or a table that is not what the header says.
+        OSError: The file cannot be opened.
+        ValueError: The file is no lookup table, has another format, or its table does not match its header.
     """
     try:
         with open_npz(path) as arrays:
@@ -103,18 +108,19 @@ def load_lookup_table(path: str | Path) -> tuple[Header, Tensor]:
 
 
 @torch.no_grad()
-def mean_embeddings(detector: nn.Module, batches: Iterable[dict], num_identities: int) -> Tensor:
-    """(I, D), the mean of the embeddings of each identity's boxes, L2-normalized; zeros where an identity has no box.
+def mean_embeddings(detector: PersonSearchDetector, batches: Iterable[dict], num_identities: int) -> Tensor:
+    """Returns each identity's mean embedding over its boxes, L2-normalized: (I, D). A row is zero if the identity has no box.
 
     Args:
-        detector: In evaluation.
-        batches: Of the training set through a test pipeline, in which annotations are in original-image pixels.
+        detector: The detector, in evaluation mode.
+        batches: The training set through a test pipeline, so annotations are in original-image pixels.
         num_identities: I.
 
     Raises:
         ValueError: The batches have no annotations.
     """
-    sums = None
+    lut = detector.memory.lut
+    sums = torch.zeros(num_identities, lut.shape[1], dtype=torch.float64, device=lut.device)
     for batch in batches:
         batch = detector.data_preprocessor(batch, False)
         samples, boxes, person_ids = batch['data_samples'], [], []
@@ -127,17 +133,15 @@ def mean_embeddings(detector: nn.Module, batches: Iterable[dict], num_identities
             boxes.append(of_image[usable])
             person_ids.append(ids[usable])
         embeddings = torch.cat(detector.embed(detector.extract_feat(batch['inputs']), boxes)).double()
-        if sums is None:
-            sums = embeddings.new_zeros(num_identities, embeddings.shape[1])
         sums.index_add_(0, torch.cat(person_ids), embeddings)
     return F.normalize(sums).float()
 
 
 def with_dims(table: Tensor, dims: int) -> Tensor:
-    """The table (I, D) with ``dims`` columns, its rows of unit length (or zero).
+    """Returns the table (I, D) with ``dims`` columns. Its rows have unit length, or are zero.
 
-    Fewer: the leading principal directions of the rows as they are, whose scalar products so are approximated best (a mean that
-    is subtracted would change them). More: zeros are added, and the cosines stay.
+    With fewer columns, the rows are projected onto their leading principal directions. The mean is not subtracted: so their
+    scalar products are approximated best. With more columns, zeros are added, and the cosines stay the same.
     """
     if dims < table.shape[1]:
         directions = torch.linalg.svd(table.double(), full_matrices=False).Vh[:dims]
@@ -148,31 +152,31 @@ def with_dims(table: Tensor, dims: int) -> Tensor:
 def export_lookup_table(cfg: Config, checkpoint: str, out: str, dims: int | None = None) -> str:
     """Computes a teacher's lookup table over the training set of its config, and writes it.
 
-    Images are those of ``train_dataloader`` as the test pipeline makes them: one fixed size, none flipped.
+    The images are those of ``train_dataloader``, loaded by the test pipeline: one fixed size, no flips.
 
     Args:
         cfg: Config of a detector.
-        checkpoint: Must fit it exactly.
-        out: The file that is written.
-        dims: D of the table; None = the teacher's. See :func:`with_dims`.
+        checkpoint: The detector's checkpoint. It must fit exactly.
+        out: The file to write.
+        dims: D of the table. None = the teacher's. See :func:`with_dims`.
 
     Returns:
-        A line that says what was written.
+        One line that says what was written.
 
     Raises:
         OSError: A file is missing or cannot be written.
-        ValueError: The config is not one of a detector with its data; the checkpoint or ``dims`` does not fit.
+        ValueError: The config is not that of a detector with its data, or the checkpoint or ``dims`` does not fit.
     """
     name = Path(cfg.filename).name
     if dims is not None and dims < 1:
         raise ValueError(f'--dims: expected at least 1, got {dims}')
     for part in ('model', 'train_dataloader', 'test_dataloader'):
         if part not in cfg:
-            raise ValueError(f'{name}: expected the config of a detector and of its data, it has no {part}')
+            raise ValueError(f'{name}: expected the config of a detector with its data, but it has no {part}')
     with DefaultScope.overwrite_default_scope('mmps'):
         detector = MODELS.build(cfg.model)
         if not hasattr(detector, 'embed'):
-            raise ValueError(f'{name}: expected the config of a detector, its model is a {cfg.model.type}')
+            raise ValueError(f'{name}: expected the config of a person-search detector, but its model is a {cfg.model.type}')
         load_exactly(detector, checkpoint, 'CHECKPOINT')
         loader = Runner.build_dataloader(training_images(cfg))
     dataset = loader.dataset
@@ -195,8 +199,8 @@ def export_lookup_table(cfg: Config, checkpoint: str, out: str, dims: int | None
 
 
 def training_images(cfg: Config) -> ConfigDict:
-    """A dataloader's config: the training set as the test pipeline makes it, each image once."""
+    """Returns the config of a dataloader that gives each training image once, through the test pipeline."""
     dataset = cfg.train_dataloader.dataset
     if 'pipeline' not in dataset:
-        raise ValueError(f'train_dataloader: expected a person-search data set of its own, got {dataset.type}')
+        raise ValueError(f'train_dataloader: expected a person-search data set without a wrapper, got {dataset.type}')
     return ConfigDict({**cfg.test_dataloader, 'dataset': {**dataset, 'pipeline': cfg.test_dataloader.dataset.pipeline}})

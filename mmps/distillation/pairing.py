@@ -4,20 +4,22 @@ A distiller's config names no levels, so it fits any two detectors.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from mmengine.model import BaseModel
 
 from mmps.distillation.statistics import fixed_statistics
 from mmps.registry import MODELS
 
-SIDE = 128  # of the image of zeros that finds out the levels
+SIDE = 128  # height and width of the image of zeros that reveals the levels
 
 
-class Level(NamedTuple):
-    """A map of ``extract_feat``: its index, its number of channels, and its stride in input-image pixels."""
+@dataclass(frozen=True)
+class Level:
+    """A feature map of ``extract_feat``: its index, its number of channels, and its stride in input-image pixels."""
 
     index: int
     channels: int
@@ -25,16 +27,16 @@ class Level(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A map of the student and the map of the teacher that it is compared with. The teacher's stride is equal or finer."""
+    """A feature map of the student and the teacher's map that it is compared with, of the same or a finer stride."""
 
     student: Level
     teacher: Level
 
 
 @torch.no_grad()
-def levels_of(detector: nn.Module) -> list[Level]:
-    """Returns the maps that a detector gives in its present mode, the first one of each stride. Runs an image of zeros."""
-    extract_feat = detector.extract_feat  # a cached teacher, which has no parameters either, says here that it has no maps
+def levels_of(detector: BaseModel) -> list[Level]:
+    """Returns the feature maps of a detector in its current mode, the first one of each stride. Runs it on zeros."""
+    extract_feat = detector.extract_feat  # before parameters(): a cached teacher has none, and raises a clear error here
     image = torch.zeros(1, 3, SIDE, SIDE, device=next(detector.parameters()).device)
     with fixed_statistics(detector), torch.random.fork_rng(devices=[]):
         feats = extract_feat(image)
@@ -46,7 +48,9 @@ def levels_of(detector: nn.Module) -> list[Level]:
 
 
 def pair_levels(student: list[Level], teacher: list[Level]) -> list[Pair]:
-    """Pairs the levels of equal stride. If there are none, pairs one level of the student with a finer one of the teacher.
+    """Pairs the levels of equal stride.
+
+    If there are none, it pairs one level of the student, the finest possible, with the next finer level of the teacher.
 
     Raises:
         ValueError: All maps of the teacher are coarser than the student's.
@@ -64,8 +68,8 @@ def pair_levels(student: list[Level], teacher: list[Level]) -> list[Pair]:
     if not finer:
         raise ValueError(
             f'levels that do not fit: the strides of the student are {[level.stride for level in student]}, '
-            f'those of the teacher {[level.stride for level in teacher]}: expected a common one, or a finer '
-            'one of the teacher'
+            f'those of the teacher {[level.stride for level in teacher]}: expected a common stride, or a finer one of the '
+            'teacher'
         )
     return finer[:1]
 
@@ -78,9 +82,9 @@ def is_per_level(part: Mapping | None) -> bool:
 def apply_per_level(distiller: Mapping, pairs: list[Pair]) -> tuple[dict, dict[str, list[str]]]:
     """Copies every connector and loss that has ``per_level=True`` once for each pair of levels.
 
-    The copy of ``neck`` for stride 8 is ``neck_s8``. Channels (:func:`connector_sizes`) and stride (:func:`loss_sizes`) that
-    the config leaves open are those of the pair. Where the loss reads a recorder of feature maps, the copy reads the map of its
-    pair. A larger map of the teacher is averaged over the student's cells.
+    The copy of ``neck`` for stride 8 is ``neck_s8``. If the config leaves channels (:func:`connector_sizes`) or stride
+    (:func:`loss_sizes`) open, they are those of the pair. If a loss reads a recorder of feature maps, its copy reads the map
+    of its pair. A larger map of the teacher is averaged over the student's cells.
 
     Args:
         distiller: Recorders, connectors, losses and mappings of a :class:`~mmps.distillation.PersonSearchDistiller`.
@@ -90,7 +94,7 @@ def apply_per_level(distiller: Mapping, pairs: list[Pair]) -> tuple[dict, dict[s
         The config for MMRazor's ``ConfigurableDistiller``, and for each copied loss the names of its copies.
 
     Raises:
-        ValueError: A loss reads feature maps without ``per_level`` and without the stride of a map (``data_idx``).
+        ValueError: A loss reads feature maps, but has neither ``per_level`` nor the stride of one map (``data_idx``).
     """
     connectors, losses, mappings = (
         dict(distiller.get(part) or {}) for part in ('connectors', 'distill_losses', 'loss_forward_mappings')
@@ -135,7 +139,7 @@ def apply_per_level(distiller: Mapping, pairs: list[Pair]) -> tuple[dict, dict[s
 
 
 def connector_sizes(pair: Pair) -> dict[str, int]:
-    """Returns the arguments of a connector that depend on the pair, under the names that connectors use."""
+    """Returns the channels of the pair, under every argument name that connectors use for them."""
     ours, theirs = pair.student.channels, pair.teacher.channels
     return dict.fromkeys(('in_channel', 'in_channels', 'student_channels'), ours) | dict.fromkeys(
         ('out_channel', 'out_channels', 'teacher_channels'), theirs
@@ -143,12 +147,12 @@ def connector_sizes(pair: Pair) -> dict[str, int]:
 
 
 def loss_sizes(pair: Pair) -> dict[str, int]:
-    """Returns the arguments of a loss that depend on the pair: the channels after a connector, and the student's stride."""
+    """Returns the arguments of a loss that depend on the pair: the channels after the connector, and the student's stride."""
     return dict(channels=pair.teacher.channels, stride=pair.student.stride)
 
 
 def with_sizes(part: Mapping, sizes: Mapping[str, int]) -> dict:
-    """Returns the config with those sizes that its class takes and that the config leaves open."""
+    """Returns the config with the sizes that its class accepts and that the config leaves open."""
     kind = MODELS.get(part['type']) if isinstance(part['type'], str) else part['type']
     taken = signature(kind).parameters if kind else {}
     own = {name: value for name, value in part.items() if name != 'per_level'}
@@ -156,7 +160,7 @@ def with_sizes(part: Mapping, sizes: Mapping[str, int]) -> dict:
 
 
 def averaging(cells: int) -> dict[str, Any]:
-    """Returns the config of a connector without weights that averages over cells x cells."""
+    """Returns the config of a connector without weights that averages over ``cells`` x ``cells``."""
     return dict(
         type='mmrazor.TorchFunctionalConnector',
         function_name='avg_pool2d',

@@ -1,4 +1,4 @@
-"""Recorders of what a detector's methods take and return. They read any detector, whatever its modules are called.
+"""Records what a detector's methods take and return. So a config fits any detector, whatever its modules are called.
 
 MMRazor appends ``Recorder`` to a config's type: ``dict(type='MethodOutputs', source='embed')`` is a ``MethodOutputsRecorder``.
 """
@@ -11,6 +11,7 @@ from types import MethodType
 from typing import Any, NamedTuple
 
 from mmdet.structures import SampleList
+from mmengine.model import BaseModel
 from mmrazor.models.task_modules import RecorderManager
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import Tensor, nn
@@ -21,13 +22,17 @@ from mmps.structures import person_boxes
 
 
 class _MethodRecorder(BaseRecorder):
-    """Records calls of the method ``source``, of the model or of a part of it ('dense_head.forward'), while it is entered."""
+    """Records calls of a method while the recorder is entered.
+
+    Args:
+        source: A method of the model, or of one of its parts: 'dense_head.forward'.
+    """
 
     def __init__(self, source: str):
         super().__init__(source)
         self.recording = False
 
-    def prepare_from_model(self, model: nn.Module | None = None) -> None:
+    def prepare_from_model(self, model: nn.Module) -> None:
         *path, name = self.source.split('.')
         owner = find(model, path)
         method = getattr(owner, name, None)
@@ -35,13 +40,13 @@ class _MethodRecorder(BaseRecorder):
             methods = [each for each in dir(type(owner)) if not each.startswith('_')] if owner is not None else []
             near = did_you_mean(self.source, ['.'.join([*path, each]) for each in methods] + list(dict(model.named_modules())))
             raise ValueError(f"{type(self).__name__}: {type(model).__name__} has no method '{self.source}'{near}")
-        # A bound method, not a closure over the model: a copy of the model (EMA makes one) must call its own.
+        # A bound method, not a closure over the model: a copy of the model (as EMA makes) must call its own method.
         setattr(owner, name, MethodType(self._recorded(method.__func__), owner))
 
     def _recorded(self, function: Callable) -> Callable:
 
         @wraps(function)
-        def call(model: nn.Module, *args, **kwargs):
+        def call(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
             output = function(model, *args, **kwargs)
             if self.recording:
                 self.data_buffer.append(self.choose(args, output))
@@ -51,19 +56,19 @@ class _MethodRecorder(BaseRecorder):
 
     @abstractmethod
     def choose(self, args: tuple, output: Any) -> Any:
-        """What of a call is recorded."""
+        """Returns what is recorded of a call."""
 
     def __enter__(self) -> None:
         super().__enter__()
         self.recording = True
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.recording = False
 
 
 @TASK_UTILS.register_module()
 class MethodInputsRecorder(_MethodRecorder):
-    """The positional arguments of each call; ``data_idx`` chooses one of them."""
+    """Records the positional arguments of each call. ``data_idx`` selects one of them."""
 
     def choose(self, args: tuple, output: Any) -> Any:
         return args
@@ -71,7 +76,7 @@ class MethodInputsRecorder(_MethodRecorder):
 
 @TASK_UTILS.register_module()
 class MethodOutputsRecorder(_MethodRecorder):
-    """What each call returned; ``data_idx`` chooses an item of it."""
+    """Records what each call returned. ``data_idx`` selects one item of it."""
 
     def choose(self, args: tuple, output: Any) -> Any:
         return output
@@ -79,13 +84,13 @@ class MethodOutputsRecorder(_MethodRecorder):
 
 @TASK_UTILS.register_module()
 class FeatureMapsRecorder(MethodOutputsRecorder):
-    """Records the feature maps that each call returned, by stride: {stride: (B, C, H, W)}. ``data_idx`` is a stride."""
+    """Records the feature maps that each call returned, as {stride: (B, C, H, W)}. ``data_idx`` selects a stride."""
 
     def __init__(self, source: str = 'extract_feat'):
         super().__init__(source)
         self.levels: list[Level] = []
 
-    def prepare_from_model(self, model: nn.Module | None = None) -> None:
+    def prepare_from_model(self, model: nn.Module) -> None:
         self.levels = levels_of(model)
         super().prepare_from_model(model)
 
@@ -99,9 +104,9 @@ class FeatureMapsRecorder(MethodOutputsRecorder):
 
 @TASK_UTILS.register_module()
 class BatchRecorder(BaseRecorder):
-    """What the batch holds: its ``samples``, or the ``boxes`` of its persons, one (N_i, 4) tensor an image, as annotated."""
+    """Records the ``samples`` of a batch, or the annotated ``boxes`` of its persons, one (N_i, 4) tensor per image."""
 
-    def prepare_from_model(self, model: nn.Module | None = None) -> None:
+    def prepare_from_model(self, model: nn.Module) -> None:
         if self.source not in ('samples', 'boxes'):
             raise ValueError(f"BatchRecorder: source is {self.source!r}: expected 'samples' or 'boxes'")
 
@@ -111,9 +116,9 @@ class BatchRecorder(BaseRecorder):
 
 @TASK_UTILS.register_module()
 class AttributeRecorder(BaseRecorder):
-    """A tensor attribute as it is when the recording begins, e.g. ``memory.lut`` before this batch is written into it."""
+    """Records a copy of a tensor attribute when the recorder is entered, e.g. ``memory.lut`` before the batch updates it."""
 
-    def prepare_from_model(self, model: nn.Module | None = None) -> None:
+    def prepare_from_model(self, model: nn.Module) -> None:
         if not isinstance(find(model, self.source.split('.')), Tensor):
             near = did_you_mean(self.source, [*model.state_dict(), 'memory.lut', 'memory.queue'])
             raise ValueError(f"{type(self).__name__}: {type(model).__name__} has no tensor '{self.source}'{near}")
@@ -125,34 +130,30 @@ class AttributeRecorder(BaseRecorder):
 
 
 def check_module(source: str, model: nn.Module) -> None:
-    """MMRazor's recorders of modules end with an assertion for a name that no module has.
-
-    Raises:
-        ValueError: There is no such module; with the nearest names.
-    """
+    """Raises ValueError, with similar names, if the model has no such module. MMRazor's own error is an assertion."""
     names = list(dict(model.named_modules()))
     if source not in names:
         raise ValueError(f"{type(model).__name__} has no module '{source}' to record{did_you_mean(source, names)}")
 
 
 def find(owner: Any, path: list[str]) -> Any:
-    """The attribute of an attribute ..., None where there is none."""
+    """Returns the attribute at the end of a path of names, or None if one of them is missing."""
     for name in path:
         owner = getattr(owner, name, None)
     return owner
 
 
 class Boxes(NamedTuple):
-    """The boxes of each image that a model embeds, (N_i, 4), and those that it refines, (M_i, 4), in input-image pixels."""
+    """The boxes of each image that a model embeds, (N_i, 4), and that it refines, (M_i, 4), in input-image pixels."""
 
     embedded: list[Tensor]
     refined: list[Tensor]
 
 
-def run_recorded(model: nn.Module, recorders: RecorderManager, feats: tuple[Tensor, ...], boxes: Boxes) -> None:
-    """Runs those methods of a detector that the recorders read and that its feature extractor does not run.
+def run_recorded(model: BaseModel, recorders: RecorderManager, feats: tuple[Tensor, ...], boxes: Boxes) -> None:
+    """Runs the methods of a detector that recorders read, except its feature extractor.
 
-    A student's dense head is not run here: it runs for the student's own losses.
+    Skips a student's dense head, because the student's own losses run it.
     """
     if reads(recorders, 'dense_head') and not model.training:
         model.run_dense_head(feats)

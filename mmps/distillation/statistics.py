@@ -7,8 +7,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextmanager
 def fixed_statistics(model: nn.Module) -> Iterator[None]:
-    """Batch norms use their running statistics and leave them alone: a batch has few persons, and a student's statistics are
-    to be those of its own training."""
+    """Makes batch norms use their running statistics without updating them.
+
+    A batch has too few persons for statistics, and only the student's own training may update the student's.
+    """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
     for norm in norms:
         norm.eval()

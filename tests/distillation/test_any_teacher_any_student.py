@@ -1,12 +1,12 @@
-"""Every detector teaches every other: feature-, relation- and response-based distillation of each ordered pair."""
+"""Tests that every detector can teach every other, with feature-, relation- and response-based losses."""
 
 import pytest
 import torch
 
 from mmps.registry import MODELS
 
-# Of each detector the feature that is distilled: its index for a teacher (in evaluation) and a student (in training),
-# its stride for a student, and its channels.
+# The feature map of each detector that is distilled: its index in a teacher (in evaluation) and in a student (in training), its
+# stride in a student, and its channels.
 FEATURES = {
     'fpn': (1, 1, 8, 16),
     'c4': (0, 0, 16, 256),
@@ -62,7 +62,7 @@ def total(losses):
 
 @pytest.mark.parametrize('student', FEATURES)
 @pytest.mark.parametrize('teacher', FEATURES)
-def test_two_steps(teacher, student, detector_config, mmps_scope, make_batch):
+def test_every_teacher_trains_every_student_for_two_steps(teacher, student, detector_config, mmps_scope, make_batch):
     torch.manual_seed(0)
     model = MODELS.build(
         dict(

@@ -1,4 +1,4 @@
-"""Losses on person logits and boxes against their formulas, written out with plain loops in float64."""
+"""Compares the losses on person logits and boxes with their formulas, written as plain loops in float64."""
 
 import math
 
@@ -40,7 +40,7 @@ def soft_targets(student, teacher, background_weight=1.5, temperature=1.0, loss_
     ],
     ids=str,
 )
-@pytest.mark.parametrize('offset', [0.0, -9.0], ids=['persons', 'hardly a person'])
+@pytest.mark.parametrize('offset', [0.0, -9.0], ids=['persons', 'almost no person'])
 def test_soft_targets_equal_their_formula(settings, offset):
     student, teacher = logits(2, 3, 4, 5), logits(2, 3, 4, 5, seed=1) + offset
     assert SoftTargetLoss(**settings)(student, teacher).item() == pytest.approx(
@@ -48,12 +48,12 @@ def test_soft_targets_equal_their_formula(settings, offset):
     )
 
 
-def test_soft_targets_of_levels_are_those_of_all_their_anchors():
+def test_soft_targets_of_levels_equal_those_of_all_anchors_together():
     levels = [(logits(2, 3, 8 // i, 4 // i, seed=i), logits(2, 3, 8 // i, 4 // i, seed=9 + i)) for i in (1, 2, 4)]
     student, teacher = zip(*levels, strict=True)
     flat = [torch.cat([level.flatten() for level in of_model]) for of_model in (student, teacher)]
     torch.testing.assert_close(SoftTargetLoss()(student, list(teacher)), SoftTargetLoss()(*flat))
-    # the student's coarser levels, of which the teacher says nothing, get nothing
+    # the student's coarser levels are ignored, because the teacher has no logits there
     torch.testing.assert_close(SoftTargetLoss()(student, teacher[:2]), SoftTargetLoss()(student[:2], teacher[:2]))
 
 
@@ -73,8 +73,8 @@ def test_logits_of_other_anchors_are_refused_in_one_line_with_all_shapes(teacher
 @pytest.mark.filterwarnings('ignore:size_average')
 @pytest.mark.parametrize('tau', [1.0, 2.0, 0.5])
 @pytest.mark.parametrize('label', [0, 1], ids=['background', 'person'])
-def test_without_weight_soft_targets_are_decoupled_distillation_of_two_classes(tau, label):
-    """Whichever of the two is called the target; SoftTargetLoss divides by the persons that the teacher expects."""
+def test_unweighted_soft_targets_equal_decoupled_distillation_of_two_classes(tau, label):
+    """This holds whichever class is the target. SoftTargetLoss divides by the number of persons that the teacher expects."""
     student, teacher = logits(20), logits(20, seed=1)
     two_classes = [torch.stack([torch.zeros(20), z], dim=1) for z in (student, teacher)]
     decoupled = DKDLoss(tau=tau, beta=8.0, reduction='sum')(*two_classes, torch.full((20,), label))
@@ -84,7 +84,7 @@ def test_without_weight_soft_targets_are_decoupled_distillation_of_two_classes(t
 
 
 @pytest.mark.parametrize('value', [30.0, 100.0, 1e4])
-def test_soft_targets_of_sure_detectors_are_finite(value):
+def test_soft_targets_of_large_logits_are_finite(value):
     student = torch.tensor([value, -value, value, -value], requires_grad=True)
     loss = SoftTargetLoss()(student, torch.tensor([value, -value, -value, value]))
     loss.backward()
@@ -93,7 +93,7 @@ def test_soft_targets_of_sure_detectors_are_finite(value):
 
 @pytest.mark.parametrize('background_weight', [0.5, 1.0, 1.5])
 @pytest.mark.parametrize('temperature', [1.0, 2.0])
-def test_soft_targets_are_least_where_the_background_weight_lowers_the_teachers_odds(background_weight, temperature):
+def test_the_background_weight_shifts_the_minimum_of_soft_targets(background_weight, temperature):
     teacher = logits(6)
     lowest = (teacher - temperature * math.log(background_weight)).requires_grad_()
     loss_fn = SoftTargetLoss(background_weight, temperature)
@@ -153,7 +153,7 @@ def test_bounded_regression_equals_its_formula(settings, seed):
     )
 
 
-def test_a_box_better_than_the_teachers_is_left_alone_and_a_worse_one_drawn_to_its_person():
+def test_a_box_better_than_the_teachers_gets_no_gradient_and_a_worse_one_moves_to_its_person():
     truth = torch.cat(boxes_of(PERSONS))[:2]
     student = (truth + torch.tensor([[1.0], [3.0]])).requires_grad_()
     loss = BoundedRegressionLoss()(student, truth + 2, [truth], samples_of(PERSONS[:1]))
@@ -163,8 +163,8 @@ def test_a_box_better_than_the_teachers_is_left_alone_and_a_worse_one_drawn_to_i
 
 
 @pytest.mark.parametrize('height, counts', [(20.0, True), (19.9, False)])
-def test_a_box_counts_from_an_overlap_of_a_half(height, counts):
-    boxes = ([[10.0, 10, 30, 10 + height], [41, 8, 60, 60]],)  # the first lies within a person who is 40 high
+def test_a_box_counts_from_an_iou_of_one_half(height, counts):
+    boxes = ([[10.0, 10, 30, 10 + height], [41, 8, 60, 60]],)  # the first box is inside a person who is 40 high
     student, teacher = torch.cat(boxes_of(boxes)), torch.cat(boxes_of(PERSONS))[:2]
     errors = (1 - height / 40) ** 2, (1 / 20) ** 2 + (2 / 50) ** 2
     expected = 0.5 * (sum(errors) / 2 if counts else errors[1])
@@ -188,7 +188,7 @@ def test_the_teachers_boxes_get_no_gradient():
     ],
     ids=['nobody', 'no boxes', 'neither', 'no overlap', 'a person without an area'],
 )
-def test_without_a_box_at_a_person_there_is_nothing_to_regress(boxes, persons):
+def test_bounded_regression_is_zero_without_a_box_on_a_person(boxes, persons):
     student = refined(0, boxes).requires_grad_()
     loss = BoundedRegressionLoss()(student, refined(1, boxes), boxes_of(boxes), samples_of(persons))
     loss.backward()

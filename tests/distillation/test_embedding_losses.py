@@ -1,4 +1,4 @@
-"""Losses on embeddings against their formulas, written out with plain loops in float64."""
+"""Compares the losses on embeddings with their formulas, written as plain loops in float64."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ def unit(rows, dims, seed):
 
 
 def case(persons=7, identities=5, seen=(0, 1, 2, 3, 4), teacher_dims=10):
-    """Student and teacher of different embedding sizes; the student has not seen every identity yet."""
+    """Returns inputs of different embedding sizes. The student's table has a zero row for each identity not in ``seen``."""
     data = {
         'student': unit(persons, 6, 0),
         'teacher': unit(persons, teacher_dims, 1),
@@ -63,7 +63,7 @@ def relation(student, teacher, student_lut=None, teacher_lut=None, beta=0.1, los
 
 
 def divergence(student, teacher, temperature, symmetric):
-    """t^2 KL of two lists of similarities, as distributions."""
+    """Returns t^2 KL between the softmax distributions of two lists of similarities."""
     powers = [[math.exp(similarity / temperature) for similarity in row] for row in (student, teacher)]
     p_s, p_t = ([power / sum(row) for power in row] for row in powers)
     kl = sum(t * math.log(t / s) for s, t in zip(p_s, p_t, strict=True))
@@ -154,14 +154,14 @@ def test_loss_follows_its_settings(name, settings):
 
 
 @pytest.mark.parametrize('name', ['relation to LUT', 'response'])
-def test_identities_that_one_of_the_two_has_not_seen_are_left_out(name):
+def test_identities_unseen_by_either_model_are_ignored(name):
     loss_class, data, seen = LOSSES[name][0], chosen(name, seen=(0, 1, 3)), [0, 3]
     data['teacher_lut'][1] = 0
     known = {key: value[seen] if 'lut' in key else value for key, value in data.items()}
     torch.testing.assert_close(loss_class()(**data), loss_class()(**known))
 
 
-def test_an_empty_table_leaves_the_relations_among_persons_and_no_responses():
+def test_an_empty_lookup_table_leaves_only_the_relations_among_persons():
     data = case(seen=())
     data['student'].requires_grad_()
     torch.testing.assert_close(RelationLoss()(**data), RelationLoss()(data['student'], data['teacher']))
@@ -186,8 +186,8 @@ def test_embeddings_of_different_sizes_are_refused_in_one_line_with_both():
     assert '\n' not in str(error.value)
 
 
-def test_unlabelled_persons_are_asked_too():
-    """Every person counts, labelled or not: the loss takes no ids at all, and two more persons change its mean."""
+def test_unlabelled_persons_count():
+    """The loss has no person ids as input, and two more persons change its mean."""
     data = case()
     fewer = {name: value if 'lut' in name else value[:5] for name, value in data.items()}
     assert abs(ResponseLoss()(**data) - ResponseLoss()(**fewer)) > 1e-5
@@ -201,8 +201,8 @@ def test_a_beta_of_two_makes_relations_a_squared_error():
 
 
 @pytest.mark.parametrize('persons', [3, 4, 7])
-def test_triplets_are_those_of_mmrazor_without_its_degenerate_ones(persons):
-    """AngleWiseRKD averages over all P^3 triplets; where two persons of the three are the same, both angles are."""
+def test_triplet_loss_equals_mmrazors_without_degenerate_triplets(persons):
+    """AngleWiseRKD averages over all P^3 triplets. Triplets in which a person occurs twice add nothing to its sum."""
     data = chosen('triplet relation', persons=persons)
     proper = persons * (persons - 1) * (persons - 2)
     torch.testing.assert_close(
@@ -213,8 +213,8 @@ def test_triplets_are_those_of_mmrazor_without_its_degenerate_ones(persons):
 
 @pytest.mark.parametrize('distance', [0.0, 1e-12, 1e-6, 1e-3])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-def test_persons_who_look_alike_do_not_make_gradients_without_bounds(distance, dtype):
-    """A cosine's slope is 1 / length of the difference, which ends at 1 / 0.01."""
+def test_gradients_of_persons_who_look_alike_are_bounded(distance, dtype):
+    """The gradient of a cosine grows with 1 / length of the difference, which is at most 1 / 0.01."""
     data = chosen('triplet relation')
     data['student'][3] = data['student'][2] + distance * unit(1, 6, 9)
     student = data['student'].to(dtype).requires_grad_()

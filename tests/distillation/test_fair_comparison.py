@@ -1,4 +1,4 @@
-"""Nothing but the distillation sets a distilled student apart from the plain one."""
+"""Tests that a distilled student differs from a plain one only by the distillation."""
 
 import copy
 
@@ -27,7 +27,7 @@ def build(detector_config, **changes):
     )
 
 
-def test_the_student_starts_where_it_would_without_a_teacher(detector_config, mmps_scope):
+def test_the_student_starts_with_the_weights_it_has_without_a_teacher(detector_config, mmps_scope):
     student, distillation = build(detector_config)
     states = []
     for cfg in (student, distillation):
@@ -38,7 +38,7 @@ def test_the_student_starts_where_it_would_without_a_teacher(detector_config, mm
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_embedding_the_batchs_persons_leaves_the_students_statistics_alone(detector_config, mmps_scope, make_batch):
+def test_embedding_the_persons_does_not_update_running_statistics(detector_config, mmps_scope, make_batch):
     model = MODELS.build(build(detector_config)[1]).train()
     norm = model.student.roi_head.embedding_head.norm
     for detector in (model.student, model.teacher.network):
@@ -49,7 +49,7 @@ def test_embedding_the_batchs_persons_leaves_the_students_statistics_alone(detec
     assert torch.equal(norm.running_mean, before) and norm.training
 
 
-def test_the_table_is_recorded_before_the_batch_is_written_into_it(detector_config, mmps_scope, make_batch, monkeypatch):
+def test_the_lookup_table_is_recorded_before_the_batch_updates_it(detector_config, mmps_scope, make_batch, monkeypatch):
     model = MODELS.build(build(detector_config)[1]).train()
     for detector in (model.student, model.teacher.network):
         detector.memory.lut.copy_(torch.nn.functional.normalize(torch.randn_like(detector.memory.lut)))
@@ -62,7 +62,7 @@ def test_the_table_is_recorded_before_the_batch_is_written_into_it(detector_conf
     assert torch.equal(seen[0], before) and not torch.equal(model.memory.lut, before)
 
 
-def test_nothing_of_a_batch_outlives_its_losses(detector_config, mmps_scope, make_batch):
+def test_recorders_are_empty_after_the_losses(detector_config, mmps_scope, make_batch):
     model = MODELS.build(build(detector_config)[1]).train()
     for detector in (model.student, model.teacher.network):
         detector.memory.lut.normal_()
@@ -74,7 +74,7 @@ def test_nothing_of_a_batch_outlives_its_losses(detector_config, mmps_scope, mak
     )
 
 
-def test_it_can_be_copied_between_two_steps(detector_config, mmps_scope, make_batch):
+def test_the_model_can_be_copied_between_two_steps(detector_config, mmps_scope, make_batch):
     model = MODELS.build(build(detector_config)[1]).train()
     for detector in (model.student, model.teacher.network):
         detector.memory.lut.normal_()
@@ -92,7 +92,7 @@ def test_a_stopped_distillation_trains_the_student_alone(detector_config, mmps_s
     assert 'student.loss_reid' in losses and not any(name.startswith('distill') for name in losses)
 
 
-def test_identities_that_one_of_them_has_not_seen_are_left_out_of_the_response():
+def test_identities_unseen_by_either_model_are_ignored_in_the_response():
     generator = torch.Generator().manual_seed(0)
     unit = torch.nn.functional.normalize
     student, teacher = (unit(torch.randn(3, size, generator=generator)) for size in (4, 6))

@@ -1,4 +1,4 @@
-"""The feature loss against its formula, written out with plain loops in float64."""
+"""Compares the feature loss with its formula, written as plain loops in float64."""
 
 import itertools
 
@@ -49,7 +49,7 @@ def formula(student, teacher, boxes, person_weight=1.0, background_weight=0.5, l
                 for row, column in itertools.product(range(6), range(8))
                 if column < x2 and column + 1 > x1 and row < y2 and row + 1 > y1
             ]
-            for row, column in cells:  # where persons overlap, the smallest one has the cell
+            for row, column in cells:  # if persons overlap, the smallest one gets the cell
                 weights[image, row, column] = max(weights[image, row, column], 1 / len(cells))
     background = difference[weights == 0]
     persons = (difference * weights).sum() / weights.sum() if weights.any() else torch.tensor(0.0)
@@ -82,7 +82,7 @@ def test_loss_follows_its_weights(kwargs):
 
 
 @EACH
-def test_gradient_is_the_losss_slope(boxes):
+def test_gradient_equals_finite_differences(boxes):
     student, teacher = maps()
     (gradient,) = torch.autograd.grad(PersonFeatureLoss(STRIDE)(student.requires_grad_(), teacher, boxes), student)
     assert gradient.isfinite().all() and gradient.any()
@@ -93,7 +93,7 @@ def test_gradient_is_the_losss_slope(boxes):
 
 
 @EACH
-def test_nothing_flows_to_an_identical_student(boxes):
+def test_an_identical_student_has_no_loss_and_no_gradient(boxes):
     student, _ = maps()
     same = student.clone()
     loss = PersonFeatureLoss(STRIDE)(student.requires_grad_(), same, boxes)
@@ -101,7 +101,7 @@ def test_nothing_flows_to_an_identical_student(boxes):
     assert loss.item() == 0 and not student.grad.any()
 
 
-def test_size_and_offset_of_the_features_do_not_matter():
+def test_scale_and_offset_of_the_features_do_not_matter():
     student, teacher = maps()
     boxes = BOXES['apart']
     torch.testing.assert_close(
@@ -120,9 +120,11 @@ def test_order_of_persons_and_images_does_not_matter():
     torch.testing.assert_close(PersonFeatureLoss(STRIDE)(student.flip(0), teacher.flip(0), boxes[::-1]), expected)
 
 
-def test_every_person_counts_alike_whatever_its_area():
-    """A chequered map, and a student that has the cells of one person the wrong way round: mean and variance stay, and each
-    of those cells is wrong by 2. That costs the same for two cells as for sixteen."""
+def test_every_person_counts_the_same_whatever_its_area():
+    """The student is a chequered map with inverted signs in the cells of one person.
+
+    So mean and variance stay the same, and each of those cells has an error of 2. Two cells cost the same as sixteen.
+    """
     persons = [[0, 0, 8, 4], [12, 4, 28, 20]]
     rows, columns = torch.meshgrid(torch.arange(6), torch.arange(8), indexing='ij')
     teacher = ((-1.0) ** (rows + columns))[None, None]

@@ -1,4 +1,4 @@
-"""FGD against its equations, written out with plain loops in float64."""
+"""Compares FGD with its equations, written as plain loops in float64."""
 
 import itertools
 import math
@@ -33,7 +33,7 @@ def maps(seed=0):
 
 
 def build(seed=0, **settings):
-    """With context blocks as they are after some training; all weights are 1 unless given."""
+    """Builds a loss with random context blocks, as after some training. All weights are 1 unless given."""
     torch.manual_seed(seed)
     loss = FGDLoss(CHANNELS, STRIDE, **{**dict.fromkeys(TERMS, 1.0), **settings}).double()
     for parameter in loss.parameters():
@@ -47,7 +47,7 @@ def softmax(values):
 
 
 def attention(feature, temperature):
-    """Of one image: {(row, column): ...}, [channel]."""
+    """Returns the attentions of one image: {(row, column): value} and [value of each channel]."""
     cells = list(itertools.product(range(ROWS), range(COLUMNS)))
     size = {(c, *cell): abs(feature[(c, *cell)].item()) for c in range(CHANNELS) for cell in cells}
     spatial = softmax([sum(size[(c, *cell)] for c in range(CHANNELS)) / CHANNELS / temperature for cell in cells])
@@ -56,7 +56,7 @@ def attention(feature, temperature):
 
 
 def scales(boxes):
-    """Of one image: {(row, column): 1 / area of the smallest person there}, of the persons' cells."""
+    """Returns {(row, column): 1 / area of the smallest person there} for the persons' cells of one image."""
     smallest = {}
     for x1, y1, x2, y2 in (boxes / STRIDE).tolist():
         cells = [
@@ -70,7 +70,7 @@ def scales(boxes):
 
 
 def conv(module, values):
-    """A 1 x 1 convolution of one cell."""
+    """Applies a 1 x 1 convolution to one cell."""
     return [
         sum(w * v for w, v in zip(row, values, strict=True)) + b
         for row, b in zip(module.weight.flatten(1).tolist(), module.bias.tolist(), strict=True)
@@ -78,7 +78,7 @@ def conv(module, values):
 
 
 def context(block, feature):
-    """Of one image: what a GcBlock adds to every cell (equation 12)."""
+    """Returns what a GcBlock adds to every cell of one image (equation 12)."""
     cells = list(itertools.product(range(ROWS), range(COLUMNS)))
     attended = softmax([conv(block.conv_mask, feature[:, row, column].tolist())[0] for row, column in cells])
     pooled = [sum(a * feature[(c, *cell)].item() for a, cell in zip(attended, cells, strict=True)) for c in range(CHANNELS)]
@@ -94,7 +94,7 @@ def context(block, feature):
 
 
 def terms(loss, student, teacher, boxes, temperature):
-    """The four terms, each averaged over the images."""
+    """Returns the four terms, each averaged over the images."""
     total = dict.fromkeys(TERMS, 0.0)
     for s, t, image_boxes in zip(student, teacher, boxes, strict=True):
         spatial, channel = attention(t, temperature)
@@ -144,7 +144,7 @@ def test_attention_is_one_on_average():
     torch.testing.assert_close(channel.mean(1), torch.ones(IMAGES).double())
 
 
-def test_without_the_global_term_there_is_nothing_to_learn():
+def test_without_the_global_term_there_are_no_parameters():
     assert not list(FGDLoss(CHANNELS, STRIDE, relation_weight=0).parameters())
 
 
@@ -152,7 +152,7 @@ def test_both_context_blocks_are_trained():
     loss, (student, teacher) = build(), maps()
     loss(student, teacher, BOXES['apart']).backward()
     trained = {name: parameter.grad is not None and bool(parameter.grad.any()) for name, parameter in loss.named_parameters()}
-    # a softmax does not see the bias of what it is taken of
+    # a softmax does not change if a bias is added to all its inputs
     assert {name for name, yes in trained.items() if not yes} <= {
         'student_context.conv_mask.bias',
         'teacher_context.conv_mask.bias',

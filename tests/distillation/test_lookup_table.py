@@ -1,4 +1,4 @@
-"""From a teacher's checkpoint to a student that trains against its fixed table of identities."""
+"""Tests the way from a teacher's checkpoint to a student that trains with the teacher's fixed lookup table."""
 
 import sys
 
@@ -20,13 +20,13 @@ HEADER = Header(dataset='PRW', data='ab', num_identities=4, dims=3, teacher='tea
 
 @pytest.fixture(autouse=True)
 def plain_configs(monkeypatch):
-    """To make a config file pretty takes longer than to train."""
+    """Skips the formatting of config files, which takes longer than the training."""
     monkeypatch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, True))
 
 
 @pytest.fixture
 def data(repository, load_script, tmp_path, monkeypatch):
-    """Training scenes: two of identity 0, one of identity 1, and identity 2's only box has no width."""
+    """Writes training scenes: two of identity 0, one of identity 1, and the only box of identity 2 has no width."""
     monkeypatch.setenv('MMPS_CACHE', str(tmp_path / 'cache'))
     module = load_script(repository / 'tests/datasets/small_datasets.py')
     return module.write_cuhk_sysu(tmp_path / 'data', persons=[*module.CUHK_PERSONS, [('s1.jpg', (80, 5, 0, 30))]])
@@ -55,7 +55,7 @@ def write_config(repository, data, detector_config, tmp_path):
 
 @pytest.fixture
 def teacher(write_config, mmps_scope, tmp_path):
-    """Config, checkpoint and model of a teacher with embeddings of 16 numbers."""
+    """Returns config, checkpoint and model of a teacher whose embeddings have 16 dimensions."""
     path = write_config('teacher.py')
     torch.manual_seed(0)
     model = MODELS.build(Config.fromfile(path).model)
@@ -67,7 +67,7 @@ def teacher(write_config, mmps_scope, tmp_path):
 
 @pytest.fixture
 def export(repository, load_script, monkeypatch, capsys):
-    """export(arguments) -> what the tool ends with, None where all went well, and what it printed."""
+    """export(arguments) -> the error of the tool, None if it succeeded, and its output."""
 
     def run(*arguments):
         tool = load_script(repository / 'tools/export_lookup_table.py')
@@ -82,7 +82,7 @@ def export(repository, load_script, monkeypatch, capsys):
 
 
 def embeddings_one_by_one(cfg, model):
-    """Of each identity the embeddings of its boxes, image after image."""
+    """Returns the data set, and for each identity the embeddings of its boxes, image by image."""
     dataset = DATASETS.build({**cfg.train_dataloader.dataset, 'pipeline': cfg.test_dataloader.dataset.pipeline})
     found = {}
     for index in range(len(dataset)):
@@ -101,7 +101,7 @@ def test_rows_are_the_mean_embeddings_of_the_training_set(teacher, export, tmp_p
     assert '3 identities of CUHKSYSU, 16 of the 16 dimensions of teacher.py; 1 identities have no box' in said
     header, table = load_lookup_table(tmp_path / 'new/table.npz')
     dataset, found = embeddings_one_by_one(Config.fromfile(config), model)
-    assert len(found[0]) == 2 and -1 in found  # a mean, and persons who are in none
+    assert len(found[0]) == 2 and -1 in found  # identity 0 has a real mean; unlabelled persons belong to none
     for person_id in range(2):
         mean = torch.stack(found[person_id]).mean(0)
         torch.testing.assert_close(table[person_id].double(), mean / mean.norm(), atol=1e-5, rtol=0)
@@ -117,26 +117,26 @@ def test_rows_are_the_mean_embeddings_of_the_training_set(teacher, export, tmp_p
 
 
 @pytest.mark.parametrize('dims', [2, 8, 20])
-def test_dims_are_the_students(teacher, export, tmp_path, dims):
+def test_the_table_gets_the_given_number_of_dims(teacher, export, tmp_path, dims):
     config, checkpoint, _ = teacher
     for name, options in (('whole', []), ('fitted', ['--dims', dims])):
         assert export(config, checkpoint, '--out', tmp_path / f'{name}.npz', *options)[0] is None
     whole, fitted = (load_lookup_table(tmp_path / f'{name}.npz')[1] for name in ('whole', 'fitted'))
     assert fitted.shape == (3, dims)
-    torch.testing.assert_close(fitted @ fitted.T, whole @ whole.T)  # two identities: two dimensions hold them
+    torch.testing.assert_close(fitted @ fitted.T, whole @ whole.T)  # two dimensions are enough for two identities
 
 
 @pytest.mark.parametrize('identities, size', [(40, 16), (5, 16)])
 def test_fewer_dims_are_the_leading_principal_directions(identities, size):
     table = F.normalize(torch.randn(identities, size, generator=torch.Generator().manual_seed(0)) + 0.5)
-    values, vectors = torch.linalg.eigh(table.double() @ table.double().T)  # of the cosines: their best of rank 4
+    values, vectors = torch.linalg.eigh(table.double() @ table.double().T)  # the best approximation of the cosines with rank 4
     best = F.normalize(vectors[:, -4:] * values[-4:].sqrt())
     fitted = with_dims(F.pad(table, (0, 0, 0, 1)), 4)  # the last identity was never seen
     assert fitted.shape == (identities + 1, 4) and not fitted[-1].any()
     torch.testing.assert_close((fitted[:-1] @ fitted[:-1].T).double(), best @ best.T, atol=1e-5, rtol=0)
 
 
-def test_as_many_dims_change_nothing_and_more_are_zeros():
+def test_the_same_dims_change_nothing_and_more_dims_are_zeros():
     table = F.normalize(torch.randn(6, 4))
     assert torch.equal(with_dims(table, 4), table)
     assert torch.equal(with_dims(table, 6), F.pad(table, (0, 2)))
@@ -215,7 +215,7 @@ def test_a_torch_checkpoint_is_refused(tmp_path):
         (torch.full((4, 3), torch.nan), 'expected finite float32 numbers'),
     ],
 )
-def test_a_table_that_is_not_what_its_header_says_is_refused(table, words, tmp_path):
+def test_a_table_that_contradicts_its_header_is_refused(table, words, tmp_path):
     save_lookup_table(tmp_path / 'table.npz', HEADER, table)
     with pytest.raises(ValueError, match=words):
         load_lookup_table(tmp_path / 'table.npz')
@@ -252,11 +252,11 @@ def without_embeddings(cfg):
 @pytest.mark.parametrize(
     'change, words',
     [
-        (without_data, 'wrong.py: expected the config of a detector and of its data, it has no train_dataloader'),
+        (without_data, 'wrong.py: expected the config of a detector with its data, but it has no train_dataloader'),
         (without_annotations, 'test_dataloader: expected a pipeline with LoadPersonAnnotations'),
-        (repeated, 'train_dataloader: expected a person-search data set of its own, got RepeatDataset'),
+        (repeated, 'train_dataloader: expected a person-search data set without a wrapper, got RepeatDataset'),
         (deeper, 'CHECKPOINT: '),
-        (without_embeddings, 'wrong.py: expected the config of a detector, its model is a ResNet'),
+        (without_embeddings, 'wrong.py: expected the config of a person-search detector, but its model is a ResNet'),
     ],
     ids=lambda value: getattr(value, '__name__', ''),
 )
@@ -269,6 +269,6 @@ def test_a_config_that_does_not_fit_is_refused_in_one_line(teacher, export, tmp_
     assert not (tmp_path / 'table.npz').exists()
 
 
-def test_no_dims_are_refused(teacher, export, tmp_path):
+def test_zero_dims_are_refused(teacher, export, tmp_path):
     status, _ = export(*teacher[:2], '--out', tmp_path / 'table.npz', '--dims', 0)
     assert status == 'error: --dims: expected at least 1, got 0'

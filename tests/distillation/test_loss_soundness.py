@@ -1,6 +1,6 @@
-"""What every distillation loss must hold, ours and those of MMRazor that configs use. Their formulas have their own tests.
+"""Tests properties that every distillation loss must have: ours, and those of MMRazor that configs use.
 
-A loss is called with student, teacher and the rest, as tensors in float64; P persons are in the batch.
+Other files test the formulas. A loss is called with student, teacher and its other arguments, as tensors in float64.
 """
 
 from collections.abc import Callable
@@ -28,14 +28,14 @@ def embeddings(persons):
 
 
 def embeddings_and_tables(persons):
-    """Each of the two has an identity that it has not seen yet."""
+    """Returns embeddings and lookup tables. Each table has a zero row: an identity that its model has not seen yet."""
     tables = F.normalize(randn(5, 6, seed=2)), F.normalize(randn(5, 6, seed=3))
     tables[0][1], tables[1][4] = 0, 0
     return *embeddings(persons), *tables
 
 
 def logits(persons):
-    """As many anchors as there are persons stand out."""
+    """Returns logits in which one anchor per person stands out."""
     person = torch.zeros(2 * 3 * 4 * 5, dtype=torch.float64)
     person[:persons] = 6
     return tuple(randn(2, 3, 4, 5, seed=seed) + person.view(2, 3, 4, 5) - 4 for seed in (0, 1))
@@ -59,25 +59,25 @@ def maps_and_boxes(persons):
     return *maps(persons), boxes_in_two_images(persons)
 
 
-def images_mixed(*arguments):
-    """The images of a batch, and the persons of an image, in another order."""
+def shuffle_images(*arguments):
+    """Returns the images of a batch, and the persons of an image, in another order."""
     return tuple(
         argument.flip(0) if isinstance(argument, torch.Tensor) else [boxes.flip(0) for boxes in argument[::-1]]
         for argument in arguments
     )
 
 
-def persons_mixed(*arguments):
-    """The persons, and the identities of lookup tables, in another order."""
+def shuffle_persons(*arguments):
+    """Returns the persons, and the identities of lookup tables, in another order."""
     return tuple(each[torch.randperm(len(each), generator=torch.Generator().manual_seed(0))] for each in arguments)
 
 
-def refined_boxes_mixed(student, teacher, boxes, samples):
-    """The other image first, and its boxes the other way round."""
+def shuffle_refined_boxes(student, teacher, boxes, samples):
+    """Returns the images, and the boxes of each image, in reverse order."""
     first = len(boxes[0])
     return (
         *(torch.cat([each[first:].flip(0), each[:first].flip(0)]) for each in (student, teacher)),
-        *images_mixed(boxes),
+        *shuffle_images(boxes),
         samples[::-1],
     )
 
@@ -85,7 +85,7 @@ def refined_boxes_mixed(student, teacher, boxes, samples):
 class Case(NamedTuple):
     build: Callable[[], torch.nn.Module]
     arguments: Callable[[int], tuple]
-    mixed: Callable[..., tuple]
+    shuffle: Callable[..., tuple]
 
 
 def fgd(**settings):
@@ -94,42 +94,42 @@ def fgd(**settings):
 
 
 OURS = {
-    'relation': Case(losses.RelationLoss, embeddings, persons_mixed),
-    'relation to LUT': Case(losses.RelationLoss, embeddings_and_tables, persons_mixed),
-    'relation divergence': Case(losses.RelationDivergenceLoss, embeddings, persons_mixed),
+    'relation': Case(losses.RelationLoss, embeddings, shuffle_persons),
+    'relation to LUT': Case(losses.RelationLoss, embeddings_and_tables, shuffle_persons),
+    'relation divergence': Case(losses.RelationDivergenceLoss, embeddings, shuffle_persons),
     'relation divergence, both ways': Case(
-        lambda: losses.RelationDivergenceLoss(0.5, symmetric=True), embeddings, persons_mixed
+        lambda: losses.RelationDivergenceLoss(0.5, symmetric=True), embeddings, shuffle_persons
     ),
-    'triplet relation': Case(losses.TripletRelationLoss, embeddings, persons_mixed),
-    'embedding': Case(losses.EmbeddingLoss, embeddings, persons_mixed),
-    'response': Case(losses.ResponseLoss, embeddings_and_tables, persons_mixed),
-    'response, both ways': Case(lambda: losses.ResponseLoss(symmetric=True), embeddings_and_tables, persons_mixed),
-    'soft target': Case(losses.SoftTargetLoss, logits, images_mixed),
-    'soft target, unweighted': Case(lambda: losses.SoftTargetLoss(background_weight=1.0), logits, images_mixed),
-    'bounded regression': Case(losses.BoundedRegressionLoss, refined_boxes, refined_boxes_mixed),
-    'person feature': Case(lambda: losses.PersonFeatureLoss(stride=4), maps_and_boxes, images_mixed),
-    'FGD': Case(fgd, maps_and_boxes, images_mixed),
-    'FGD, focal': Case(lambda: fgd(relation_weight=0.0), maps_and_boxes, images_mixed),
+    'triplet relation': Case(losses.TripletRelationLoss, embeddings, shuffle_persons),
+    'embedding': Case(losses.EmbeddingLoss, embeddings, shuffle_persons),
+    'response': Case(losses.ResponseLoss, embeddings_and_tables, shuffle_persons),
+    'response, both ways': Case(lambda: losses.ResponseLoss(symmetric=True), embeddings_and_tables, shuffle_persons),
+    'soft target': Case(losses.SoftTargetLoss, logits, shuffle_images),
+    'soft target, unweighted': Case(lambda: losses.SoftTargetLoss(background_weight=1.0), logits, shuffle_images),
+    'bounded regression': Case(losses.BoundedRegressionLoss, refined_boxes, shuffle_refined_boxes),
+    'person feature': Case(lambda: losses.PersonFeatureLoss(stride=4), maps_and_boxes, shuffle_images),
+    'FGD': Case(fgd, maps_and_boxes, shuffle_images),
+    'FGD, focal': Case(lambda: fgd(relation_weight=0.0), maps_and_boxes, shuffle_images),
 }
 MMRAZOR = {
-    'PKD': Case(PKDLoss, maps, images_mixed),
-    'MGD': Case(MGDLoss, maps, images_mixed),
-    'CWD': Case(ChannelWiseDivergence, maps, images_mixed),
-    'L2': Case(lambda: L2Loss(normalize=False, div_element=True), maps, images_mixed),
+    'PKD': Case(PKDLoss, maps, shuffle_images),
+    'MGD': Case(MGDLoss, maps, shuffle_images),
+    'CWD': Case(ChannelWiseDivergence, maps, shuffle_images),
+    'L2': Case(lambda: L2Loss(normalize=False, div_element=True), maps, shuffle_images),
 }
 ALL = {**OURS, **MMRAZOR}
 EACH = pytest.mark.parametrize('case', ALL.values(), ids=ALL)
 
 
 def gradient_of(case, student, *rest):
-    """The loss, the student's gradient."""
+    """Returns the loss and the student's gradient."""
     student = student.clone().requires_grad_()
     loss = case.build().to(student.dtype)(student, *rest)
     return loss, *torch.autograd.grad(loss, student)
 
 
 def identical(arguments):
-    """The arguments with the teacher, and its lookup table, replaced by the student's."""
+    """Returns the arguments with the teacher, and its lookup table, replaced by the student's."""
     student, _, *rest = arguments
     return student, student.clone(), *([rest[0]] * 2 if len(rest) == 2 and isinstance(rest[0], torch.Tensor) else rest)
 
@@ -142,7 +142,7 @@ def test_every_loss_of_the_package_is_among_the_cases_and_in_the_registry():
 
 @EACH
 @pytest.mark.parametrize('persons', [2, 3, 6])
-def test_the_gradient_is_the_slope(case, persons):
+def test_gradient_equals_finite_differences(case, persons):
     student, *rest = case.arguments(persons)
     loss = case.build().double()
     assert torch.autograd.gradcheck(lambda student: loss(student, *rest), student.requires_grad_())
@@ -150,16 +150,16 @@ def test_the_gradient_is_the_slope(case, persons):
 
 @EACH
 @pytest.mark.parametrize('persons', [3, 6])
-def test_there_is_something_to_learn_from_a_teacher(case, persons):
+def test_a_different_teacher_gives_a_loss_and_a_gradient(case, persons):
     loss, gradient = gradient_of(case, *case.arguments(persons))
     assert loss.shape == () and loss > 1e-8 and gradient.abs().max() > 1e-8
 
 
-# Soft targets with a background weight have their least elsewhere, which is a test of their own.
+# Soft targets with a background weight have their minimum elsewhere. Another test checks it.
 @pytest.mark.parametrize('name', sorted(ALL.keys() - {'soft target'}))
 @pytest.mark.parametrize('persons', [0, 1, 6])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-def test_nothing_is_left_to_learn_from_a_teacher_like_oneself(name, persons, dtype):
+def test_an_identical_teacher_gives_no_loss_and_no_gradient(name, persons, dtype):
     arguments = [each.to(dtype) if isinstance(each, torch.Tensor) else each for each in ALL[name].arguments(persons)]
     loss, gradient = gradient_of(ALL[name], *identical(arguments))
     assert abs(loss.item()) < 1e-6 and (gradient.abs() < 1e-6).all()
@@ -170,11 +170,11 @@ def test_nothing_is_left_to_learn_from_a_teacher_like_oneself(name, persons, dty
 def test_the_order_of_persons_images_and_identities_does_not_matter(case, persons):
     arguments = case.arguments(persons)
     loss = case.build().double()
-    torch.testing.assert_close(loss(*case.mixed(*arguments)), loss(*arguments))
+    torch.testing.assert_close(loss(*case.shuffle(*arguments)), loss(*arguments))
 
 
-@pytest.mark.parametrize('name', [name for name, case in OURS.items() if case.mixed is persons_mixed])
-def test_embeddings_of_the_images_one_by_one_are_those_of_the_batch(name):
+@pytest.mark.parametrize('name', [name for name, case in OURS.items() if case.shuffle is shuffle_persons])
+def test_a_list_of_images_gives_the_loss_of_the_whole_batch(name):
     loss, (student, teacher, *tables) = OURS[name].build(), OURS[name].arguments(6)
     images = (each.split([3, 0, 2, 1]) for each in (student, teacher))
     torch.testing.assert_close(loss(*images, *tables), loss(student, teacher, *tables))
@@ -207,7 +207,7 @@ def test_mixed_precision_has_a_finite_loss_and_gradient(case, persons, dtype):
 
 
 @pytest.mark.parametrize('name', ['person feature', 'FGD', 'FGD, focal', 'PKD', 'MGD', 'L2'])
-def test_maps_in_channels_last_give_the_same(name):
+def test_maps_in_channels_last_give_the_same_loss(name):
     student, teacher, *rest = ALL[name].arguments(3)
     loss = ALL[name].build().double()
     lasts = (each.to(memory_format=torch.channels_last) for each in (student, teacher))
@@ -224,7 +224,7 @@ def test_a_constant_map_has_a_finite_loss_and_gradient(name, constant):
     assert loss.isfinite() and gradient.isfinite().all()
 
 
-# What MMRazor's do not hold: configs must not rely on it.
+# Properties that MMRazor's losses do not have. Configs must not rely on them.
 
 
 def test_channel_wise_divergence_refuses_maps_in_channels_last():
@@ -237,7 +237,7 @@ def test_the_l2_loss_of_no_persons_is_not_a_number():
 
 
 def test_the_l2_loss_of_a_large_map_overflows_in_float16_on_a_cpu():
-    """Its sum is of the maps' type there; on a GPU autocast makes it float32."""
+    """On a CPU, its sum has the type of the maps. On a GPU, autocast makes it float32."""
     ones = torch.ones(1, 64, 48, 84, dtype=torch.float16)
     with torch.autocast('cpu', dtype=torch.float16):
         assert L2Loss(normalize=False, div_element=True)(ones, -ones).isinf()

@@ -1,4 +1,4 @@
-"""Recorders see what a model's methods take and give, and only while they are asked to."""
+"""Tests that recorders record the inputs and outputs of a model's methods, and only inside their context."""
 
 import copy
 
@@ -46,7 +46,7 @@ def test_calls_are_recorded_inside_the_context_only(recorder_class, expected):
     assert recorder.data_buffer == []
 
 
-def test_methods_give_what_they_gave_before():
+def test_recorded_methods_return_the_same_values():
     model = Model()
     recorder = recording(MethodOutputsRecorder, 'scale', model)
     with recorder:
@@ -72,14 +72,14 @@ def test_an_attribute_is_recorded_as_it_was_before_the_context():
 
 @pytest.mark.parametrize('source', ['nothing', 'name', 'part', 'part.nothing', 'nothing.forward'])
 @pytest.mark.parametrize('recorder_class', [MethodInputsRecorder, MethodOutputsRecorder])
-def test_what_is_no_method_is_refused_in_one_line(recorder_class, source):
+def test_a_source_that_is_no_method_is_refused_in_one_line(recorder_class, source):
     with pytest.raises(ValueError, match=f"Model has no method '{source}'") as error:
         recording(recorder_class, source, Model())
     assert '\n' not in str(error.value)
 
 
 def test_a_copied_model_calls_its_own_methods():
-    """As an averaged copy of the model does."""
+    """MMEngine's EMA makes such a copy."""
     model = Model()
     recorder = recording(MethodOutputsRecorder, 'scale', model)
     other = copy.deepcopy(model)

@@ -1,4 +1,4 @@
-"""Every method of configs/_base_/distillers trains every student."""
+"""Tests that every method of configs/_base_/distillers trains every student."""
 
 from pathlib import Path
 
@@ -30,18 +30,8 @@ def build(detector_config, method, student, teacher=None, losses=None, **changes
     return model.train()
 
 
-def test_there_are_methods():
-    assert {
-        'gdps',
-        'munjal-detector',
-        'dkd',
-        'ddps',
-        'hkd',
-        'pkd',
-        'fgd',
-        'mgd',
-        'cwd',
-    } == set(METHODS)
+def test_all_methods_are_found():
+    assert {'gdps', 'munjal-detector', 'dkd', 'ddps', 'hkd', 'pkd', 'fgd', 'mgd', 'cwd'} == set(METHODS)
 
 
 @pytest.mark.parametrize('student', STUDENTS)
@@ -63,7 +53,7 @@ def test_every_term_reaches_the_student_for_any_number_of_persons(method, studen
 
 
 @pytest.mark.parametrize('method', METHODS)
-def test_what_no_loss_reads_is_not_there(method, detector_config):
+def test_recorders_and_connectors_that_no_loss_reads_are_removed(method, detector_config):
     model = build(detector_config, method, 'fpn')
     mappings = model.distiller.loss_forward_mappings
     records = [record for mapping in mappings.values() for record in mapping.values()]
@@ -74,10 +64,10 @@ def test_what_no_loss_reads_is_not_there(method, detector_config):
 
 @pytest.mark.parametrize('how', [dict(teacher_channels_last=False), dict(teacher_autocast='bfloat16')], ids=str)
 @pytest.mark.parametrize('method', ['gdps', 'munjal-detector', 'cwd', 'mgd', 'fgd'])
-def test_how_the_teacher_computes_changes_little(method, how, detector_config, make_batch):
+def test_the_teachers_precision_and_memory_layout_change_the_losses_little(method, how, detector_config, make_batch):
     models = [build(detector_config, method, 'fpn', **changes) for changes in (dict(), how)]
     for ours, theirs in ((models[0], models[1]), (models[0].teacher, models[1].teacher)):
-        theirs.load_state_dict(ours.state_dict())  # random weights depend on the memory's layout
+        theirs.load_state_dict(ours.state_dict())  # random weights depend on the memory layout
     values = []
     for model in models:
         torch.manual_seed(1)
@@ -87,7 +77,7 @@ def test_how_the_teacher_computes_changes_little(method, how, detector_config, m
         torch.testing.assert_close(values[1][name], value, rtol=0.05, atol=1e-2 if 'autocast' in str(how) else 1e-4)
 
 
-def test_the_teachers_backbone_and_neck_are_what_is_compiled(detector_config, monkeypatch):
+def test_only_the_teachers_backbone_and_neck_are_compiled(detector_config, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, 'compile', lambda self: compiled.append(self))
     teacher = build(detector_config, 'gdps', 'fpn', teacher_compile=True).teacher
@@ -118,7 +108,7 @@ def test_a_network_teaches_itself_without_gradient_through_the_true_boxes(studen
     model.load_state_dict(model.state_dict())
 
 
-def test_distillation_warms_up(detector_config, make_batch, monkeypatch):
+def test_distillation_losses_grow_linearly_during_warmup(detector_config, make_batch, monkeypatch):
 
     class Hub:
         step = 0
@@ -162,7 +152,7 @@ def test_a_teacher_without_a_re_id_branch_is_refused(detector_config, mmps_scope
         (dict(type='Attribute', source='memory.lookup'), "no tensor 'memory.lookup'"),
     ],
 )
-def test_a_recorder_of_what_is_not_there_names_what_is_near(detector_config, mmps_scope, recorder, message):
+def test_a_wrong_source_of_a_recorder_is_refused_with_similar_names(detector_config, mmps_scope, recorder, message):
     distil = Config.fromfile(DISTILLERS / 'gdps.py').distil
     distil.distiller.losses = ['loss_relation']
     distil.distiller.student_recorders.embeddings = recorder

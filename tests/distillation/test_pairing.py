@@ -1,4 +1,4 @@
-"""A distiller's config names no levels: they are found out, paired, and every part that is per level is copied for them."""
+"""Tests that the levels of feature maps are found and paired, and that per-level parts are copied for every pair."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ CONFIG = dict(
         ('alignps-roi', False, [(0, 16, 8), (1, 32, 16)]),
     ],
 )
-def test_a_detectors_levels_are_found_out(build_detector, kind, training, expected):
+def test_levels_of_detectors_are_found(build_detector, kind, training, expected):
     detector = build_detector(kind).train(training)
     before = {name: value.clone() for name, value in detector.state_dict().items()}
     draw = torch.random.get_rng_state()
@@ -50,7 +50,7 @@ def test_a_detectors_levels_are_found_out(build_detector, kind, training, expect
         ([16, 32], [4, 8], [(16, 8)]),
     ],
 )
-def test_levels_of_one_stride_are_compared_or_else_the_teachers_finer_one(student, teacher, expected):
+def test_levels_of_equal_stride_are_paired_or_else_a_finer_one_of_the_teacher(student, teacher, expected):
     pairs = pair_levels(*([Level(index, 7, stride) for index, stride in enumerate(strides)] for strides in (student, teacher)))
     assert [(pair.student.stride, pair.teacher.stride) for pair in pairs] == expected
 
@@ -61,7 +61,7 @@ def test_a_teacher_with_only_coarser_maps_is_refused():
     assert '\n' not in str(error.value)
 
 
-def test_what_is_per_level_is_copied_with_the_sizes_of_each_pair():
+def test_per_level_parts_are_copied_with_the_sizes_of_each_pair():
     pairs = [Pair(Level(0, 32, 4), Level(1, 64, 4)), Pair(Level(1, 32, 8), Level(2, 128, 8))]
     cfg, copies = apply_per_level(CONFIG, pairs)
     assert copies == dict(loss_map=['loss_map_s4', 'loss_map_s8'])
@@ -83,7 +83,7 @@ def test_what_is_per_level_is_copied_with_the_sizes_of_each_pair():
     assert cfg['loss_forward_mappings']['loss_persons'] == CONFIG['loss_forward_mappings']['loss_persons']
 
 
-def test_a_size_that_the_config_gives_stays():
+def test_a_size_in_the_config_is_kept():
     own = dict(CONFIG, distill_losses=dict(CONFIG['distill_losses'], loss_map=dict(type='FGDLoss', stride=2, per_level=True)))
     cfg, _ = apply_per_level(own, [Pair(Level(0, 32, 4), Level(1, 64, 4))])
     assert cfg['distill_losses']['loss_map_s4'] == dict(type='FGDLoss', channels=64, stride=2)
@@ -98,7 +98,7 @@ def test_a_finer_map_of_the_teacher_is_averaged():
 
 
 @pytest.mark.parametrize('data_idx', [None, 'student_level'])
-def test_a_loss_that_reads_maps_without_levels_is_told_how(data_idx):
+def test_a_loss_that_reads_maps_without_per_level_is_refused_with_advice(data_idx):
     record = dict(from_student=True, recorder='feats', data_idx=data_idx)
     own = dict(CONFIG, loss_forward_mappings=dict(CONFIG['loss_forward_mappings'], loss_persons=dict(student=record)))
     with pytest.raises(ValueError, match=r'loss_persons.*set per_level=True in distill_losses\.loss_persons') as error:

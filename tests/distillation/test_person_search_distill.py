@@ -1,4 +1,4 @@
-"""Teacher and student as the demo's config has them, narrower."""
+"""Tests a distillation with the demo's config. Its teacher and student are narrower."""
 
 import copy
 
@@ -13,7 +13,7 @@ TERMS = ['loss_relation', 'loss_response', 'loss_feature']
 
 @pytest.fixture
 def distill_config(repository, detector_config):
-    """distill_config(only a loss or None, **changes of the model) -> the demo's distillation, narrower."""
+    """distill_config(name of the only loss or None, **changes of the model) -> the demo's model config, narrower."""
 
     def make(only: str | None = None, teacher: dict | None = None, **changes):
         cfg = Config.fromfile(repository / 'configs/gdps/gdps_oim-r18-w32_oim-r18-w8_10e_synthps-mini.py').model
@@ -22,17 +22,14 @@ def distill_config(repository, detector_config):
             | changes
         )
         if only:
-            replace(
-                cfg.distiller,
-                losses=[only],
-            )
+            replace(cfg.distiller, losses=[only])
         return replace(cfg, **changes)
 
     return make
 
 
 def replace(cfg, **entries):
-    """As a whole: ``ConfigDict.update`` would merge."""
+    """Replaces entries. ``ConfigDict.update`` would merge them."""
     for name, value in entries.items():
         cfg[name] = value
     return cfg
@@ -52,7 +49,7 @@ def build_distill(distill_config, mmps_scope):
 
 
 def fill(memory):
-    """As after some training: a table of zeros would make all alike."""
+    """Fills a lookup table, as after some training. With a table of zeros, all identities would be the same."""
     memory.lut.copy_(torch.nn.functional.normalize(torch.randn_like(memory.lut)))
 
 
@@ -69,7 +66,7 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_students_losses_and_every_term_are_there(build_distill, make_batch):
+def test_losses_hold_the_students_own_and_every_distillation_term(build_distill, make_batch):
     losses = build_distill().loss(*make_batch([[0, 3], [-1, 5]]))
     assert {name for name in losses if name.startswith('distill.')} == {f'distill.{term}' for term in TERMS}
     assert {
@@ -101,7 +98,7 @@ def test_the_teacher_neither_learns_nor_changes(build_distill, make_batch):
         total(model.loss(*make_batch([[0, 3], [-1, 5]], seed=step))).backward()
         optimizer.step()
     assert all(p.grad is None and not p.requires_grad for p in model.teacher.parameters())
-    assert same(state(model.teacher), teacher)  # with its batch norms' statistics and its memory
+    assert same(state(model.teacher), teacher)  # including the statistics of its batch norms and its memory
     changed = {name for name, value in model.student.state_dict().items() if not torch.equal(value, student[name])}
     assert {'roi_head.reid_loss.memory.lut', 'backbone.bn1.running_mean', 'backbone.conv1.weight'} <= changed
 
@@ -111,7 +108,7 @@ def test_training_mode_leaves_the_teacher_in_evaluation(build_distill):
     assert model.student.training and not any(module.training for module in model.teacher.modules())
 
 
-def test_the_teacher_runs_no_other_head(build_distill, make_batch, monkeypatch):
+def test_the_teacher_runs_no_head_that_no_recorder_reads(build_distill, make_batch, monkeypatch):
     model = build_distill()
 
     def fail(*args, **kwargs):
@@ -187,7 +184,7 @@ def test_every_term_alone_teaches_the_student(build_distill, make_batch, term):
 
 
 @pytest.mark.parametrize('term', TERMS)
-def test_each_term_alone_is_what_it_is_among_the_others(build_distill, make_batch, term):
+def test_each_term_alone_has_the_same_value_as_among_the_others(build_distill, make_batch, term):
     whole, alone = build_distill(box_jitter=0), build_distill(term, box_jitter=0)
     alone.load_state_dict(whole.state_dict(), strict=False)
     alone.teacher.load_state_dict(whole.teacher.state_dict())
@@ -198,7 +195,7 @@ def test_each_term_alone_is_what_it_is_among_the_others(build_distill, make_batc
     torch.testing.assert_close(*values)
 
 
-def test_the_checkpoint_is_the_students_and_what_the_distiller_learnt(build_distill):
+def test_a_checkpoint_holds_the_student_and_the_distillers_weights(build_distill):
     model = build_distill()
     names = set(model.state_dict())
     student = set(model.student.state_dict())
@@ -207,7 +204,7 @@ def test_the_checkpoint_is_the_students_and_what_the_distiller_learnt(build_dist
     assert any(name.startswith('distiller.connectors.neck_s4.') for name in names)
 
 
-def test_a_plain_student_loads_it(build_distill, build_detector, tmp_path):
+def test_a_plain_student_loads_the_checkpoint(build_distill, build_detector, tmp_path):
     model = build_distill()
     plain = build_detector(width=4, num_identities=0, seed=1)
     plain.load_state_dict(model.state_dict())
@@ -219,7 +216,7 @@ def test_a_plain_student_loads_it(build_distill, build_detector, tmp_path):
 
 
 @pytest.mark.parametrize('through_file', [False, True])
-def test_it_resumes_in_a_fresh_distillation(build_distill, tmp_path, through_file):
+def test_a_checkpoint_resumes_in_a_new_distillation(build_distill, tmp_path, through_file):
     model, other = build_distill(), build_distill(seed=1)
     teacher = state(other.teacher)
     assert not same(state(other.student), state(model.student))
@@ -240,7 +237,7 @@ def test_a_students_own_checkpoint_starts_a_distillation(build_distill, build_de
     assert all('distiller.' in name for name in missing)
 
 
-def test_it_predicts_as_its_student(build_distill, make_batch):
+def test_a_distilled_model_predicts_as_its_student(build_distill, make_batch):
     model = build_distill().eval()
     with torch.no_grad():
         ours = model(*make_batch([[0]]), mode='predict')[0].pred_instances

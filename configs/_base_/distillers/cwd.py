@@ -1,5 +1,5 @@
-# CWD (Shu et al., ICCV 2021): KL divergence between every channel's softmax over places. Temperature and weight are those that
-# MMRazor's detection configs have for each FPN level.
+# CWD (Shu et al., ICCV 2021): the KL divergence between the softmax of every channel over the places. Temperature and weight
+# are those of MMRazor's detection configs, for each FPN level.
 distil = dict(
     distiller=dict(
         type='PersonSearchDistiller',

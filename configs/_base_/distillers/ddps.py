@@ -1,7 +1,9 @@
-# DDPS (TMM 2024): FGD on the maps, decoupled knowledge distillation (CVPR 2022) of the detection head's logits, which for
-# person and background is a KL divergence, at its authors' temperature 4, and the squared error of the persons' similarity
-# matrices: smooth L1 with beta = 2 is x^2 / 4 for |x| <= 2. Their 0.01 for the sum over pairs is, for 24 persons, about the
-# 20 here for the mean. FGD's weights are as in fgd.py; theirs are those of two-stage detectors.
+# DDPS (TMM 2024) has three terms:
+# - FGD on the feature maps. The weights are those of fgd.py. The authors use FGD's weights for two-stage detectors.
+# - Decoupled knowledge distillation (CVPR 2022) of the detection head's logits, at the authors' temperature 4. For the two
+#   classes person and background it is a KL divergence.
+# - The squared error of the persons' similarity matrices: smooth L1 with beta = 2 is x^2 / 4 for |x| <= 2. The authors' weight
+#   is 0.01 for the sum over pairs. For 24 persons, that is about the weight 20 for the mean, which is used here.
 distil = dict(
     distiller=dict(
         type='PersonSearchDistiller',

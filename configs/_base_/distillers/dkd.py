@@ -1,6 +1,6 @@
-# Diverse knowledge distillation (Zhang et al., AAAI 2021): a re-id network that looks at crops teaches the re-id branch by the
-# probabilities of identities, by pairs and by triplets of persons, in boxes that are moved for both (spatial-invariant
-# augmentation). No code is published; the weights are ours.
+# DKD, diverse knowledge distillation (Zhang et al., AAAI 2021): a re-id network on crops teaches the re-id branch. The terms
+# compare the probabilities of identities, pairs of persons and triplets of persons. Both models embed the same jittered boxes
+# (spatial-invariant augmentation). The authors published no code; the weights are ours.
 distil = dict(
     box_jitter=0.1,
     distiller=dict(

@@ -1,6 +1,6 @@
-# FGD (Yang et al., CVPR 2022): persons and background apart, weighed by the teacher's attention (focal), and the relations
-# between places (global). Temperature and weights are those of its authors' config for RetinaNet; for two-stage detectors
-# they have a twentieth of them, for far larger maps.
+# FGD (Yang et al., CVPR 2022): separate weights for persons and background, with the teacher's attention (focal), and the
+# relations between places (global). Temperature and weights are those of the authors' config for RetinaNet. Their weights for
+# two-stage detectors are a twentieth of these, for far larger maps.
 distil = dict(
     distiller=dict(
         type='PersonSearchDistiller',

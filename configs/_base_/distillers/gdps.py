@@ -1,5 +1,6 @@
-# GDPS (JVCIR 2025): three kinds of knowledge at once. Feature-based: every pair of feature maps of equal stride. Relation-based
-# and response-based: the embeddings of the batch's persons. losses=['loss_relation'] in the distiller keeps one kind only.
+# GDPS (JVCIR 2025) distils three kinds of knowledge at once. The feature-based loss compares every pair of feature maps of
+# equal stride. The relation-based and the response-based loss compare the embeddings of the batch's persons. To keep one kind
+# only, set for example losses=['loss_relation'] in the distiller.
 distil = dict(
     box_jitter=0.1,
     distiller=dict(

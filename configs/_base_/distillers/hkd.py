@@ -1,8 +1,10 @@
-# HKD (ACM MM 2023) inside one network: what the re-id branch says of the true boxes teaches what it says of the detected
-# ones, by the embeddings themselves, by probabilities of identities (temperature 2 for logits scaled by 30, weight 1: here
-# 2 / 30 and 30^2, in both directions) and by similarities (temperature 4, weight 50), as the published code has them for
-# CUHK-SYSU, where the first term has weight 0. There the teaching re-id head is one of its own, trained before; here it is
-# the same one.
+# HKD (ACM MM 2023) inside one network: the re-id branch's outputs for the true boxes teach its outputs for the detected boxes.
+# The weights of the published code for CUHK-SYSU are:
+# - embeddings: weight 0. Here it is 1.
+# - probabilities of identities, in both directions: weight 1 and temperature 2, for logits scaled by 30. Here the logits are
+#   not scaled: the same loss has temperature 2 / 30 and weight 30^2 = 900.
+# - similarities: weight 50 and temperature 4, as here.
+# In that code, the teaching re-id head is a separate one that was trained before. Here it is the same head.
 distil = dict(
     box_jitter=0.2,
     student_boxes='detected',

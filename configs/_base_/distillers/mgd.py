@@ -1,6 +1,6 @@
-# MGD (Yang et al., ECCV 2022): from a map with holes the student generates the teacher's whole one. Weight and part of the
-# holes are those of its authors' configs for one-stage detectors; for two-stage ones they have 5e-7, for far larger maps, and
-# 0.45.
+# MGD (Yang et al., ECCV 2022): the student generates the teacher's whole map from its own masked map. Weight and masked
+# fraction are those of the authors' configs for one-stage detectors. For two-stage detectors, they are 5e-7 (for far larger
+# maps) and 0.45.
 distil = dict(
     distiller=dict(
         type='PersonSearchDistiller',

@@ -1,6 +1,7 @@
-# Munjal et al. (BMVC 2019), the detector's part, after Chen et al. (NIPS 2017): hint on the maps (weight 0.5 there), soft
-# targets of the dense head and of the boxes with background weighed 1.5 (half of the hard and the soft loss each there), and
-# a box regression that is bounded by the teacher's (weight 0.5).
+# The detector's part of Munjal et al. (BMVC 2019), after Chen et al. (NIPS 2017):
+# - a hint loss on the feature maps, with weight 0.5 as there
+# - soft targets of the dense head and of the boxes, with background weight 1.5. There, hard and soft loss have weight 0.5 each.
+# - a box regression that is bounded by the teacher's, with weight 0.5
 distil = dict(
     box_jitter=0.2,
     distiller=dict(

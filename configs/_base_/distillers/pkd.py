@@ -1,4 +1,4 @@
-# PKD (Cao et al., NeurIPS 2022): 1 - Pearson correlation of every channel. Its weight is the paper's, there of each FPN level.
+# PKD (Cao et al., NeurIPS 2022): 1 - Pearson correlation of every channel. The weight is the paper's weight of each FPN level.
 distil = dict(
     distiller=dict(
         type='PersonSearchDistiller',

@@ -1,4 +1,4 @@
-"""Distillation of what a detector says about anchors and boxes. Shapes: M boxes of the batch, M_i of image i."""
+"""Losses that distil a detector's logits and boxes. Shapes: M boxes of the batch, M_i of image i."""
 
 from collections.abc import Sequence
 
@@ -16,17 +16,18 @@ from mmps.structures import person_boxes
 
 @MODELS.register_module()
 class SoftTargetLoss(nn.Module):
-    """Soft targets for person logits (Munjal, BMVC 2019, after Chen et al., NIPS 2017, equation 3).
+    """Compares person logits as soft targets (Munjal, BMVC 2019, after Chen et al., NIPS 2017, equation 3).
 
-    KL(teacher || student) of "person" and "background" at every anchor or box, the background's part times
-    ``background_weight``, times t^2; summed and divided by the number of persons that the teacher expects, which is the sum
-    of its probabilities, at least 1. Both are sums over the batch of all ranks, at the cost of a collective of 4 bytes.
+    At every anchor or box, the term is t^2 KL(teacher || student) over the classes "person" and "background", where the
+    background's part is multiplied by ``background_weight``. The sum of the terms is divided by the number of persons that
+    the teacher expects: the sum of its probabilities, at least 1. Both sums are over the batch of all ranks, which costs a
+    collective of 4 bytes.
 
-    As published, a background weight w other than 1 does not leave the student at the teacher: the minimum is where its
-    logit is lower by t log w, and is below 0.
+    With a background weight w other than 1 (the published one is 1.5), the minimum is not at the teacher's logits: the
+    student's logit is lower by t log w there, and the loss is below 0.
 
-    Decoupled knowledge distillation (CVPR 2022), which DDPS (TMM 2024) has on the detection head's logits, is this loss
-    with a background weight of 1: of two classes one is the target, and the term among the others is 0.
+    With a background weight of 1, this loss is decoupled knowledge distillation (CVPR 2022), which DDPS (TMM 2024) applies to
+    the detection head's logits: of two classes one is the target, so the term among the other classes is 0.
 
     Args:
         background_weight: Factor of the background's part.
@@ -41,12 +42,12 @@ class SoftTargetLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor]) -> Tensor:
-        """Logits of any shape, or of every level from the finest on -> scalar; 0 for no logits.
+        """Logits of any shape, or one tensor per level, the finest first -> scalar, which is 0 without logits.
 
-        Of a student with more levels than the teacher the coarser ones are left out.
+        If the student has more levels than the teacher, its coarser ones are ignored.
 
         Raises:
-            ValueError: A level's shapes differ, or the teacher has more levels.
+            ValueError: The shapes of a level differ, or the teacher has more levels.
         """
         students, teachers = ([logits] if isinstance(logits, Tensor) else list(logits) for logits in (student, teacher))
         shapes = [[tuple(level.shape) for level in levels] for levels in (students, teachers)]
@@ -69,16 +70,16 @@ class SoftTargetLoss(nn.Module):
 
 @MODELS.register_module()
 class BoundedRegressionLoss(nn.Module):
-    """Teacher-bounded box regression (Chen et al., NIPS 2017, equation 4; for person search Munjal, BMVC 2019).
+    """Regresses boxes, bounded by the teacher (Chen et al., NIPS 2017, equation 4; for person search Munjal, BMVC 2019).
 
-    The squared error of a refined box where it is not less than the teacher's by the margin, elsewhere 0. The error is that
-    of the four edges, in widths and heights of the target, summed; the target is the person whom the box that was to
-    be refined overlaps most. Averaged over the boxes, of all ranks, that overlap theirs by an IoU of 0.5 at least; the others
-    do not count. Their number is a collective of 8 bytes.
+    A refined box costs its squared error, or 0 if it is smaller than the teacher's by the margin. The error is summed over
+    the four edges, in widths and heights of the target. The target is the person that the box overlapped most before it was
+    refined. The loss is the mean over the boxes of all ranks whose IoU with their target is at least 0.5; other boxes do not
+    count. The count is a collective of 8 bytes.
 
     Args:
-        margin: By how much the student must be better than the teacher to be left alone.
-        loss_weight: Factor of the loss; nu in equation 5.
+        margin: How much better than the teacher the student must be to cost nothing.
+        loss_weight: Factor of the loss, nu in equation 5.
     """
 
     def __init__(self, margin: float = 0.0, loss_weight: float = 0.5):
@@ -87,22 +88,22 @@ class BoundedRegressionLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, student: Tensor, teacher: Tensor, boxes: Sequence[Tensor], samples: SampleList) -> Tensor:
-        """-> scalar >= 0; 0 where no box overlaps a person enough. The teacher gets no gradient.
+        """Returns a scalar >= 0, which is 0 if no box overlaps a person enough. The teacher gets no gradient.
 
         Args:
-            student: (M, 4), refined boxes: x1 y1 x2 y2 in input-image pixels, all images' one after the other.
-            teacher: (M, 4), the teacher's of the same boxes.
-            boxes: One (M_i, 4) tensor an image, the boxes that were refined.
+            student: (M, 4), the student's refined boxes, x1 y1 x2 y2 in input-image pixels, image by image.
+            teacher: (M, 4), the teacher's refined boxes, in the same order.
+            boxes: One (M_i, 4) tensor per image, the boxes before they were refined.
             samples: The images' samples, with the persons' boxes.
 
         Raises:
-            ValueError: Not as many refined boxes as boxes.
+            ValueError: The number of refined boxes is not the number of boxes.
         """
         count = sum(len(image_boxes) for image_boxes in boxes)
         if student.shape != (count, 4) or teacher.shape != (count, 4):
             raise ValueError(
                 f'BoundedRegressionLoss: boxes of the student {tuple(student.shape)} and of the teacher '
-                f'{tuple(teacher.shape)}: expected ({count}, 4), one for each box to refine'
+                f'{tuple(teacher.shape)}: expected ({count}, 4), one refined box per box'
             )
         student, teacher = full_precision(student), full_precision(teacher)
         with torch.autocast(student.device.type, enabled=False):
@@ -116,9 +117,9 @@ class BoundedRegressionLoss(nn.Module):
 
 
 def most_overlapped(boxes: Tensor, persons: Tensor) -> tuple[Tensor, Tensor]:
-    """(M, 4) and (N, 4) -> (M, 4), for each box the person that it overlaps most, and (M,), their IoU.
+    """Returns for each of M boxes the person that it overlaps most, (M, 4), and their IoU, (M,). Persons are (N, 4).
 
-    Where there are no persons it is the box itself, with an IoU of 0.
+    Without persons, it returns the boxes themselves, with an IoU of 0.
     """
     if len(persons) == 0:
         return boxes, boxes.new_zeros(len(boxes))

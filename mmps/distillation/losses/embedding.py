@@ -1,10 +1,10 @@
-"""Distillation of person embeddings: the embeddings themselves, relation-based and response-based.
+"""Losses that distil person embeddings: the embeddings themselves, their relations, and their responses to identities.
 
 Shapes: P persons of the batch, I labelled identities, D_s and D_t embedding sizes of student and teacher. Embeddings are
-L2-normalized and come as one (N_i, D) tensor an image, as ``embed`` gives them, or as one (P, D) tensor.
+L2-normalized. They are one (N_i, D) tensor per image, which ``embed`` returns, or one (P, D) tensor.
 
-The batch is that of all ranks, unless a loss says otherwise. Where a loss is a mean over persons, their number is a collective
-of 8 bytes; where persons are compared with each other, those of all ranks are gathered: their number and 4 P (D_s + D_t) bytes.
+The batch is that of all ranks, unless a loss says otherwise. A loss that is a mean over persons counts them with a collective
+of 8 bytes. A loss that compares persons with each other gathers those of all ranks: their number and 4 P (D_s + D_t) bytes.
 """
 
 from collections.abc import Sequence
@@ -19,20 +19,20 @@ from mmps.registry import MODELS
 
 
 def persons_of(embeddings: Tensor | Sequence[Tensor]) -> Tensor:
-    """(P, D), float32 at least."""
+    """Returns the embeddings of all images, (P, D), in float32 or float64."""
     return full_precision(embeddings if isinstance(embeddings, Tensor) else torch.cat(list(embeddings)))
 
 
 def others(count: int, device: torch.device) -> Tensor:
-    """(count, count) mask of the pairs of two different persons."""
+    """Returns a (count, count) mask of the pairs of two different persons."""
     return ~torch.eye(count, dtype=torch.bool, device=device)
 
 
 def seen_by_both(name: str, student_lut: Tensor, teacher_lut: Tensor) -> Tensor:
-    """(I,) mask of the identities that have a row in either lookup table.
+    """Returns an (I,) mask of the identities whose rows are non-zero in both lookup tables.
 
     Raises:
-        ValueError: The tables are of different identities.
+        ValueError: The tables have different numbers of identities.
     """
     if len(student_lut) != len(teacher_lut):
         raise ValueError(
@@ -44,14 +44,16 @@ def seen_by_both(name: str, student_lut: Tensor, teacher_lut: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class RelationLoss(nn.Module):
-    """Relation-based distillation (GDPS): the persons' cosine similarities to each other, teacher's against student's.
+    """Compares the persons' cosine similarities to each other (relation-based distillation of GDPS).
 
-    Smooth L1 off the diagonal of the P x P similarity matrices, averaged (RKD's view of relations, CVPR 2019, with
-    similarities instead of distances). Where lookup tables are given, the P x I similarities to their rows are compared too.
+    The loss is the mean of smooth L1 over the off-diagonal entries of the P x P similarity matrices of teacher and student
+    (RKD's relations, CVPR 2019, with similarities instead of distances). If lookup tables are given, the P x I similarities
+    to their rows are compared too.
 
     Args:
-        beta: Where smooth L1 turns from squared to absolute. Similarities differ by 2 at most: from 2 on it is the squared
-            error divided by 2 beta, with 2 and a weight of 4 the squared error between the matrices (DDPS, TMM 2024).
+        beta: Where smooth L1 turns from squared to absolute. Similarities differ by at most 2: so with a beta of 2 or more,
+            it is the squared error divided by 2 beta. With a beta of 2 and a weight of 4, it is the squared error between the
+            matrices (DDPS, TMM 2024).
         loss_weight: Factor of the loss.
     """
 
@@ -67,7 +69,10 @@ class RelationLoss(nn.Module):
         student_lut: Tensor | None = None,
         teacher_lut: Tensor | None = None,
     ) -> Tensor:
-        """(P, D_s) and (P, D_t), optionally (I, D_s) and (I, D_t) -> scalar >= 0; 0 for fewer than two persons."""
+        """(P, D_s) and (P, D_t), optionally (I, D_s) and (I, D_t) -> scalar >= 0.
+
+        Without lookup tables, it is 0 for fewer than two persons.
+        """
         student, teacher = gather_rows(persons_of(student), persons_of(teacher))
         with torch.autocast(student.device.type, enabled=False):
             count = len(student)
@@ -78,21 +83,22 @@ class RelationLoss(nn.Module):
             return self.loss_weight * loss
 
     def compare(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-        """Mean over the masked entries."""
+        """Returns the mean of smooth L1 over the entries where the mask is True."""
         difference = F.smooth_l1_loss(student, teacher, reduction='none', beta=self.beta)
         return (difference * mask).sum() / mask.sum().clamp(min=1)
 
 
 @MODELS.register_module()
 class ResponseLoss(nn.Module):
-    """Response-based distillation (GDPS): how a person is distributed over the identities, teacher's against student's.
+    """Compares each person's probabilities of the identities (response-based distillation of GDPS).
 
-    KL(softmax(e_T . LUT_T^T / t) || softmax(e_S . LUT_S^T / t)) * t^2, averaged over all persons, unlabelled ones too
-    (Hinton et al., 2015, section 2, on OIM's classifier), over the identities that both have seen.
+    The loss is KL(softmax(e_T . LUT_T^T / t) || softmax(e_S . LUT_S^T / t)) * t^2, averaged over all persons, also the
+    unlabelled ones (Hinton et al., 2015, section 2, on OIM's classifier). The softmax is over the identities that both
+    lookup tables have seen.
 
     Args:
-        temperature: t, for cosine similarities: OIM's own softmax has 1 / 30. (HKD's t of 2 on OIM's logits, which are
-            similarities times 30, is 2 / 30 here, and its weight 900 times as large.)
+        temperature: t, for cosine similarities. OIM's own softmax has 1 / 30. (HKD has t = 2 on OIM's logits, which are
+            similarities times 30. That is t = 2 / 30 here, with a weight 900 times as large.)
         loss_weight: Factor of the loss.
         symmetric: Adds the divergence in the other direction.
     """
@@ -106,7 +112,7 @@ class ResponseLoss(nn.Module):
     def forward(
         self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor], student_lut: Tensor, teacher_lut: Tensor
     ) -> Tensor:
-        """(P, D_s), (P, D_t), (I, D_s) and (I, D_t) -> scalar >= 0; 0 for no persons."""
+        """(P, D_s), (P, D_t), (I, D_s) and (I, D_t) -> scalar >= 0, which is 0 without persons."""
         seen = seen_by_both('ResponseLoss', student_lut, teacher_lut)
         student, teacher = persons_of(student), persons_of(teacher)
         with torch.autocast(student.device.type, enabled=False):
@@ -116,11 +122,10 @@ class ResponseLoss(nn.Module):
 
 @MODELS.register_module()
 class RelationDivergenceLoss(nn.Module):
-    """How a person's similarity is distributed over the other persons of the batch, teacher's against student's (HKD, ACM MM
-    2023, on similarities).
+    """Compares the softmax of each person's similarities to the other persons of the batch (HKD, ACM MM 2023).
 
-    KL(softmax(row_T / t) || softmax(row_S / t)) * t^2 of the rows of the P x P similarity matrices, averaged. The person
-    itself is left out: its similarity of 1 is no relation. (HKD's code leaves it in.)
+    The loss is KL(softmax(row_T / t) || softmax(row_S / t)) * t^2, averaged over the rows of the P x P similarity matrices.
+    The diagonal is left out: a person's similarity of 1 to itself is no relation. (HKD's code leaves it in.)
 
     Args:
         temperature: t, for cosine similarities.
@@ -135,7 +140,7 @@ class RelationDivergenceLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor]) -> Tensor:
-        """(P, D_s) and (P, D_t) -> scalar >= 0; 0 for fewer than three persons."""
+        """(P, D_s) and (P, D_t) -> scalar >= 0, which is 0 for fewer than three persons."""
         student, teacher = gather_rows(persons_of(student), persons_of(teacher))
         with torch.autocast(student.device.type, enabled=False):
             total = divergence(
@@ -145,8 +150,10 @@ class RelationDivergenceLoss(nn.Module):
 
 
 def divergence(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float, symmetric: bool) -> Tensor:
-    """t^2 KL(softmax(teacher / t) || softmax(student / t)) over the masked entries of each row, summed over the rows; if
-    symmetric, plus that of the other direction."""
+    """Returns t^2 KL(softmax(teacher / t) || softmax(student / t)), summed over the rows.
+
+    The softmax of a row is over the entries where the mask is True. If symmetric, the other direction is added.
+    """
     log_student, log_teacher = (
         F.log_softmax((similarities / temperature).masked_fill(~mask, -1e4), dim=1) for similarities in (student, teacher)
     )
@@ -158,17 +165,17 @@ def divergence(student: Tensor, teacher: Tensor, mask: Tensor, temperature: floa
 
 @MODELS.register_module()
 class TripletRelationLoss(nn.Module):
-    """Triplet relations (DKD, AAAI 2021): the angle that two persons make at a third, teacher's against student's.
+    """Compares the angles between three persons' embeddings (triplet relations of DKD, AAAI 2021).
 
-    The paper's formula in our reading: smooth L1 between the cosines of the angles (RKD, CVPR 2019, equation 7), averaged over
-    the ordered triplets of three different persons. A difference of two embeddings shorter than 0.01 has no direction to speak
-    of: it counts as its hundredfold, so that two persons who look alike do not make gradients without bounds.
+    In our reading of the paper, the loss is smooth L1 between the cosines of the angles (RKD, CVPR 2019, equation 7), averaged
+    over the ordered triplets of three different persons. A difference of two embeddings is normalized to unit length, but if it
+    is shorter than 0.01, it is multiplied by 100. This bounds the gradients of two persons who look alike.
 
-    Memory grows with P^3: some 250 MB for 200 persons. So on several ranks each compares its own persons only, and what DDP
-    averages is not the loss of one process with the whole batch.
+    Memory grows with P^3: about 250 MB for 200 persons. So each rank compares only its own persons, and the average over the
+    ranks is not the full-batch loss.
 
     Args:
-        beta: Where smooth L1 turns from squared to absolute; cosines differ by 2 at most.
+        beta: Where smooth L1 turns from squared to absolute. Cosines differ by at most 2.
         loss_weight: Factor of the loss.
     """
 
@@ -178,25 +185,27 @@ class TripletRelationLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor]) -> Tensor:
-        """(P, D_s) and (P, D_t) -> scalar >= 0; 0 for fewer than three persons."""
+        """(P, D_s) and (P, D_t) -> scalar >= 0, which is 0 for fewer than three persons."""
         student, teacher = persons_of(student), persons_of(teacher)
         with torch.autocast(student.device.type, enabled=False):
             count = len(student)
             difference = F.smooth_l1_loss(angles(student), angles(teacher), reduction='none', beta=self.beta)
-            # Both cosines are 0 where the third person is one of the two.
+            # Both cosines are 0 if the vertex is one of the other two persons.
             total = (difference * others(count, student.device)).sum()
             return self.loss_weight * total / max(count * (count - 1) * (count - 2), 1)
 
 
 def angles(embeddings: Tensor) -> Tensor:
-    """(P, D) -> (P, P, P), at [i, j, k] the cosine of the angle at i between j and k; 0 for i = j and i = k."""
+    """(P, D) -> (P, P, P): at [i, j, k] the cosine of the angle at i between j and k, or 0 if i = j or i = k."""
     directions = F.normalize(embeddings - embeddings[:, None], dim=2, eps=0.01)
     return directions @ directions.mT
 
 
 @MODELS.register_module()
 class EmbeddingLoss(nn.Module):
-    """The teacher's embeddings as such (HKD, ACM MM 2023): 1 - cosine of a person's two embeddings, averaged over the persons.
+    """Compares the embeddings themselves (HKD, ACM MM 2023).
+
+    The loss is 1 - cosine of a person's two embeddings, averaged over the persons.
 
     Args:
         loss_weight: Factor of the loss.
@@ -207,10 +216,10 @@ class EmbeddingLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor]) -> Tensor:
-        """(P, D) twice -> scalar, 0 to 2; 0 for no persons.
+        """(P, D) twice -> scalar from 0 to 2, which is 0 without persons.
 
         Raises:
-            ValueError: The embeddings are of different sizes.
+            ValueError: The embedding sizes differ.
         """
         student, teacher = persons_of(student), persons_of(teacher)
         if student.shape[1] != teacher.shape[1]:

@@ -1,6 +1,7 @@
-"""Shapes: B images, C channels, (H, W) a feature map, P persons of the batch."""
+"""Loss that distils feature maps. Shapes: B images, C channels, (H, W) size of a feature map, N_i persons of image i."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -13,34 +14,38 @@ from mmps.registry import MODELS
 
 
 def matched_maps(name: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Both (B, C, H, W), in float32 at least: a teacher's map of another (H, W) is averaged over the student's cells.
+    """Returns both maps, (B, C, H, W), in float32 or float64. A teacher's map of another (H, W) is resized by averaging.
 
     Raises:
-        ValueError: They differ in images or channels.
+        ValueError: The maps differ in images or channels.
     """
     if student.shape[:2] != teacher.shape[:2]:
         raise ValueError(
             f'{name}: student features {tuple(student.shape)} and teacher features {tuple(teacher.shape)} '
-            'differ in images or channels; a connector must match their channels'
+            'differ in images or channels: a connector must match their channels'
         )
     student, teacher = full_precision(student), full_precision(teacher)
-    return student, teacher if teacher.shape == student.shape else F.adaptive_avg_pool2d(teacher, student.shape[2:])
+    if teacher.shape != student.shape:
+        teacher = F.adaptive_avg_pool2d(teacher, (student.shape[2], student.shape[3]))
+    return student, teacher
 
 
-def person_weights(boxes: Sequence[Tensor], size: tuple[int, int], stride: float) -> Tensor:
-    """(B, H, W): at a cell that persons cover 1 / area of the smallest of them in cells, elsewhere 0.
+def person_weights(boxes: Sequence[Tensor], size: Sequence[int], stride: float) -> Tensor:
+    """Returns the weight of each cell, (B, H, W).
+
+    If persons cover the cell, it is 1 / area of the smallest of them, in cells. Otherwise it is 0.
 
     Args:
-        boxes: One (N_i, 4) tensor an image, x1 y1 x2 y2 in input-image pixels.
+        boxes: One (N_i, 4) tensor per image, x1 y1 x2 y2 in input-image pixels.
         size: (H, W).
-        stride: Input-image pixels a cell.
+        stride: Input-image pixels per cell.
     """
     height, width = size
     image = torch.cat([torch.full((len(b),), i, device=b.device) for i, b in enumerate(boxes)])
     x1, y1, x2, y2 = (torch.cat(list(boxes)) / stride).T[:, :, None]
     columns = torch.arange(width, device=image.device)
     rows = torch.arange(height, device=image.device)
-    # A cell is covered if the box overlaps it: a box thinner than a cell is not lost between two cell centres.
+    # A box covers every cell that it overlaps. With cell centres instead, a box thinner than a cell could cover none.
     inside = ((rows + 1 > y1) & (rows < y2))[:, :, None] & ((columns + 1 > x1) & (columns < x2))[:, None, :]
     weights = inside / inside.sum((1, 2), keepdim=True).clamp(min=1)
     flat = weights.new_zeros(len(boxes), height * width)
@@ -50,16 +55,18 @@ def person_weights(boxes: Sequence[Tensor], size: tuple[int, int], stride: float
 
 @MODELS.register_module()
 class PersonFeatureLoss(nn.Module):
-    """Feature-based distillation with persons and background weighed apart (GDPS; the split is FGD's, CVPR 2022, eq. 5 to 8).
+    """Compares feature maps, with separate weights for persons and background (feature-based distillation of GDPS).
 
-    Both maps are standardised a channel first, over the batch, so that the loss compares patterns and not magnitudes (PKD,
-    NeurIPS 2022, eq. 3). Then the mean squared difference over channels is averaged over each person's cells and over the
-    persons, and over the background cells: every person counts alike, whatever its area. The batch is that of all ranks: for
-    the channels' statistics each map takes two collectives of 4 C bytes, the student's two more in the backward pass, and
-    there are four of 4 bytes.
+    The split is that of FGD (CVPR 2022, eq. 5 to 8). First, every channel of both maps is standardised over the batch, so the
+    loss compares patterns and not magnitudes (PKD, NeurIPS 2022, eq. 3). Then the squared difference is averaged over the
+    channels. The persons' term is its mean over each person's cells and over the persons, so every person counts the same,
+    whatever its area. The background's term is its mean over the background cells.
+
+    The batch is that of all ranks. For the statistics of the channels, each map needs two collectives of 4 C bytes, and the
+    student's map two more in the backward pass. There are four more collectives of 4 bytes.
 
     Args:
-        stride: Input-image pixels a cell of this level.
+        stride: Input-image pixels per cell of this level.
         person_weight: Factor of the persons' term.
         background_weight: Factor of the background's term.
         loss_weight: Factor of the sum.
@@ -73,9 +80,12 @@ class PersonFeatureLoss(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, student: Tensor, teacher: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-        """(B, C, H, W) twice, and one (N_i, 4) tensor of boxes an image, input-image pixels -> scalar >= 0.
+        """(B, C, H, W) twice, and one (N_i, 4) tensor of boxes per image, in input-image pixels -> scalar >= 0.
 
         A teacher's map of another (H, W) is averaged over the student's cells.
+
+        Raises:
+            ValueError: The maps differ in images or channels.
         """
         student, teacher = matched_maps('PersonFeatureLoss', student, teacher)
         with torch.autocast(student.device.type, enabled=False):
@@ -88,11 +98,11 @@ class PersonFeatureLoss(nn.Module):
 
 
 def standardise(feature: Tensor) -> Tensor:
-    """(B, C, H, W) -> the same, every channel with mean 0 and variance 1 over the batch of all ranks."""
+    """Scales every channel of (B, C, H, W) maps to mean 0 and variance 1 over the batch of all ranks."""
     if get_world_size() == 1:
         return F.batch_norm(feature, None, None, training=True)
     cells = mean_over_ranks(feature.new_full((), feature[:, 0].numel()))
-    mean = mean_over_ranks(feature.sum((0, 2, 3))) / cells
+    mean = cast(Tensor, mean_over_ranks(feature.sum((0, 2, 3)))) / cells  # a tensor for a tensor
     centred = feature - mean[:, None, None]
-    variance = mean_over_ranks(centred.square().sum((0, 2, 3))) / cells
+    variance = cast(Tensor, mean_over_ranks(centred.square().sum((0, 2, 3)))) / cells
     return centred * (variance + 1e-5).rsqrt()[:, None, None]

@@ -1,4 +1,4 @@
-"""Shapes: B images, C channels, (H, W) a feature map, N_i persons of image i."""
+"""FGD's loss. Shapes: B images, C channels, (H, W) size of a feature map, N_i persons of image i."""
 
 from collections.abc import Sequence
 
@@ -14,27 +14,29 @@ from mmps.registry import MODELS
 
 @MODELS.register_module()
 class FGDLoss(nn.Module):
-    """Focal and global distillation of feature maps (FGD, Yang et al., CVPR 2022, equations 3 to 12).
+    """Compares feature maps by focal and global distillation (FGD, Yang et al., CVPR 2022, equations 3 to 12).
 
-    Focal: the squared difference of the maps, weighed with the teacher's spatial and channel attention, summed over the
-    channels, over each person's cells with 1 / its area, and over the background with 1 / its cells; and the absolute
-    difference of both maps' attentions. Global: the squared difference of the maps after a context block (GCNet, ICCV 2019)
-    each, which the distillation trains and which add nothing at the start. All are sums, divided by the images: those of all
-    ranks, whose number is a collective of 8 bytes.
+    - Focal: the squared difference of the maps, weighted with the teacher's spatial and channel attention and summed over the
+      channels. It is summed over each person's cells with weight 1 / its area, and over the background with weight 1 / its
+      number of cells. The absolute difference of the attentions of both maps is added.
+    - Global: the squared difference of the maps after one context block each (GCNet, ICCV 2019). The distillation trains these
+      blocks. At the start they add nothing to the maps.
 
-    The defaults are those of its authors' code, whose configs have, in the order below, temperature and four weights: 0.5,
-    1e-3, 5e-4, 5e-4, 5e-6 for RetinaNet; 0.5, 5e-5, 2.5e-5, 5e-5, 5e-7 for Faster R-CNN; 0.8, 1.6e-3, 8e-4, 8e-4, 8e-6 for
-    FCOS. A person's cells are those that its box overlaps, as in :class:`PersonFeatureLoss`; in that code one row and one
-    column more.
+    All terms are sums, divided by the number of images of all ranks, which is a collective of 8 bytes.
+
+    The defaults are those of the authors' code. Its configs have these values for temperature and the four weights, in the
+    order below: 0.5, 1e-3, 5e-4, 5e-4, 5e-6 for RetinaNet; 0.5, 5e-5, 2.5e-5, 5e-5, 5e-7 for Faster R-CNN; 0.8, 1.6e-3, 8e-4,
+    8e-4, 8e-6 for FCOS. A person's cells are those that its box overlaps, as in :class:`PersonFeatureLoss`. The authors' code
+    has one row and one column more.
 
     Args:
         channels: C.
-        stride: Input-image pixels a cell of this level.
+        stride: Input-image pixels per cell of this level.
         temperature: T of the attentions' softmax.
         person_weight: Factor of the persons' term, alpha.
         background_weight: Factor of the background's term, beta.
         attention_weight: Factor of the attentions' term, gamma.
-        relation_weight: Factor of the global term, lambda; with 0 there are no context blocks.
+        relation_weight: Factor of the global term, lambda. With 0 there are no context blocks.
         loss_weight: Factor of the sum.
     """
 
@@ -63,7 +65,7 @@ class FGDLoss(nn.Module):
             self.teacher_context = ContextBlock(channels, ratio=1 / 2)
 
     def forward(self, student: Tensor, teacher: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-        """(B, C, H, W) twice, and one (N_i, 4) tensor of boxes an image, input-image pixels -> scalar >= 0.
+        """(B, C, H, W) twice, and one (N_i, 4) tensor of boxes per image, in input-image pixels -> scalar >= 0.
 
         A teacher's map of another (H, W) is averaged over the student's cells.
 
@@ -85,6 +87,7 @@ class FGDLoss(nn.Module):
             return self.loss_weight * loss / mean_over_ranks(len(student))
 
     def focal(self, student: Tensor, teacher: Tensor, spatial: Tensor, channel: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+        """Returns the persons' and the background's terms, weighted and summed over the images."""
         difference = spatial * torch.einsum('bchw,bc->bhw', (student - teacher).square(), channel)
         persons = person_weights(boxes, difference.shape[1:], self.stride)
         background = (persons == 0).to(difference)
@@ -92,7 +95,7 @@ class FGDLoss(nn.Module):
         return (difference * (self.person_weight * persons + self.background_weight * background)).sum()
 
     def attention(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) -> spatial (B, H, W) and channel (B, C) attention, each 1 on average."""
+        """(B, C, H, W) -> spatial (B, H, W) and channel (B, C) attention. The mean of each is 1."""
         magnitude = feature.abs()
         spatial = magnitude.mean(1)
         channel = magnitude.mean((2, 3))

@@ -5,13 +5,15 @@ from mmps.models.precision import float32
 
 
 def full_precision(tensor: Tensor) -> Tensor:
-    """Half types become float32; float32 and float64 stay."""
+    """Converts half-precision types to float32. Keeps float32 and float64."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def guard_losses(losses: nn.ModuleDict) -> None:
-    """A distiller's losses, MMRazor's too, get float32 under autocast: its ``L2Loss`` would sum the squares of whole maps in
-    float16, which ends at 65,504."""
+    """Makes all losses of a distiller, MMRazor's too, get their inputs in float32.
+
+    Otherwise MMRazor's ``L2Loss`` would sum the squares of whole maps in float16, whose largest number is 65,504.
+    """
     for loss in losses.values():
         loss.register_forward_pre_hook(_float32_inputs, with_kwargs=True)
 

@@ -1,4 +1,5 @@
-from typing import NoReturn
+from abc import abstractmethod
+from typing import Any, NoReturn
 
 from mmdet.structures import SampleList
 from mmengine.model import BaseModel
@@ -12,41 +13,41 @@ from mmps.structures import jitter_boxes, person_boxes
 
 
 class Teacher(BaseModel):
-    """Who teaches: a detector, embeddings on the disk, or the student itself.
+    """Base class of teachers: a detector, embeddings on the disk, or the student itself.
 
-    In every step a teacher fills the recorders once: in :meth:`before_student`, from the images, or in :meth:`after_student`,
-    from the student's features. A subclass implements one of the two.
-
-    Attributes:
-        network: The module whose methods and parts the recorders read.
+    In every step a teacher fills the recorders once: from the images, in :meth:`before_student`, or from the student's
+    features, in :meth:`after_student`. A subclass implements :attr:`network` and one of these two methods.
     """
 
-    network: nn.Module
+    @property
+    @abstractmethod
+    def network(self) -> BaseModel:
+        """Returns the module whose methods and parts the recorders read."""
 
     @property
     def memory(self) -> nn.Module | None:
-        """The identity memory, with ``lut`` (I, D) and ``num_identities``. None if the network has no re-id branch."""
+        """Returns the identity memory, with ``lut`` (I, D) and ``num_identities``, or None without a re-id branch."""
         return getattr(self.network, 'memory', None)
 
     def levels(self) -> list[Level]:
-        """Returns the levels of the feature maps."""
+        """Returns the levels of the network's feature maps."""
         return levels_of(self.network)
 
     def check(self, dataset: PersonSearchDataset) -> None:
         """Raises ValueError if the teacher cannot teach on this training set."""
 
     def check_jitter(self, jitter: float) -> None:
-        """Raises ValueError if the teacher cannot answer for boxes that move so far."""
+        """Raises ValueError if the teacher cannot embed boxes with this jitter."""
 
     def choose_boxes(self, samples: SampleList, jitter: float) -> list[Tensor]:
-        """Returns the boxes of the batch's persons, jittered: one (N_i, 4) tensor an image, input-image pixels."""
+        """Returns the jittered boxes of the batch's persons: one (N_i, 4) tensor per image, in input-image pixels."""
         return jitter_boxes(person_boxes(samples), jitter)
 
     def before_student(self, recorders: RecorderManager, images: Tensor, samples: SampleList, boxes: Boxes) -> None:
-        """Fills the recorders from the images (B, 3, H, W), as the student's preprocessor made them."""
+        """Fills the recorders from the images (B, 3, H, W), which the student's preprocessor made."""
 
     def after_student(self, recorders: RecorderManager, feats: tuple[Tensor, ...], boxes: Boxes) -> None:
         """Fills the recorders from the student's features."""
 
-    def forward(self, *args, **kwargs) -> NoReturn:
-        raise NotImplementedError('a teacher is asked by before_student and after_student')
+    def forward(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise NotImplementedError('a teacher has no forward pass of its own: call before_student or after_student')

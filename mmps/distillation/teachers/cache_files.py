@@ -1,24 +1,23 @@
-"""A teacher's person embeddings in a folder, written once and read through a memory map: no teacher runs in training.
+"""Stores a teacher's person embeddings in a folder, so that no teacher runs in training. A memory map reads them.
 
-Shapes: M images, P persons of all images, an image's persons one after the other, N_i of image i; J jitters, I identities,
-D embedding size; of the 2 flips the first is the image as it is, the second its mirror image. The folder holds header.json
-(:class:`Header`), which is written last, and an .npy file without pickle for each of::
+Shapes: M images, P persons of all images (image by image, N_i in image i), J jitters, I identities, D embedding size. Of the
+2 flips, the first is the image itself, the second its mirror image. The folder holds header.json (:class:`Header`), which is
+written last, and one .npy file without pickle for each of these arrays::
 
     image_ids   (M,) int64            img_id of each image
-    offsets     (M + 1,) int64        where each image's persons begin
-    movements   (J, P, 4) float32     how far the edges of each box move, as a part of its width (x) or height (y), in the
-                                      image as it is; all J are drawn, none is the unmoved box, unless box_jitter is 0
+    offsets     (M + 1,) int64        index of each image's first person, and P
+    movements   (J, P, 4) float32     how far the edges of each box move in the image itself, as a fraction of the box's width
+                                      (x) or height (y). All J are random: no box stays in place unless box_jitter is 0
     embeddings  (2, J, P, D) float32
-    done        (M,) bool             the images whose embeddings are there
+    done        (M,) bool             whether the image's embeddings are written
     lut         (I, D) float32        the teacher's lookup table
 """
 
-import dataclasses
 import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_origin
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import numpy as np
 
@@ -26,22 +25,23 @@ from mmps.fileio.arrays import one_line
 from mmps.fileio.atomic import remove_unfinished, write_atomic
 
 FORMAT = 'mmps teacher cache 1'
-MAPPED = ('movements', 'embeddings')
+MAPPED = ('movements', 'embeddings')  # the arrays that are read through a memory map
+T = TypeVar('T')
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a cache is of.
+    """Describes a cache.
 
     Attributes:
         data: :func:`~mmps.datasets.fingerprint.fingerprint` of the training set.
         transforms: :func:`~mmps.datasets.fingerprint.repeatable_settings` of its pipeline.
         weights: :func:`~mmps.fileio.checkpoint.weights_fingerprint` of the teacher's checkpoint.
-        normalization: The teacher's images: mean, std, channel order; and the padding of an image alone.
-        box_jitter: How far an edge may move, as a part of the box's width or height.
-        seed: The movements were drawn with it.
+        normalization: Mean, std and channel order of the teacher's images, and the padding of a single image.
+        box_jitter: How far an edge may move, as a fraction of the box's width or height.
+        seed: Seed of the movements.
         images, boxes, jitters, identities, embed_dims: M, P, J, I, D.
-        teacher, config: What the teacher is called, and the config that it was taken from.
+        teacher, config: Name of the teacher, and the config that names it.
     """
 
     format: str
@@ -60,7 +60,7 @@ class Header:
     config: str
 
     def layout(self) -> dict[str, tuple[str, tuple]]:
-        """dtype and shape of each array."""
+        """Returns dtype and shape of each array."""
         return {
             'image_ids': ('int64', (self.images,)),
             'offsets': ('int64', (self.images + 1,)),
@@ -71,25 +71,26 @@ class Header:
         }
 
 
-def typed(kind: type, fields: dict):
-    """A dataclass of the fields of a JSON object; raises ValueError for other fields, or values of another type.
+def typed(kind: type[T], fields: dict[str, Any]) -> T:
+    """Builds a dataclass from the fields of a JSON object.
 
-    Numbers must be finite, whole ones not negative.
+    Raises:
+        ValueError: The fields differ from the dataclass's, a value has another type, or a number is negative or not finite.
     """
     try:
         made = kind(**fields)
     except TypeError as error:
         raise ValueError(str(error)) from error
-    for field in dataclasses.fields(made):
-        value, wanted = getattr(made, field.name), get_origin(field.type) or field.type
+    for name, annotation in get_type_hints(kind).items():
+        value, wanted = getattr(made, name), get_origin(annotation) or annotation
         fits = type(value) is wanted or (wanted is float and type(value) is int)
         if not fits or (wanted in (int, float) and not 0 <= value < float('inf')):
-            raise ValueError(f'{field.name}: expected {wanted.__name__}, got {repr(value)[:40]}')
+            raise ValueError(f'{name}: expected {wanted.__name__}, got {repr(value)[:40]}')
     return made
 
 
 def command(path: Path, header: Header | None = None) -> str:
-    """The command line that writes a cache."""
+    """Returns the command line that writes a cache."""
     config, options = 'DISTILLED_CONFIG', ''
     if header is not None:
         config, options = header.config, f' --jitters {header.jitters} --seed {header.seed}'
@@ -97,12 +98,19 @@ def command(path: Path, header: Header | None = None) -> str:
 
 
 class TeacherCache:
-    """An open cache; its arrays are attributes, those in ``MAPPED`` as memory maps that cannot be written.
+    """Opens a cache. Its arrays are attributes; those in ``MAPPED`` are read-only memory maps.
 
     Raises:
-        FileNotFoundError: A file of it is missing.
-        ValueError: A file of it is damaged, truncated or of another version.
+        FileNotFoundError: One of its files is missing.
+        ValueError: One of its files is damaged, truncated or of another version.
     """
+
+    image_ids: np.ndarray
+    offsets: np.ndarray
+    movements: np.ndarray
+    embeddings: np.ndarray
+    done: np.ndarray
+    lut: np.ndarray
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -114,7 +122,7 @@ class TeacherCache:
                 array = np.load(file, mmap_mode='r' if name in MAPPED else None, allow_pickle=False)
             except OSError:
                 raise
-            except Exception as error:  # a damaged file raises almost anything, for its size a MemoryError
+            except Exception as error:  # damaged files raise many types, even MemoryError
                 raise ValueError(f'{file}: damaged or truncated, expected {dtype} {shape}; {self.advice}') from error
             if (array.dtype, array.shape) != (np.dtype(dtype), shape):
                 raise ValueError(f'{file}: found {array.dtype} {array.shape}, expected {dtype} {shape}; {self.advice}')
@@ -141,7 +149,7 @@ class TeacherCache:
             raise FileNotFoundError(f'{file}: no such file, expected a teacher cache; write it with: {self.command}')
         try:
             header = typed(Header, json.loads(file.read_text(encoding='utf-8')))
-        except (ValueError, RecursionError) as error:  # no JSON, or other entries
+        except (ValueError, RecursionError) as error:  # not JSON, or other entries
             raise ValueError(f'{file}: expected the header of a teacher cache ({one_line(error)}); {self.advice}') from error
         if header.format != FORMAT:
             raise ValueError(f'{file}: found format {header.format!r}, expected {FORMAT!r}; {self.advice}')
@@ -150,10 +158,11 @@ class TeacherCache:
 
     @property
     def advice(self) -> str:
+        """Tells the user how to replace the cache."""
         return f'remove {self.path} and write it anew with: {self.command}'
 
-    def require(self, **expected) -> None:
-        """Raises ValueError if the header has another value for one of the names."""
+    def require(self, **expected: Any) -> None:
+        """Raises ValueError if a field of the header differs from the expected value."""
         for name, value in expected.items():
             found = getattr(self.header, name)
             if found != value:
@@ -162,7 +171,7 @@ class TeacherCache:
                 )
 
     def require_complete(self) -> None:
-        """Raises ValueError if an image is missing."""
+        """Raises ValueError if an image has no embeddings yet."""
         if not self.done.all():
             raise ValueError(
                 f'{self.path}: partial teacher cache: found {np.count_nonzero(self.done)} images, expected '
@@ -170,7 +179,7 @@ class TeacherCache:
             )
 
     def persons(self, img_id: int) -> slice:
-        """Where the persons of an image are; raises ValueError for an image that is not in the cache."""
+        """Returns the positions of an image's persons. Raises ValueError if the image is not in the cache."""
         position = self._positions.get(img_id)
         if position is None:
             raise ValueError(f'{self.path}: has no image with img_id {img_id}; {self.advice}')
@@ -178,15 +187,15 @@ class TeacherCache:
 
 
 def create_cache(path: Path, header: Header, **arrays: np.ndarray) -> None:
-    """Makes a cache without embeddings.
+    """Creates a cache whose embeddings are not written yet.
 
     Args:
-        path: Its folder: a new one, or one that a former call has not finished.
-        arrays: All but the embeddings.
+        path: A new folder, or one that an earlier call did not finish.
+        arrays: All arrays but the embeddings.
 
     Raises:
-        OSError: The disk has no room for it, say.
-        ValueError: The folder holds something else.
+        OSError: It cannot be written. The disk may be full.
+        ValueError: The folder holds other files.
     """
     layout = header.layout()
     path.mkdir(parents=True, exist_ok=True)
@@ -201,24 +210,27 @@ def create_cache(path: Path, header: Header, **arrays: np.ndarray) -> None:
         else:
             np.lib.format.open_memmap(file, mode='w+', dtype=dtype, shape=shape)
         _reserve(file)
-    with write_atomic(path / 'header.json', 'w') as file:
-        file.write(json.dumps(asdict(header), indent=1) + '\n')
+    with write_atomic(path / 'header.json', 'w') as opened:
+        opened.write(json.dumps(asdict(header), indent=1) + '\n')
 
 
 def _reserve(file: Path) -> None:
-    """Takes a file's room on the disk now: a process whose memory map finds none later just dies."""
+    """Allocates a file's disk space now. A memory map that finds a full disk later kills the process without an error."""
     with open(file, 'r+b') as opened:
         if hasattr(os, 'posix_fallocate'):
             try:
                 os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
             except OSError as error:
-                raise OSError(error.errno, os.strerror(error.errno), str(file)) from error
+                error.filename = str(file)
+                raise
         os.fsync(opened.fileno())
 
 
 class CacheWriter:
-    """Fills a cache image by image. An image counts as done once its embeddings are on the disk, so that a writer that is
-    killed leaves a cache that another goes on with."""
+    """Fills a cache image by image.
+
+    An image is marked as done after its embeddings are on the disk. If a writer is killed, another one can continue.
+    """
 
     def __init__(self, cache: TeacherCache):
         self.offsets = cache.offsets
@@ -227,7 +239,7 @@ class CacheWriter:
         )
 
     def write(self, position: int, embeddings: np.ndarray) -> None:
-        """Takes the embeddings (2, J, N_i, D) of the image at ``position`` in the cache's order."""
+        """Writes the embeddings (2, J, N_i, D) of the image at ``position`` in the cache's order."""
         self.embeddings[:, :, self.offsets[position] : self.offsets[position + 1]] = embeddings
         self.embeddings.flush()
         self.done[position] = True

@@ -3,6 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from mmdet.structures import SampleList
+from mmengine.model import BaseModel
 from mmrazor.models.task_modules import RecorderManager
 from torch import Tensor, nn
 
@@ -18,7 +19,9 @@ from .cache_files import TeacherCache
 
 
 class FixedTable(nn.Module):
-    """A lookup table (I, D) that checkpoints do not hold."""
+    """Holds a lookup table (I, D), which checkpoints leave out."""
+
+    lut: Tensor
 
     def __init__(self, lut: Tensor):
         super().__init__()
@@ -31,16 +34,17 @@ class FixedTable(nn.Module):
 
 @MODELS.register_module()
 class CachedTeacher(Teacher):
-    """Stands in for a distillation's teacher: its embeddings come from a folder that tools/cache_teacher.py has written.
+    """Replaces a teacher by its embeddings, which tools/cache_teacher.py has written to a folder.
 
-    They are computed from each training image alone, in float32. A teacher would also see the batch's padding.
+    The embeddings were computed in float32 from each training image alone. A running teacher would also see the padding of
+    the batch.
 
     Args:
         path: The folder.
-        checkpoint: The teacher's checkpoint, if it is to be checked that the embeddings are its.
+        checkpoint: The teacher's checkpoint. If given, the embeddings must come from it.
 
     Raises:
-        OSError, ValueError: The cache is missing, damaged or partial, or not of this checkpoint. One line.
+        OSError, ValueError: The cache is missing, damaged, partial or of another checkpoint. The message is one line.
     """
 
     def __init__(self, path: str, checkpoint: str | None = None):
@@ -50,10 +54,10 @@ class CachedTeacher(Teacher):
         if checkpoint:
             self.cache.require(weights=weights_fingerprint(read_weights(checkpoint, 'checkpoint')))
         self.table = FixedTable(torch.from_numpy(self.cache.lut))
-        self._chosen: list[tuple[int, int, slice]] = []  # flip, jitter, persons of each image
+        self._chosen: list[tuple[int, int, slice]] = []  # of each image: flip, jitter, persons
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> BaseModel:
         return self
 
     @property
@@ -62,11 +66,11 @@ class CachedTeacher(Teacher):
 
     @property
     def extract_feat(self) -> None:
-        # No AttributeError, which would only say that the method is not there, when a recorder asks for it.
+        # A ValueError, because a recorder turns an AttributeError into 'no such method'.
         raise ValueError('a cached teacher has no feature maps: recorders may read embed and memory.lut only')
 
     def check(self, dataset: PersonSearchDataset) -> None:
-        """Raises ValueError if the training set is not the one whose embeddings these are, or its images are made otherwise."""
+        """Raises ValueError if the embeddings are of another training set, or of another pipeline."""
         self.cache.require(transforms=repeatable_settings(dataset), data=fingerprint(dataset))
 
     def check_jitter(self, jitter: float) -> None:
@@ -77,17 +81,17 @@ class CachedTeacher(Teacher):
             )
 
     def choose_boxes(self, samples: SampleList, jitter: float) -> list[Tensor]:
-        """Returns the boxes of the batch's persons, moved by one of the cached jitters, drawn for each image.
+        """Returns the boxes of the batch's persons, moved by one of the cached jitters, which is drawn per image.
 
         Args:
-            samples: With img_id and, for a mirrored image, flip. ``gt_instances`` in the data set's order.
-            jitter: The cache's own.
+            samples: They need img_id and, if the image is mirrored, flip. ``gt_instances`` are in the data set's order.
+            jitter: Not used: the cache has its own, which :meth:`check_jitter` compares.
 
         Returns:
             list of (N_i, 4), x1 y1 x2 y2 in input-image pixels.
 
         Raises:
-            ValueError: An image is not in the cache, or with another number of persons.
+            ValueError: An image is not in the cache, or has another number of persons there.
         """
         boxes, persons = person_boxes(samples), [self.cache.persons(sample.img_id) for sample in samples]
         counts = [len(of_image) for of_image in boxes]
@@ -111,7 +115,7 @@ class CachedTeacher(Teacher):
             self.embed(samples, boxes.embedded)
 
     def embed(self, samples: SampleList, boxes: list[Tensor]) -> list[Tensor]:
-        """Returns the embeddings of the boxes that the last call of :meth:`choose_boxes` gave for these samples.
+        """Returns the embeddings of the boxes from the last call of :meth:`choose_boxes`, for the same samples.
 
         Returns:
             list of (N_i, D), float32, L2-normalized.
@@ -121,12 +125,12 @@ class CachedTeacher(Teacher):
 
 
 def _joined(parts: Sequence[np.ndarray]) -> Tensor:
-    """Read from the disk where they are not in memory yet."""
+    """Joins arrays. Memory maps are read from the disk here."""
     return torch.from_numpy(np.concatenate(parts))
 
 
 def _sent(values: Tensor, device: torch.device) -> Tensor:
-    """To the device, without waiting for it."""
+    """Moves values to the device without waiting for it."""
     if device.type == 'cuda':
         values = values.pin_memory()
     return values.to(device, non_blocking=True)

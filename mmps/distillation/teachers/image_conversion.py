@@ -5,14 +5,17 @@ from torch import Tensor, nn
 
 
 class ImageConversion(nn.Module):
-    """The images that one model's preprocessor made, as another's would have made them.
+    """Converts normalized images from one model's preprocessor to another's.
 
-    Mean, standard deviation and order of the channels may differ; the padding, which is zero in both, stays so.
+    Mean, standard deviation and channel order may differ. The padding is zero in both and stays zero.
 
     Args:
         source: The preprocessor that made the images.
-        target: The one whose images are wanted. Its padding is not looked at: images keep their size.
+        target: The preprocessor to imitate. Its padding is ignored: images keep their size.
     """
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, source: ImgDataPreprocessor, target: ImgDataPreprocessor):
         super().__init__()
@@ -25,7 +28,7 @@ class ImageConversion(nn.Module):
         self.needed = self.flip or not (torch.equal(mean, wanted_mean) and torch.equal(std, wanted_std))
 
     def forward(self, images: Tensor, samples: SampleList) -> Tensor:
-        """(B, 3, H, W) -> (B, 3, H, W); the very tensor where nothing differs."""
+        """(B, 3, H, W) -> (B, 3, H, W). Returns the same tensor if the preprocessors do not differ."""
         if not self.needed:
             return images
         converted = (images.flip(1) if self.flip else images) * self.scale + self.shift
@@ -40,7 +43,7 @@ class ImageConversion(nn.Module):
 
 
 def normalization(preprocessor: ImgDataPreprocessor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, (3, 1, 1) each, in the order of the channels that the model sees."""
+    """Returns mean and standard deviation, (3, 1, 1) each, in the channel order of the model's input."""
     if preprocessor._enable_normalize:
         return preprocessor.mean, preprocessor.std
     return torch.zeros(3, 1, 1), torch.ones(3, 1, 1)

@@ -1,5 +1,6 @@
+from mmengine.model import BaseModel
 from mmrazor.models.task_modules import RecorderManager
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmps.distillation.recorders import Boxes, run_recorded
 
@@ -7,18 +8,18 @@ from .base import Teacher
 
 
 class StudentItself(Teacher):
-    """The student teaches itself (HKD, ACM MM 2023): the recorders read its answers for the true boxes, without gradient.
+    """The student teaches itself (HKD, ACM MM 2023): the recorders read its outputs for the true boxes, without gradient.
 
     Args:
-        student: The student. It is not a submodule: its weights are stored once.
+        student: The student. It is no submodule of the teacher, so a checkpoint holds its weights only once.
     """
 
-    def __init__(self, student: nn.Module):
+    def __init__(self, student: BaseModel):
         super().__init__()
-        self._student = (student,)
+        self._student = (student,)  # the tuple hides the module from nn.Module
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> BaseModel:
         return self._student[0]
 
     def after_student(self, recorders: RecorderManager, feats: tuple[Tensor, ...], boxes: Boxes) -> None:

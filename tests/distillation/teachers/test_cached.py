@@ -1,4 +1,4 @@
-"""A cache stands in for its teacher: the same embeddings of the same boxes, or a refusal that says why."""
+"""Tests that a cache gives the embeddings that its teacher gives for the same boxes, or a clear error."""
 
 import json
 import shutil
@@ -48,14 +48,14 @@ def pipeline(*flip, width=168):
 
 @pytest.fixture
 def small(load_script, repository, tmp_path, monkeypatch):
-    """Writers of small data sets."""
+    """Loads the functions that write small data sets."""
     monkeypatch.setenv('MMPS_CACHE', str(tmp_path / 'annotations'))
     return load_script(repository / 'tests/datasets/small_datasets.py')
 
 
 @pytest.fixture
 def root(small, tmp_path):
-    """Five training scenes, the first and the last without persons: the img_ids of the others are 1, 2 and 3."""
+    """Writes five training scenes. The first and the last have no persons. The img_ids of the others are 1, 2 and 3."""
     return small.write_cuhk_sysu(tmp_path / 'data', {'s0.jpg': [], **small.CUHK_SCENES})
 
 
@@ -121,7 +121,7 @@ def config(make_config):
 
 @pytest.fixture
 def written(config, tmp_path):
-    """The folder of a cache with three jitters."""
+    """Writes a cache with three jitters and returns its folder."""
     cache_teacher(config, tmp_path / 'cache', jitters=3)
     return tmp_path / 'cache'
 
@@ -157,7 +157,7 @@ def test_every_jitter_has_the_embeddings_that_the_teacher_gives_in_training(conf
     assert len(seen) == 3 * len(samples)
 
 
-def test_boxes_move_by_their_share_and_in_the_mirror_image_alike(written, make_dataset, config):
+def test_boxes_move_within_the_jitter_and_the_same_in_the_mirror_image(written, make_dataset, config):
     cached, preprocessor = CachedTeacher(written), build(config).student.data_preprocessor
     (_, plain), (_, mirrored) = (
         batch_of(make_dataset(pipeline(dict(type='RandomFlip', prob=flip))), preprocessor) for flip in (0.0, 1.0)
@@ -173,7 +173,7 @@ def test_boxes_move_by_their_share_and_in_the_mirror_image_alike(written, make_d
         assert 0.05 < share.max() <= 0.2 and (share > 0).all()
 
 
-def test_boxes_that_do_not_jitter_are_exact(make_config, make_dataset, tmp_path):
+def test_boxes_without_jitter_are_exact(make_config, make_dataset, tmp_path):
     config = make_config(box_jitter=0.0)
     assert cache_teacher(config, tmp_path / 'cache').header.jitters == 1
     _, samples = batch_of(make_dataset(), build(config).student.data_preprocessor)
@@ -203,7 +203,7 @@ def test_checkpoints_hold_nothing_of_the_cache(config, written):
     assert model.state_dict().keys() == model.student.state_dict().keys()
 
 
-def test_images_without_persons_are_in_it_and_cost_nothing(config, make_dataset, tmp_path, count_passes):
+def test_images_without_persons_are_cached_without_a_teacher_pass(config, make_dataset, tmp_path, count_passes):
     config.train_dataloader.dataset.filter_cfg = dict(filter_empty_gt=False)
     cache_teacher(config, tmp_path / 'cache', jitters=2)
     assert len(count_passes) == 3
@@ -216,7 +216,7 @@ def test_images_without_persons_are_in_it_and_cost_nothing(config, make_dataset,
 
 @pytest.fixture
 def count_passes(monkeypatch):
-    """A list that grows with every pass of the teacher; one after ``limit`` passes is interrupted."""
+    """Returns a list that grows with every pass of the teacher. The pass after ``limit`` passes is interrupted."""
 
     class Passes(list):
         limit = None
@@ -233,7 +233,7 @@ def count_passes(monkeypatch):
     return passes
 
 
-def test_an_interrupted_write_goes_on_and_ends_as_an_unbroken_one(config, written, tmp_path, count_passes):
+def test_an_interrupted_write_continues_and_ends_as_an_uninterrupted_one(config, written, tmp_path, count_passes):
     count_passes.limit = 2
     with pytest.raises(InterruptedError):
         cache_teacher(config, tmp_path / 'other', jitters=3)
@@ -251,7 +251,7 @@ def test_an_interrupted_write_goes_on_and_ends_as_an_unbroken_one(config, writte
     assert len(count_passes) == 3
 
 
-def test_a_write_that_ended_before_the_header_begins_anew(config, written):
+def test_a_write_that_ended_before_the_header_starts_again(config, written):
     before = content(written)
     (written / 'header.json').rename(written / 'header.json.0a1b2c3d.tmp')
     (written / 'lut.npy').write_bytes(b'')
@@ -261,7 +261,7 @@ def test_a_write_that_ended_before_the_header_begins_anew(config, written):
     assert content(written) == before
 
 
-def test_a_folder_of_other_things_is_left_alone(config, tmp_path):
+def test_a_folder_with_other_files_is_refused(config, tmp_path):
     (tmp_path / 'thesis.tex').write_text('')
     with pytest.raises(ValueError, match=r'expected a new folder or a teacher cache, found \S+ in it'):
         cache_teacher(config, tmp_path)
@@ -309,7 +309,7 @@ def test_other_transforms_are_refused(config, written, make_dataset):
         ('box_jitter', dict(box_jitter=0.1), dict(jitters=3)),
     ],
 )
-def test_a_cache_of_other_boxes_is_not_gone_on_with(make_config, written, name, changes, arguments):
+def test_a_cache_with_other_boxes_is_not_continued(make_config, written, name, changes, arguments):
     refused((f'its {name} differ: found ',), cache_teacher, make_config(**changes), written, **arguments)
 
 
@@ -375,7 +375,7 @@ def test_recorders_of_feature_maps_are_refused_when_the_model_is_built(config, w
     )
 
 
-def test_the_whole_of_gdps_is_refused_for_its_maps(repository, config, written):
+def test_gdps_is_refused_for_its_feature_maps(repository, config, written):
     distil = Config.fromfile(repository / 'configs/_base_/distillers/gdps.py').distil
     refused(
         ('a cached teacher has no feature maps',),
@@ -389,7 +389,7 @@ def test_the_whole_of_gdps_is_refused_for_its_maps(repository, config, written):
     )
 
 
-def test_a_distiller_that_moves_boxes_otherwise_is_refused(config, written):
+def test_another_box_jitter_is_refused(config, written):
     teacher = dict(type='CachedTeacher', path=str(written))
     refused(
         ('box_jitter is 0.1, ', 'embedded boxes with box_jitter 0.2: write a cache from this config'),
@@ -401,7 +401,7 @@ def test_a_distiller_that_moves_boxes_otherwise_is_refused(config, written):
     )
 
 
-def test_the_runner_asks_the_cache_about_its_training_set(config, written, make_dataset):
+def test_the_runner_checks_that_the_cache_is_of_its_training_set(config, written, make_dataset):
 
     class Loop(BaseLoop):
         def run(self):

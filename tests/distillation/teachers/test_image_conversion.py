@@ -1,4 +1,4 @@
-"""Teacher and student see the same picture, each as it was trained to."""
+"""Tests that teacher and student see the same images, each in its own normalization."""
 
 import pytest
 import torch
@@ -32,12 +32,12 @@ def test_images_are_what_the_other_preprocessor_makes(source, target, sizes):
     torch.testing.assert_close(found, expected['inputs'], atol=1e-3, rtol=1e-5)
 
 
-def test_nothing_is_copied_where_nothing_differs():
+def test_equal_preprocessors_return_the_same_tensor():
     source, data = preprocessed(RGB, [(30, 41)])
     assert ImageConversion(source, source)(data['inputs'], data['data_samples']) is data['inputs']
 
 
-def test_a_distillations_teacher_gets_its_own(detector_config, mmps_scope, make_batch, monkeypatch):
+def test_a_teacher_gets_images_in_its_own_normalization(detector_config, mmps_scope, make_batch, monkeypatch):
     student, teacher = detector_config(width=4), detector_config(width=4)
     teacher.data_preprocessor.update(CAFFE, bgr_to_rgb=False)
     recorders = dict(embeddings=dict(type='MethodOutputs', source='embed'))
