@@ -42,9 +42,9 @@ test: lint  ## lint and all tests
 smoke: install  ## a minute: each detector and a distillation train, predict and are scored on tiny scenes
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) -m smoke $(ARGS)
 
-soak: install  ## the long tests of docs/reliability.md; what they measure goes to work_dirs/soak.jsonl
+soak: install  ## the long tests, those of docs/reliability.md among them; what they measure goes to work_dirs/soak.jsonl
 	mkdir -p work_dirs && rm -f work_dirs/soak.jsonl
-	OMP_NUM_THREADS=1 MMPS_REPORT="$(CURDIR)/work_dirs/soak.jsonl" $(PY) -m pytest tests/reliability -m soak -v $(ARGS)
+	OMP_NUM_THREADS=1 MMPS_REPORT="$(CURDIR)/work_dirs/soak.jsonl" $(PY) -m pytest -m soak -v $(ARGS)
 
 docs: install  ## the documentation site, in docs/_build/html
 	$(PY) -m pip install -q --disable-pip-version-check -r requirements/docs.txt

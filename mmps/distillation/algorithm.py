@@ -121,7 +121,7 @@ class PersonSearchDistill(SingleTeacherDistill):
         boxes = self._choose_boxes(data_samples)
         distiller.set_deliveries_override(False)
         with torch.no_grad(), distiller.deliveries:
-            teacher.before_student(distiller.teacher_recorders, batch_inputs, data_samples, boxes)
+            teacher.record_from_images(distiller.teacher_recorders, batch_inputs, data_samples, boxes)
 
         losses = {}
         distiller.set_deliveries_override(True)
@@ -131,30 +131,31 @@ class PersonSearchDistill(SingleTeacherDistill):
             if self.calculate_student_loss:
                 losses = add_prefix(student.loss_from_feats(feats, data_samples), 'student')
             with fixed_statistics(student):
-                run_recorded(student, distiller.student_recorders, feats, self._student_boxes(feats, boxes))
+                own_boxes = self._boxes_of_student(feats, boxes)
+                run_recorded(student, distiller.student_recorders, feats, own_boxes, not self.calculate_student_loss)
         with torch.no_grad(), fixed_statistics(student):
-            teacher.after_student(distiller.teacher_recorders, feats, boxes)
+            teacher.record_from_student(distiller.teacher_recorders, feats, boxes)
 
         losses.update(add_prefix(self._warmed_up(distiller.compute_distill_losses()), 'distill'))
         distiller.clear()
         return losses
 
     def _choose_boxes(self, samples: SampleList) -> Boxes:
-        embedded = self.teacher.choose_boxes(samples, self.teacher_jitter)
+        persons = self.teacher.choose_boxes(samples, self.teacher_jitter)
         recorders = self.distiller.student_recorders, self.distiller.teacher_recorders
         if not any(reads(each, 'refine_boxes') for each in recorders):
-            return Boxes(embedded, embedded)
-        background = sample_background_boxes(embedded)
-        return Boxes(embedded, [torch.cat(of_image) for of_image in zip(embedded, background, strict=True)])
+            return Boxes(persons, persons)
+        background = sample_background_boxes(persons)
+        return Boxes(persons, [torch.cat(of_image) for of_image in zip(persons, background, strict=True)])
 
-    def _student_boxes(self, feats: tuple[Tensor, ...], boxes: Boxes) -> Boxes:
+    def _boxes_of_student(self, feats: tuple[Tensor, ...], boxes: Boxes) -> Boxes:
         """Returns the boxes that the student embeds: the shared ones, or those that it regresses itself."""
         if self.student_boxes == 'shared':
             return boxes
-        start = jitter_boxes(boxes.embedded, self.box_jitter)
+        start = jitter_boxes(boxes.to_embed, self.box_jitter)
         with torch.no_grad():  # the class's method, because recorders must not see this call
             _, found = type(self.student).refine_boxes(self.student, feats, start)
-        return Boxes(list(with_area(found).split([len(of_image) for of_image in start])), boxes.refined)
+        return Boxes(list(with_area(found).split([len(of_image) for of_image in start])), boxes.to_refine)
 
     def _warmed_up(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         if not self.warmup:

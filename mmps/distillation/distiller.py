@@ -5,7 +5,7 @@ from mmdet.structures import SampleList
 from mmrazor.models import ConfigurableDistiller
 from torch import Tensor, nn
 
-from mmps.distillation.losses.precision import guard_losses
+from mmps.distillation.losses.full_precision import guard_losses
 from mmps.distillation.pairing import Pair, apply_per_level, is_per_level, levels_of, pair_levels
 from mmps.distillation.recorders import BatchRecorder, check_module
 from mmps.distillation.teachers.base import Teacher
@@ -24,7 +24,7 @@ class PersonSearchDistiller(ConfigurableDistiller):
     Args:
         student: The student, from the algorithm.
         teacher: The teacher, from the algorithm.
-        losses: Names of the losses to use. None = all of ``loss_forward_mappings``.
+        losses: Names of the losses to use. None = all of ``distill_losses``.
         **parts: ``student_recorders``, ``teacher_recorders``, ``connectors``, ``distill_losses``, ``loss_forward_mappings`` and
             ``distill_deliveries``, as in ``ConfigurableDistiller``.
 
@@ -76,7 +76,7 @@ def used_parts(parts: Mapping, names: Sequence[str] | None) -> dict:
         ValueError: A name has no loss, or no mapping.
     """
     losses, mappings = parts.get('distill_losses') or {}, parts.get('loss_forward_mappings') or {}
-    names = list(mappings if names is None else names)
+    names = list(losses if names is None else names)
     for name in names:
         if name not in losses or name not in mappings:
             what, known = ('loss_forward_mappings', mappings) if name in losses else ('distill_losses', losses)

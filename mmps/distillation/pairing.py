@@ -94,7 +94,8 @@ def apply_per_level(distiller: Mapping, pairs: list[Pair]) -> tuple[dict, dict[s
         The config for MMRazor's ``ConfigurableDistiller``, and for each copied loss the names of its copies.
 
     Raises:
-        ValueError: A loss reads feature maps, but has neither ``per_level`` nor the stride of one map (``data_idx``).
+        ValueError: A loss reads feature maps, but has neither ``per_level`` nor the stride of one map (``data_idx``). A
+            connector does not fit its loss, or a map that is averaged.
     """
     connectors, losses, mappings = (
         dict(distiller.get(part) or {}) for part in ('connectors', 'distill_losses', 'loss_forward_mappings')
@@ -115,6 +116,11 @@ def apply_per_level(distiller: Mapping, pairs: list[Pair]) -> tuple[dict, dict[s
                     f'{name}: its argument {argument!r} reads feature maps: set per_level=True in distill_losses.{name}, or '
                     'data_idx to the stride of one map'
                 )
+            if record.get('connector') in connectors_per_level:
+                raise ValueError(
+                    f'{name}: its argument {argument!r} has the connector {record["connector"]!r}, which is per level: set '
+                    f'per_level=True in distill_losses.{name} too'
+                )
 
     def of_pair(record: Mapping, pair: Pair) -> dict:
         record, level = dict(record), pair.student if record['from_student'] else pair.teacher
@@ -123,6 +129,11 @@ def apply_per_level(distiller: Mapping, pairs: list[Pair]) -> tuple[dict, dict[s
         if (record['from_student'], record['recorder']) in maps:
             record['data_idx'] = level.stride
             if level.stride < pair.student.stride:
+                if 'connector' in record:
+                    raise ValueError(
+                        f'the map of stride {level.stride} is averaged over the cells of the student, and has the connector '
+                        f'{record["connector"]!r} too: expected none'
+                    )
                 connectors['average'] = averaging(pair.student.stride // level.stride)
                 record['connector'] = 'average'
         return record

@@ -146,21 +146,25 @@ def find(owner: Any, path: list[str]) -> Any:
 class Boxes(NamedTuple):
     """The boxes of each image that a model embeds, (N_i, 4), and that it refines, (M_i, 4), in input-image pixels."""
 
-    embedded: list[Tensor]
-    refined: list[Tensor]
+    to_embed: list[Tensor]
+    to_refine: list[Tensor]
 
 
-def run_recorded(model: BaseModel, recorders: RecorderManager, feats: tuple[Tensor, ...], boxes: Boxes) -> None:
-    """Runs the methods of a detector that recorders read, except its feature extractor.
+def run_recorded(
+    model: BaseModel, recorders: RecorderManager, feats: tuple[Tensor, ...], boxes: Boxes, dense_head: bool = True
+) -> None:
+    """Calls the methods of a detector that recorders read. The detector's own losses need not call them.
 
-    Skips a student's dense head, because the student's own losses run it.
+    Args:
+        feats: The output of the feature extractor, which has run.
+        dense_head: Whether to run the dense head if a recorder reads it. A student's own losses have run it.
     """
-    if reads(recorders, 'dense_head') and not model.training:
+    if dense_head and reads(recorders, 'dense_head'):
         model.run_dense_head(feats)
     if reads(recorders, 'embed'):
-        model.embed(feats, boxes.embedded)
+        model.embed(feats, boxes.to_embed)
     if reads(recorders, 'refine_boxes'):
-        model.refine_boxes(feats, boxes.refined)
+        model.refine_boxes(feats, boxes.to_refine)
 
 
 def reads(recorders: RecorderManager, source: str) -> bool:

@@ -189,8 +189,8 @@ def test_the_table_has_the_gain_over_the_plain_student_with_the_same_seed(run, t
 @pytest.mark.parametrize(
     'what, failed, called',
     [
-        ('train from 0 gdps_big_seed0', {('GDPS', '0')}, 9),
-        ('test plain_seed1', {('plain', '1')}, 10),
+        pytest.param('train from 0 gdps_big_seed0', {('GDPS', '0')}, 9, marks=pytest.mark.soak),
+        pytest.param('test plain_seed1', {('plain', '1')}, 10, marks=pytest.mark.soak),
         ('train from 0 big', {('', '0'), ('GDPS', '0'), ('GDPS', '1')}, 5),
     ],
 )

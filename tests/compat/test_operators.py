@@ -76,14 +76,14 @@ def fake_torchvision(tmp_path):
 @pytest.mark.parametrize(
     'source, why',
     [
-        (
+        pytest.param(
             'raise RuntimeError("operator torchvision::nms does not exist\\nand more")',
             'operator torchvision::nms does not exist',
+            id='for another torch',
         ),
-        ('import no_such_part', "No module named 'no_such_part'"),
-        ('', 'operator torchvision::nms does not exist'),
+        pytest.param('import no_such_part', "No module named 'no_such_part'", id='half installed', marks=pytest.mark.soak),
+        pytest.param('', 'operator torchvision::nms does not exist', id='without kernels', marks=pytest.mark.soak),
     ],
-    ids=['for another torch', 'half installed', 'without kernels'],
 )
 @pytest.mark.skipif(
     operators.compiled_mmcv() is not None or operators._version('torchvision') is not None,

@@ -161,3 +161,23 @@ def test_a_wrong_source_of_a_recorder_is_refused_with_similar_names(detector_con
             dict(type='PersonSearchDistill', architecture=detector_config('fpn'), teacher=detector_config('fpn'), **distil)
         )
     assert '\n' not in str(error.value)
+
+
+def test_a_method_of_feature_maps_without_a_teacher_is_refused(detector_config, mmps_scope):
+    distil = Config.fromfile(DISTILLERS / 'pkd.py').distil
+    with pytest.raises(ValueError, match='to compare feature maps, name a teacher'):
+        MODELS.build(dict(type='PersonSearchDistill', architecture=detector_config('fpn'), **distil))
+
+
+def test_a_loss_without_a_mapping_is_refused(detector_config, mmps_scope):
+    distil = Config.fromfile(DISTILLERS / 'gdps.py').distil
+    del distil.distiller.loss_forward_mappings.loss_relation
+    with pytest.raises(ValueError, match="loss_forward_mappings has no 'loss_relation'"):
+        MODELS.build(
+            dict(type='PersonSearchDistill', architecture=detector_config('fpn'), teacher=detector_config('fpn'), **distil)
+        )
+
+
+def test_the_dense_head_is_recorded_without_the_students_own_losses(detector_config, make_batch):
+    model = build(detector_config, 'munjal-detector', 'fpn', losses=['loss_dense'], calculate_student_loss=False)
+    assert model.loss(*make_batch([[0, 3], [5]])).keys() == {'distill.loss_dense'}

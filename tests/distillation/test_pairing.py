@@ -104,3 +104,19 @@ def test_a_loss_that_reads_maps_without_per_level_is_refused_with_advice(data_id
     with pytest.raises(ValueError, match=r'loss_persons.*set per_level=True in distill_losses\.loss_persons') as error:
         apply_per_level(own, [Pair(Level(0, 32, 4), Level(1, 64, 4))])
     assert '\n' not in str(error.value)
+
+
+def test_a_connector_per_level_of_another_loss_is_refused():
+    record = dict(from_student=True, recorder='embeddings', connector='neck')
+    own = dict(CONFIG, loss_forward_mappings=dict(CONFIG['loss_forward_mappings'], loss_persons=dict(student=record)))
+    with pytest.raises(ValueError, match=r"loss_persons.*connector 'neck', which is per level") as error:
+        apply_per_level(own, [Pair(Level(0, 32, 4), Level(1, 64, 4))])
+    assert '\n' not in str(error.value)
+
+
+def test_a_connector_of_a_map_that_is_averaged_is_refused():
+    mapping = dict(teacher=dict(from_student=False, recorder='feats', connector='neck'))
+    own = dict(CONFIG, loss_forward_mappings=dict(CONFIG['loss_forward_mappings'], loss_map=mapping))
+    with pytest.raises(ValueError, match=r'map of stride 8 is averaged.*expected none') as error:
+        apply_per_level(own, [Pair(Level(0, 32, 16), Level(1, 64, 8))])
+    assert '\n' not in str(error.value)

@@ -155,8 +155,11 @@ def score_on_rank(rank, store, results, scene, shares):
 
 @pytest.mark.parametrize(
     'parts',
-    [([0, 1], [2, 0]), ([2], [0, 1]), ([2, 1, 0], [])],
-    ids=['padded with a repeated image', 'uneven', 'a rank without images'],
+    [
+        pytest.param(([0, 1], [2, 0]), id='padded with a repeated image'),
+        pytest.param(([2], [0, 1]), id='uneven', marks=pytest.mark.soak),
+        pytest.param(([2, 1, 0], []), id='a rank without images', marks=pytest.mark.soak),
+    ],
 )
 def test_two_processes_score_the_same_as_one(scene, samples, tmp_path, parts):
     shares = [[samples[index] for index in part] for part in parts]
@@ -171,6 +174,7 @@ def score_on_four_and_three(rank, folder, scene, shares):
             score_on_rank(rank, folder / f'store-{world}', folder / str(world), scene, shares[world])
 
 
+@pytest.mark.soak
 def test_four_and_three_processes_score_sixteen_images_the_same_as_one(tmp_path):
     """Distributes images as MMEngine's sampler does: the first images are repeated, so that all ranks have equally many."""
     random = np.random.default_rng(0)

@@ -53,6 +53,7 @@ def assert_ended_in_one_line(done, folder, saved, words):
         assert torch.load(folder / f'epoch_{saved}.pth', map_location='cpu')['meta']['epoch'] == saved
 
 
+@pytest.mark.soak
 def test_a_checkpoint_that_cannot_be_written_costs_nothing_that_was_saved(server, data, tmp_path):
     (tmp_path / 'limited.py').write_text(LIMITED)
     work, args = tmp_path / 'work', [STUDENT, '--work-dir', tmp_path / 'work', '--resume']

@@ -243,11 +243,11 @@ def test_a_sequences_size_is_that_in_the_file(folder, changes):
     if found is not REFUSED:
         plain = configparser.RawConfigParser()
         plain.read(path)
-        assert {key: str(value) for key, value in found.items()} == {
-            key: str(int(value)) if key[2] in 'WH' else value for key in INFO for value in [plain['Sequence'][key]]
-        }
-        assert '..' not in found['imDir'] and 0 < found['imWidth'] < 2**31
-        list(path.parent.glob(f'*{found["imExt"]}'))
+        assert list(map(str, found)) == [
+            str(int(value)) if key[2] in 'WH' else value for key in INFO for value in [plain['Sequence'][key]]
+        ]
+        assert '..' not in found.image_folder and 0 < found.width < 2**31
+        list(path.parent.glob(f'*{found.extension}'))
 
 
 # PRW
@@ -786,7 +786,7 @@ KINDS = {
     'seqinfo.ini': (
         lambda path: path.write_text('[Sequence]\n' + ''.join(f'{k}={v}\n' for k, v in INFO.items())),
         lambda path: mot._read_info(path.parent),
-        lambda path, found, _: all(found[key] in path.read_text() for key in ('imDir', 'imExt')),
+        lambda path, found, _: all(part in path.read_text() for part in (found.image_folder, found.extension)),
     ),
     'query_info.txt': (
         lambda path: path.write_text('1 2 3 4 5.5 c1s1_000001\n3 4 5 6 7 c2s1_000002\n'),

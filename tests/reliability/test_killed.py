@@ -196,6 +196,7 @@ def resume(server, config, folder):
     return done.stdout
 
 
+@pytest.mark.soak
 def test_killed_within_an_epoch_with_data_workers(server, inputs, whole, tmp_path):
     config = inputs / 'epoch_2.py'
     assert killed(server.start('train.py', config, '--work-dir', tmp_path), logged(tmp_path, 'Epoch(train) [2][3/6]'))
@@ -222,6 +223,7 @@ def test_killed_while_a_file_is_written(saved, unfinished, count, server, inputs
     assert_resumed_as_whole(folder, whole('epoch_2')[0])
 
 
+@pytest.mark.soak
 def test_killed_in_the_last_validation_it_is_made_up(server, inputs, whole, tmp_path):
     config = inputs / 'epoch_2.py'
     assert killed(server.start('train.py', config, '--work-dir', tmp_path), logged(tmp_path, 'Epoch(val) [2][ 5/16]'))
@@ -231,6 +233,7 @@ def test_killed_in_the_last_validation_it_is_made_up(server, inputs, whole, tmp_
     assert_resumed_as_whole(tmp_path, whole('epoch_2')[0])
 
 
+@pytest.mark.soak
 def test_killed_where_iterations_are_counted(server, inputs, whole, tmp_path):
     config = inputs / 'iteration_0.py'
     assert killed(server.start('train.py', config, '--work-dir', tmp_path), logged(tmp_path, 'Iter(train) [ 9/10]'))

@@ -177,6 +177,7 @@ def train(config, work_dir, environment, *arguments, ranks=TWO_RANKS):
     return sorted(work_dir.glob('2*/vis_data/scalars.json'))[-1].read_text()
 
 
+@pytest.mark.soak
 def test_a_sharded_training_saves_whole_weights_for_a_plain_detector(data, environment, tmp_path):
     train(sharded(STUDENT, tmp_path), tmp_path / 'run', environment, *options(data, 1))
     assert not list(tmp_path.rglob('*.pth.tmp'))

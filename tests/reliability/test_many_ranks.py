@@ -171,12 +171,12 @@ def values_of(batches, share=lambda step: slice(None)):
     return found
 
 
-def run_rank(rank, world, store, results, configs, batches):
+def run_rank(rank, world, store, results, configs, batches, steps):
     torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=world)
     shares = [[part[shares_of(rank, world, step)] for part in batch] for step, batch in enumerate(batches)]
     found = {
-        kind: train(cfg, shares[: KINDS[kind]], lambda model: MMDistributedDataParallel(model, broadcast_buffers=False))
+        kind: train(cfg, shares[: steps[kind]], lambda model: MMDistributedDataParallel(model, broadcast_buffers=False))
         for kind, cfg in configs.items()
     }
     found['losses'] = values_of(batches, lambda step: shares_of(rank, world, step))
@@ -188,11 +188,12 @@ def run_rank(rank, world, store, results, configs, batches):
 def check_ranks(tmp_path, detector_config, make_batch):
     """check_ranks(world) -> the largest difference between the ranks' training and that of one process, by kind and part."""
 
-    def check(world):
+    def check(world, most=20):
+        steps = {kind: min(count, most) for kind, count in KINDS.items()}
         configs = {kind: config_of(kind, detector_config) for kind in KINDS}
-        batches = [make_batch(BATCHES[step % len(BATCHES)], seed=step) for step in range(max(KINDS.values()))]
-        spawned = mp.spawn(run_rank, (world, tmp_path / 'store', tmp_path, configs, batches), nprocs=world, join=False)
-        alone = {kind: train(cfg, batches[: KINDS[kind]]) for kind, cfg in configs.items()}
+        batches = [make_batch(BATCHES[step % len(BATCHES)], seed=step) for step in range(max(*steps.values(), len(BATCHES)))]
+        spawned = mp.spawn(run_rank, (world, tmp_path / 'store', tmp_path, configs, batches, steps), nprocs=world, join=False)
+        alone = {kind: train(cfg, batches[: steps[kind]]) for kind, cfg in configs.items()}
         while not spawned.join():
             pass
         ranks = [torch.load(tmp_path / f'{rank}.pt') for rank in range(world)]
@@ -240,9 +241,10 @@ def check_training(alone, ranks):
 
 
 def test_two_ranks_train_as_one_process_does(check_ranks):
-    check_ranks(2)
+    check_ranks(2, len(BATCHES))
 
 
 @pytest.mark.soak
-def test_four_ranks_train_as_one_process_does(check_ranks, report):
-    report(**check_ranks(4))
+@pytest.mark.parametrize('world', [2, 4])
+def test_ranks_train_twenty_steps_as_one_process_does(check_ranks, report, world):
+    report(**check_ranks(world))

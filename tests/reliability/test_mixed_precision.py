@@ -12,7 +12,7 @@ from mmps.registry import MODELS
 
 DISTILLERS = Path(__file__).parents[2] / 'configs' / '_base_' / 'distillers'
 DETECTORS = ['fpn', 'nae', 'seqnet', 'alignps', 'alignps-roi', 'deformable']
-METHODS = sorted(path.stem for path in DISTILLERS.glob('*.py') if path.stem != 'feature')
+METHODS = sorted(path.stem for path in DISTILLERS.glob('*.py'))
 DTYPES = {'float32': None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 PERSONS = [[[0, 3], [-1, 5, 1]], [[2], [4, -1]], [[1, 0, -1], [3]], [[5, 2], []]]  # of four batches, over and over
 
@@ -36,7 +36,7 @@ def build(detector_config):
     def make(kind):
         if kind in METHODS:
             cfg = Config.fromfile(DISTILLERS / f'{kind}.py').distil
-            cfg.update(architecture=config('fpn'), teacher=None if kind == 'hkd' else config('fpn'))
+            cfg.update(type='PersonSearchDistill', architecture=config('fpn'), teacher=None if kind == 'hkd' else config('fpn'))
         else:
             cfg = config(kind)
         torch.manual_seed(0)

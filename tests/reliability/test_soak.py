@@ -111,6 +111,7 @@ def soak(data, environment, tmp_path):
     return run
 
 
+@pytest.mark.soak
 def test_a_short_training_keeps_no_handle_and_no_process(soak):
     """Of four epochs, each with workers of its own, a validation and a checkpoint."""
     measured = soak('oim', 4 * STEPS, between=1)

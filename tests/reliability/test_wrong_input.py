@@ -345,23 +345,13 @@ def here(given, tmp_path):
 OFTEN = {
     'missing data root',
     'missing images, in a data worker',
-    'images of a pixel, in a data worker',
-    'damaged test images',
     'missing config',
     'config with a syntax error',
-    'config without a model',
-    'option without a value',
     'unknown model',
     'unknown argument of a data loader',
-    'missing argument',
-    'word for a number of epochs',
     'wrong embedding size',
     'a loss that is not a number',
-    'text for a checkpoint',
-    'missing checkpoint to resume from',
     'missing teacher checkpoint',
-    'predictions of another data set',
-    'lookup table of another data set',
     'missing teacher cache',
 }
 

@@ -76,6 +76,7 @@ def test_two_ranks_score_what_one_process_scores(trained):
     assert {name: logged[name] for name in validated} == pytest.approx(validated, abs=1e-6)
 
 
+@pytest.mark.soak
 def test_two_ranks_distil(trained):
     folder, options = trained
     distil = ROOT / 'configs/gdps/gdps_oim-r18-w32_oim-r18-w8_10e_synthps-mini.py'

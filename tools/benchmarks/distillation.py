@@ -58,9 +58,9 @@ class ReadyTeacher(Teacher):
     def choose_boxes(self, samples: list, jitter: float) -> list[torch.Tensor]:
         return self.boxes
 
-    def before_student(self, recorders: RecorderManager, images: torch.Tensor, samples: list, boxes: Boxes) -> None:
+    def record_from_images(self, recorders: RecorderManager, images: torch.Tensor, samples: list, boxes: Boxes) -> None:
         with recorders:
-            self.embed(samples, boxes.embedded)
+            self.embed(samples, boxes.to_embed)
 
     def embed(self, samples: list, boxes: list[torch.Tensor]) -> list[torch.Tensor]:
         return self.embeddings

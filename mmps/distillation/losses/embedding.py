@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmps.dist import gather_rows, mean_over_ranks
-from mmps.distillation.losses.precision import full_precision
+from mmps.distillation.losses.full_precision import full_precision
 from mmps.registry import MODELS
 
 

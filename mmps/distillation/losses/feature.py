@@ -9,7 +9,7 @@ from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
 from mmps.dist import mean_over_ranks
-from mmps.distillation.losses.precision import full_precision
+from mmps.distillation.losses.full_precision import full_precision
 from mmps.registry import MODELS
 
 

@@ -15,8 +15,8 @@ from mmps.structures import jitter_boxes, person_boxes
 class Teacher(BaseModel):
     """Base class of teachers: a detector, embeddings on the disk, or the student itself.
 
-    In every step a teacher fills the recorders once: from the images, in :meth:`before_student`, or from the student's
-    features, in :meth:`after_student`. A subclass implements :attr:`network` and one of these two methods.
+    In every step a teacher fills the recorders once: from the images, in :meth:`record_from_images`, or from the student's
+    features, in :meth:`record_from_student`. A subclass implements :attr:`network` and one of these two methods.
     """
 
     @property
@@ -43,11 +43,11 @@ class Teacher(BaseModel):
         """Returns the jittered boxes of the batch's persons: one (N_i, 4) tensor per image, in input-image pixels."""
         return jitter_boxes(person_boxes(samples), jitter)
 
-    def before_student(self, recorders: RecorderManager, images: Tensor, samples: SampleList, boxes: Boxes) -> None:
+    def record_from_images(self, recorders: RecorderManager, images: Tensor, samples: SampleList, boxes: Boxes) -> None:
         """Fills the recorders from the images (B, 3, H, W), which the student's preprocessor made."""
 
-    def after_student(self, recorders: RecorderManager, feats: tuple[Tensor, ...], boxes: Boxes) -> None:
+    def record_from_student(self, recorders: RecorderManager, feats: tuple[Tensor, ...], boxes: Boxes) -> None:
         """Fills the recorders from the student's features."""
 
     def forward(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError('a teacher has no forward pass of its own: call before_student or after_student')
+        raise NotImplementedError('a teacher has no forward pass of its own: call record_from_images or record_from_student')

@@ -110,9 +110,9 @@ class CachedTeacher(Teacher):
         together = torch.cat(boxes)
         return list(move_edges(together, _sent(movements, together.device)).split(counts))
 
-    def before_student(self, recorders: RecorderManager, images: Tensor, samples: SampleList, boxes: Boxes) -> None:
+    def record_from_images(self, recorders: RecorderManager, images: Tensor, samples: SampleList, boxes: Boxes) -> None:
         with recorders:
-            self.embed(samples, boxes.embedded)
+            self.embed(samples, boxes.to_embed)
 
     def embed(self, samples: SampleList, boxes: list[Tensor]) -> list[Tensor]:
         """Returns the embeddings of the boxes from the last call of :meth:`choose_boxes`, for the same samples.

@@ -61,7 +61,7 @@ class DetectorTeacher(Teacher):
     def network(self) -> BaseModel:
         return self.detector
 
-    def before_student(self, recorders: RecorderManager, images: Tensor, samples: SampleList, boxes: Boxes) -> None:
+    def record_from_images(self, recorders: RecorderManager, images: Tensor, samples: SampleList, boxes: Boxes) -> None:
         images = self.convert(images, samples).contiguous(memory_format=self.memory_format)
         autocast = torch.autocast(images.device.type, self.dtype) if self.dtype else nullcontext()
         with recorders, autocast:

@@ -1,3 +1,5 @@
+from typing import NoReturn
+
 from mmengine.model import BaseModel
 from mmrazor.models.task_modules import RecorderManager
 from torch import Tensor
@@ -22,6 +24,9 @@ class StudentItself(Teacher):
     def network(self) -> BaseModel:
         return self._student[0]
 
-    def after_student(self, recorders: RecorderManager, feats: tuple[Tensor, ...], boxes: Boxes) -> None:
+    def levels(self) -> NoReturn:
+        raise ValueError('a student that teaches itself answers for boxes only: to compare feature maps, name a teacher')
+
+    def record_from_student(self, recorders: RecorderManager, feats: tuple[Tensor, ...], boxes: Boxes) -> None:
         with recorders:
             run_recorded(self.network, recorders, feats, boxes)
