@@ -181,7 +181,7 @@ def test_a_fixed_table_is_the_teachers_in_the_students_size(path):
     assert table == f'work_dirs/{teacher.stem}/lookup_table_{size}.npz'
     command = ' '.join(path.read_text().split('_base_')[0].replace('#', '').replace('\\\n', '').split())
     assert command == (
-        'The table is written by python tools/export_lookup_table.py '
+        'First write the lookup table: python tools/export_lookup_table.py '
         f'configs/{teacher.relative_to(FOLDER)} {last_checkpoint(teacher)} --dims {size} --out {table}'
     )
 

@@ -90,6 +90,7 @@ def test_empty_scenes_are_dropped_in_training_only(cuhk_sysu):
     assert len(CUHKSYSU(data_root=str(cuhk_sysu), filter_cfg={'min_size': 70})) == 4
 
 
+@pytest.mark.soak
 def test_the_published_protocol_is_read_as_published(real_data, tmp_path):
     """Makes scenes and boxes from TestG100 itself, and compares the protocol with one built entry by entry."""
     source = real_data('cuhk-sysu/TestG100.mat')

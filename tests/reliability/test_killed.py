@@ -41,14 +41,15 @@ train_dataloader = dict(num_workers=WORKERS, dataset=dict(data_root=data_root, p
 val_dataloader = test_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 val_evaluator = dict(score_thr=0.0)
 """
-# train.py, which stops for good at the N-th file that it has on the disk and is about to rename: N, and a file that says so.
+# train.py, which stops for good before it renames the N-th file of its checkpoints: N, and a file that says so.
 STOPPING = f"""
 import os, runpy, sys, time
 count, stopped, fsync = int(sys.argv.pop(1)), sys.argv.pop(1), os.fsync
 def stop(file):
     global count
     fsync(file)
-    count -= 1
+    name = os.path.basename(os.readlink(f'/proc/self/fd/{{file}}'))
+    count -= '.pth' in name or name.startswith('last_checkpoint')
     if count == 0:
         open(stopped, 'w').close()
         time.sleep(600)

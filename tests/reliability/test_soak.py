@@ -112,14 +112,6 @@ def soak(data, environment, tmp_path):
 
 
 @pytest.mark.soak
-def test_a_short_training_keeps_no_handle_and_no_process(soak):
-    """Of four epochs, each with workers of its own, a validation and a checkpoint."""
-    measured = soak('oim', 4 * STEPS, between=1)
-    assert [each['processes'] for each in measured] == [3] * 4
-    assert measured[-1]['handles'] <= measured[1]['handles'] + IN_FLIGHT  # the first validation opens what stays
-
-
-@pytest.mark.soak
 @pytest.mark.parametrize('kind, steps', [('gdps', 3000), ('oim', 1008), ('seqnet', 1008), ('alignps', 1008)])
 def test_a_long_training_does_not_grow(soak, report, kind, steps):
     """Memory: the median of the sixth of the steps after the first sixth against that of the last sixth."""

@@ -129,6 +129,7 @@ def test_training_saves_every_epoch_and_validates(trained):
     assert any('search/mAP' in line for line in logged)
 
 
+@pytest.mark.soak
 def test_a_killed_training_goes_on_as_if_it_had_not_been(trained, call, data, tmp_path):
     """Flips and samples are drawn as ever; tests/reliability/test_killed.py kills more, and compares more."""
     args = ['--work-dir', tmp_path, *options(data)]
@@ -256,6 +257,7 @@ def test_no_detection_scores_nothing(trained, call, data, tmp_path):
     assert not sum(map(len, load_predictions(tmp_path / 'out.npz').boxes))
 
 
+@pytest.mark.soak
 def test_a_distilled_student_is_tested_with_the_plain_students_config(distilled, call, data, tmp_path):
     checkpoint = distilled / 'epoch_2.pth'
     scores = [

@@ -53,6 +53,7 @@ def test_two_ranks_train_and_save_a_memory_that_both_filled(trained):
     assert lut.shape == (10, 128) and (lut.norm(dim=1) - 1).abs().max() < 1e-5
 
 
+@pytest.mark.soak
 def test_two_ranks_score_what_one_process_scores(trained):
     folder, options = trained
     for command, launcher, name in (([sys.executable], 'none', 'one'), (TWO_RANKS, 'pytorch', 'two')):
