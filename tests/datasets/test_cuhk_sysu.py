@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from scipy.io import loadmat
 from small_datasets import write_cuhk_sysu
 
