@@ -14,6 +14,7 @@ from mmps.synthetic import generate
 ROOT = Path(__file__).parents[2]
 STUDENT = ROOT / 'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py'
 TWO_RANKS = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+pytestmark = pytest.mark.soak
 
 
 def run(command, folder, *arguments):
@@ -53,7 +54,6 @@ def test_two_ranks_train_and_save_a_memory_that_both_filled(trained):
     assert lut.shape == (10, 128) and (lut.norm(dim=1) - 1).abs().max() < 1e-5
 
 
-@pytest.mark.soak
 def test_two_ranks_score_what_one_process_scores(trained):
     folder, options = trained
     for command, launcher, name in (([sys.executable], 'none', 'one'), (TWO_RANKS, 'pytorch', 'two')):
@@ -77,7 +77,6 @@ def test_two_ranks_score_what_one_process_scores(trained):
     assert {name: logged[name] for name in validated} == pytest.approx(validated, abs=1e-6)
 
 
-@pytest.mark.soak
 def test_two_ranks_distil(trained):
     folder, options = trained
     distil = ROOT / 'configs/gdps/gdps_oim-r18-w32_oim-r18-w8_10e_synthps-mini.py'
