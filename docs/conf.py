@@ -49,10 +49,12 @@ python_maximum_signature_line_length = 100
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = 'hide'
 
-# Pages that are made from the READMEs: docname -> the file.
-MADE = {'pages/overview': ROOT / 'README.md'} | {
-    f'pages/configs/{path.parent.name}': path for path in sorted(ROOT.glob('configs/*/README.md'))
-}
+# Pages that are made from files elsewhere: docname -> the file.
+MADE = {
+    'pages/overview': ROOT / 'README.md',
+    'pages/contributing': ROOT / 'CONTRIBUTING.md',
+    'pages/changelog': ROOT / 'CHANGELOG.md',
+} | {f'pages/configs/{path.parent.name}': path for path in sorted(ROOT.glob('configs/*/README.md'))}
 LINK = re.compile(r'(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]+)(#[^)\s]*)?\)')
 
 
