@@ -68,9 +68,10 @@ class PersonSearchDistill(SingleTeacherDistill):
     ):
         if student_boxes not in ('shared', 'detected'):
             raise ValueError(f"PersonSearchDistill: student_boxes is {student_boxes!r}: expected 'shared' or 'detected'")
-        kind = MODELS.get(distiller['type'])
-        if kind is None or not issubclass(kind, PersonSearchDistiller):
-            raise ValueError(f"distiller.type is {distiller['type']!r}: expected 'PersonSearchDistiller'")
+        kind = distiller.get('type')
+        kind = MODELS.get(kind) if isinstance(kind, str) else kind
+        if not (isinstance(kind, type) and issubclass(kind, PersonSearchDistiller)):
+            raise ValueError(f"distiller.type is {distiller.get('type')!r}: expected 'PersonSearchDistiller'")
         student = MODELS.build(architecture) if isinstance(architecture, dict) else architecture
         with torch.random.fork_rng(devices=[]):  # so the student starts with the same weights as without a teacher
             built_teacher = build_teacher(
@@ -197,7 +198,10 @@ def build_teacher(teacher: dict | BaseModel | None, student: BaseModel, checkpoi
     """
     if isinstance(teacher, dict):
         file = teacher.get('cfg_path')
-        teacher = RAZOR_MODELS.build(teacher if file is None or '::' in file else Config.fromfile(file).model)
+        is_file = file is not None and '::' not in file
+        if is_file and (teacher.get('pretrained') or teacher.keys() - {'cfg_path', 'pretrained'}):
+            raise ValueError(f'teacher: expected only cfg_path={file!r}, got {dict(teacher)}; teacher_ckpt names a checkpoint')
+        teacher = RAZOR_MODELS.build(Config.fromfile(file).model if is_file else teacher)
     if teacher is not None and not isinstance(teacher, Teacher):
         return DetectorTeacher(teacher, student.data_preprocessor, checkpoint, **settings)
     if checkpoint:

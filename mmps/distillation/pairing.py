@@ -104,7 +104,7 @@ def apply_per_level(distiller: Mapping, pairs: list[Pair]) -> tuple[dict, dict[s
         (role == 'student', name)
         for role in ('student', 'teacher')
         for name, recorder in (distiller.get(f'{role}_recorders') or {}).items()
-        if recorder['type'] == 'FeatureMaps'
+        if recorder['type'].split('.')[-1] == 'FeatureMaps'
     }
     connectors_per_level = {name: connectors.pop(name) for name in list(connectors) if is_per_level(connectors[name])}
     losses_per_level = {name: losses.pop(name) for name in list(losses) if is_per_level(losses[name])}

@@ -120,3 +120,9 @@ def test_a_connector_of_a_map_that_is_averaged_is_refused():
     with pytest.raises(ValueError, match=r'map of stride 8 is averaged.*expected none') as error:
         apply_per_level(own, [Pair(Level(0, 32, 16), Level(1, 64, 8))])
     assert '\n' not in str(error.value)
+
+
+def test_a_recorder_of_maps_is_known_with_its_scope_too():
+    own = dict(CONFIG, teacher_recorders=dict(feats=dict(type='mmps.FeatureMaps')))
+    cfg, _ = apply_per_level(own, [Pair(Level(0, 32, 4), Level(1, 64, 4))])
+    assert cfg['loss_forward_mappings']['loss_map_s4']['teacher']['data_idx'] == 4

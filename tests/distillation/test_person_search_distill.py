@@ -320,3 +320,13 @@ def test_a_teacher_may_be_the_model_of_a_config_file(build_distill, detector_con
     assert model.teacher.network.neck.out_channels == 16
     with pytest.raises(FileNotFoundError, match=r'nothing\.py'):
         build_distill(teacher=dict(cfg_path=str(tmp_path / 'nothing.py'), pretrained=False))
+    with pytest.raises(ValueError, match=r'expected only cfg_path=.*teacher_ckpt names a checkpoint'):
+        build_distill(teacher=dict(cfg_path=str(tmp_path / 'mine.py'), pretrained=True))
+
+
+@pytest.mark.parametrize('kind', ['mmrazor.ConfigurableDistiller', 'NoDistiller', None])
+def test_a_distiller_of_another_type_is_answered_with_the_one_that_is_expected(build_distill, distill_config, kind):
+    distiller = distill_config().distiller
+    distiller.type = kind
+    with pytest.raises(ValueError, match=r"distiller.type is .*: expected 'PersonSearchDistiller'"):
+        build_distill(distiller=distiller)
