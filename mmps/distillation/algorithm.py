@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmps.distillation.distiller import PersonSearchDistiller
 from mmps.distillation.recorders import Boxes, reads, run_recorded
-from mmps.distillation.statistics import fixed_statistics
+from mmps.distillation.statistics import OwnStatistics
 from mmps.distillation.teachers import DetectorTeacher, StudentItself, Teacher
 from mmps.registry import MODELS
 from mmps.structures import jitter_boxes, sample_background_boxes, with_area
@@ -129,12 +129,14 @@ class PersonSearchDistill(SingleTeacherDistill):
         with distiller.student_recorders, distiller.deliveries:
             distiller.record_batch(data_samples)
             feats = student.extract_feat(batch_inputs)
+            statistics = OwnStatistics(student)
             if self.calculate_student_loss:
-                losses = add_prefix(student.loss_from_feats(feats, data_samples), 'student')
-            with fixed_statistics(student):
+                with statistics.recorded():
+                    losses = add_prefix(student.loss_from_feats(feats, data_samples), 'student')
+            with statistics.reused():
                 own_boxes = self._boxes_of_student(feats, boxes)
                 run_recorded(student, distiller.student_recorders, feats, own_boxes, not self.calculate_student_loss)
-        with torch.no_grad(), fixed_statistics(student):
+        with torch.no_grad(), statistics.reused():
             teacher.record_from_student(distiller.teacher_recorders, feats, boxes)
 
         losses.update(add_prefix(self._warmed_up(distiller.compute_distill_losses()), 'distill'))

@@ -132,7 +132,7 @@ def mean_embeddings(detector: PersonSearchDetector, batches: Iterable[dict], num
             usable = (ids >= 0) & (of_image[:, 2:] > of_image[:, :2]).all(1)
             boxes.append(of_image[usable])
             person_ids.append(ids[usable])
-        embeddings = torch.cat(detector.embed(detector.extract_feat(batch['inputs']), boxes)).double()
+        embeddings = torch.cat(detector.embed(detector.extract_feat(batch['inputs']), boxes, in_place=True)).double()
         sums.index_add_(0, torch.cat(person_ids), embeddings)
     return F.normalize(sums).float()
 
@@ -142,11 +142,19 @@ def with_dims(table: Tensor, dims: int) -> Tensor:
 
     With fewer columns, the rows are projected onto their leading principal directions. The mean is not subtracted: so their
     scalar products are approximated best. With more columns, zeros are added, and the cosines stay the same.
+
+    Both would leave columns that are almost or exactly zero, which the student's embedding cannot follow if it ends in a batch
+    norm. So the result is multiplied by a fixed random orthogonal matrix, which spreads it over all columns and keeps the cosines.
     """
-    if dims < table.shape[1]:
-        directions = torch.linalg.svd(table.double(), full_matrices=False).Vh[:dims]
-        table = F.normalize(table.double() @ directions.T).float()
-    return F.pad(table, (0, dims - table.shape[1]))
+    if dims == table.shape[1]:
+        return table
+    wide = table.double()
+    if dims < wide.shape[1]:
+        directions = torch.linalg.svd(wide, full_matrices=False).Vh[:dims]
+        wide = F.normalize(wide @ directions.T)
+    wide = F.pad(wide, (0, dims - wide.shape[1]))
+    noise = torch.randn(dims, dims, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return (wide @ torch.linalg.qr(noise).Q).float()
 
 
 def export_lookup_table(cfg: Config, checkpoint: str, out: str, dims: int | None = None) -> str:

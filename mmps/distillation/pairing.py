@@ -6,10 +6,12 @@ A distiller's config names no levels, so it fits any two detectors.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModel
+from torch import Tensor
 
 from mmps.distillation.statistics import fixed_statistics
 from mmps.registry import MODELS
@@ -27,51 +29,69 @@ class Level:
 
 
 class Pair(NamedTuple):
-    """A feature map of the student and the teacher's map that it is compared with, of the same or a finer stride."""
+    """A feature map of the student and one of the teacher, which are compared. The finer one is averaged to the other's stride."""
 
     student: Level
     teacher: Level
 
+    @property
+    def stride(self) -> int:
+        """The stride at which they are compared."""
+        return max(self.student.stride, self.teacher.stride)
+
 
 @torch.no_grad()
 def levels_of(detector: BaseModel) -> list[Level]:
-    """Returns the feature maps of a detector in its current mode, the first one of each stride. Runs it on zeros."""
+    """Returns the feature maps that a detector has at test time, the first one of each stride. Runs it on zeros.
+
+    AlignPS has maps that exist only in training, where they are background. The index of a level is that of the detector's
+    current mode.
+    """
     extract_feat = detector.extract_feat  # before parameters(): a cached teacher has none, and raises a clear error here
     image = torch.zeros(1, 3, SIDE, SIDE, device=next(detector.parameters()).device)
-    with fixed_statistics(detector), torch.random.fork_rng(devices=[]):
-        feats = extract_feat(image)
+
+    def run() -> list[Level]:
+        with fixed_statistics(detector), torch.random.fork_rng(devices=[]):
+            feats = extract_feat(image)
+        return [Level(index, feat.shape[1], SIDE // feat.shape[-1]) for index, feat in enumerate(feats)]
+
+    training, now = detector.training, run()
+    tested = now
+    if training:
+        detector.eval()
+        tested = run()
+        detector.train()
     levels: dict[int, Level] = {}
-    for index, feat in enumerate(feats):
-        stride = SIDE // feat.shape[-1]
-        levels.setdefault(stride, Level(index, feat.shape[1], stride))
+    for level in tested:
+        same = [each for each in now if (each.channels, each.stride) == (level.channels, level.stride)]
+        levels.setdefault(level.stride, same[0])
     return list(levels.values())
 
 
 def pair_levels(student: list[Level], teacher: list[Level]) -> list[Pair]:
     """Pairs the levels of equal stride.
 
-    If there are none, it pairs one level of the student, the finest possible, with the next finer level of the teacher.
-
-    Raises:
-        ValueError: All maps of the teacher are coarser than the student's.
+    If there are none, it pairs two levels whose strides differ least, the finest of them if several do. The finer map is then
+    averaged over the coarser one's cells.
     """
     theirs = {level.stride: level for level in teacher}
     pairs = [Pair(level, theirs[level.stride]) for level in student if level.stride in theirs]
     if pairs:
         return pairs
-    finer = [
-        Pair(ours, each)
-        for ours in sorted(student, key=lambda level: level.stride)
-        for each in sorted(teacher, key=lambda level: -level.stride)
-        if each.stride < ours.stride
-    ]
-    if not finer:
-        raise ValueError(
-            f'levels that do not fit: the strides of the student are {[level.stride for level in student]}, '
-            f'those of the teacher {[level.stride for level in teacher]}: expected a common stride, or a finer one of the '
-            'teacher'
-        )
-    return finer[:1]
+    every = [Pair(ours, each) for ours in student for each in teacher]
+    return [min(every, key=lambda pair: (pair.stride / min(level.stride for level in pair), pair.stride))]
+
+
+def average(maps: Mapping[int, Tensor], stride: int) -> Tensor:
+    """Returns the map of a stride. If there is none, the coarsest finer map is averaged over the cells of that stride.
+
+    Args:
+        maps: (B, C, H, W) by stride. One of them is not coarser than ``stride``.
+    """
+    finer = max(each for each in maps if each <= stride)
+    if finer == stride:
+        return maps[stride]
+    return F.avg_pool2d(maps[finer], stride // finer, ceil_mode=True, count_include_pad=False)
 
 
 def is_per_level(part: Mapping | None) -> bool:
@@ -84,7 +104,7 @@ def apply_per_level(distiller: Mapping, pairs: list[Pair]) -> tuple[dict, dict[s
 
     The copy of ``neck`` for stride 8 is ``neck_s8``. If the config leaves channels (:func:`connector_sizes`) or stride
     (:func:`loss_sizes`) open, they are those of the pair. If a loss reads a recorder of feature maps, its copy reads the map
-    of its pair. A larger map of the teacher is averaged over the student's cells.
+    of its pair.
 
     Args:
         distiller: Recorders, connectors, losses and mappings of a :class:`~mmps.distillation.PersonSearchDistiller`.
@@ -95,7 +115,7 @@ def apply_per_level(distiller: Mapping, pairs: list[Pair]) -> tuple[dict, dict[s
 
     Raises:
         ValueError: A loss reads feature maps, but has neither ``per_level`` nor the stride of one map (``data_idx``). A
-            connector does not fit its loss, or a map that is averaged.
+            connector does not fit its loss.
     """
     connectors, losses, mappings = (
         dict(distiller.get(part) or {}) for part in ('connectors', 'distill_losses', 'loss_forward_mappings')
@@ -123,29 +143,21 @@ def apply_per_level(distiller: Mapping, pairs: list[Pair]) -> tuple[dict, dict[s
                 )
 
     def of_pair(record: Mapping, pair: Pair) -> dict:
-        record, level = dict(record), pair.student if record['from_student'] else pair.teacher
+        record = dict(record)
         if record.get('connector') in connectors_per_level:
-            record['connector'] += f'_s{pair.student.stride}'
+            record['connector'] += f'_s{pair.stride}'
         if (record['from_student'], record['recorder']) in maps:
-            record['data_idx'] = level.stride
-            if level.stride < pair.student.stride:
-                if 'connector' in record:
-                    raise ValueError(
-                        f'the map of stride {level.stride} is averaged over the cells of the student, and has the connector '
-                        f'{record["connector"]!r} too: expected none'
-                    )
-                connectors['average'] = averaging(pair.student.stride // level.stride)
-                record['connector'] = 'average'
+            record['data_idx'] = pair.stride
         return record
 
     for pair in pairs:
-        suffix = f'_s{pair.student.stride}'
+        suffix = f'_s{pair.stride}'
         for name, connector in connectors_per_level.items():
             connectors[name + suffix] = with_sizes(connector, connector_sizes(pair))
         for name, loss in losses_per_level.items():
             losses[name + suffix] = with_sizes(loss, loss_sizes(pair))
             mappings[name + suffix] = {argument: of_pair(record, pair) for argument, record in mappings_per_level[name].items()}
-    copies = {name: [f'{name}_s{pair.student.stride}' for pair in pairs] for name in losses_per_level}
+    copies = {name: [f'{name}_s{pair.stride}' for pair in pairs] for name in losses_per_level}
     return {**distiller, 'connectors': connectors, 'distill_losses': losses, 'loss_forward_mappings': mappings}, copies
 
 
@@ -158,8 +170,8 @@ def connector_sizes(pair: Pair) -> dict[str, int]:
 
 
 def loss_sizes(pair: Pair) -> dict[str, int]:
-    """Returns the arguments of a loss that depend on the pair: the channels after the connector, and the student's stride."""
-    return dict(channels=pair.teacher.channels, stride=pair.student.stride)
+    """Returns the arguments of a loss that depend on the pair: the channels after the connector, and the stride."""
+    return dict(channels=pair.teacher.channels, stride=pair.stride)
 
 
 def with_sizes(part: Mapping, sizes: Mapping[str, int]) -> dict:
@@ -168,12 +180,3 @@ def with_sizes(part: Mapping, sizes: Mapping[str, int]) -> dict:
     taken = signature(kind).parameters if kind else {}
     own = {name: value for name, value in part.items() if name != 'per_level'}
     return {name: size for name, size in sizes.items() if name in taken} | own
-
-
-def averaging(cells: int) -> dict[str, Any]:
-    """Returns the config of a connector without weights that averages over ``cells`` x ``cells``."""
-    return dict(
-        type='mmrazor.TorchFunctionalConnector',
-        function_name='avg_pool2d',
-        func_args=dict(kernel_size=cells, ceil_mode=True, count_include_pad=False),
-    )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import wraps
 from operator import attrgetter
 from types import MethodType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from mmdet.structures import SampleList
 from mmengine.model import BaseModel
@@ -16,7 +16,7 @@ from mmrazor.models.task_modules import RecorderManager
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import Tensor, nn
 
-from mmps.distillation.pairing import Level, levels_of
+from mmps.distillation.pairing import Level, average, levels_of
 from mmps.registry import TASK_UTILS, did_you_mean
 from mmps.structures import person_boxes
 
@@ -84,7 +84,11 @@ class MethodOutputsRecorder(_MethodRecorder):
 
 @TASK_UTILS.register_module()
 class FeatureMapsRecorder(MethodOutputsRecorder):
-    """Records the feature maps that each call returned, as {stride: (B, C, H, W)}. ``data_idx`` selects a stride."""
+    """Records the feature maps that each call returned, as {stride: (B, C, H, W)}. ``data_idx`` selects a stride.
+
+    Maps that the detector has only in training are left out. If no map has the stride, the coarsest finer one is averaged over
+    the larger cells.
+    """
 
     def __init__(self, source: str = 'extract_feat'):
         super().__init__(source)
@@ -99,24 +103,36 @@ class FeatureMapsRecorder(MethodOutputsRecorder):
 
     def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> Any:
         maps = super().get_record_data(record_idx)
-        return maps if data_idx is None else maps[data_idx]
+        return maps if data_idx is None else average(maps, data_idx)
 
 
 @TASK_UTILS.register_module()
 class BatchRecorder(BaseRecorder):
-    """Records the ``samples`` of a batch, or the annotated ``boxes`` of its persons, one (N_i, 4) tensor per image."""
+    """Records what a batch holds.
+
+    Args:
+        source: ``samples``; ``boxes``, the annotated boxes of the persons, one (N_i, 4) tensor per image; or ``sizes``, the
+            (height, width) of each image without its padding. All are in input-image pixels.
+    """
+
+    SOURCES: ClassVar[dict[str, Callable[[SampleList], list]]] = dict(
+        samples=list, boxes=person_boxes, sizes=lambda samples: [sample.img_shape[:2] for sample in samples]
+    )
 
     def prepare_from_model(self, model: nn.Module) -> None:
-        if self.source not in ('samples', 'boxes'):
-            raise ValueError(f"BatchRecorder: source is {self.source!r}: expected 'samples' or 'boxes'")
+        if self.source not in self.SOURCES:
+            raise ValueError(f'BatchRecorder: source is {self.source!r}: expected one of {list(self.SOURCES)}')
 
     def record(self, samples: SampleList) -> None:
-        self.data_buffer.append(samples if self.source == 'samples' else person_boxes(samples))
+        self.data_buffer.append(self.SOURCES[self.source](samples))
 
 
 @TASK_UTILS.register_module()
 class AttributeRecorder(BaseRecorder):
-    """Records a copy of a tensor attribute when the recorder is entered, e.g. ``memory.lut`` before the batch updates it."""
+    """Records a tensor attribute when the recorder is entered, e.g. ``memory.lut`` before the batch updates it.
+
+    It records a copy if the model is in training mode, and the tensor itself otherwise: a teacher's table does not change.
+    """
 
     def prepare_from_model(self, model: nn.Module) -> None:
         if not isinstance(find(model, self.source.split('.')), Tensor):
@@ -126,7 +142,8 @@ class AttributeRecorder(BaseRecorder):
 
     def __enter__(self) -> None:
         super().__enter__()
-        self.data_buffer.append(attrgetter(self.source)(self._model[0]).clone())
+        value, training = attrgetter(self.source)(self._model[0]), self._model[0].training
+        self.data_buffer.append(value.clone() if training else value)
 
 
 def check_module(source: str, model: nn.Module) -> None:
@@ -162,7 +179,7 @@ def run_recorded(
     if dense_head and reads(recorders, 'dense_head'):
         model.run_dense_head(feats)
     if reads(recorders, 'embed'):
-        model.embed(feats, boxes.to_embed)
+        model.embed(feats, boxes.to_embed, in_place=True)
     if reads(recorders, 'refine_boxes'):
         model.refine_boxes(feats, boxes.to_refine)
 

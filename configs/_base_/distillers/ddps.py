@@ -9,6 +9,7 @@ distil = dict(
         type='PersonSearchDistiller',
         student_recorders=dict(
             boxes=dict(type='Batch', source='boxes'),
+            sizes=dict(type='Batch', source='sizes'),
             feats=dict(type='FeatureMaps'),
             refined=dict(type='MethodOutputs', source='refine_boxes'),
             embeddings=dict(type='MethodOutputs', source='embed'),
@@ -27,6 +28,7 @@ distil = dict(
                 background_weight=5e-4,
                 attention_weight=5e-4,
                 relation_weight=5e-6,
+                standardised=True,
                 per_level=True,
             ),
             loss_boxes=dict(type='SoftTargetLoss', background_weight=1.0, temperature=4.0, loss_weight=1.0),
@@ -37,6 +39,7 @@ distil = dict(
                 student=dict(from_student=True, recorder='feats', connector='neck'),
                 teacher=dict(from_student=False, recorder='feats'),
                 boxes=dict(from_student=True, recorder='boxes'),
+                sizes=dict(from_student=True, recorder='sizes'),
             ),
             loss_boxes=dict(
                 student=dict(from_student=True, recorder='refined', data_idx=0),

@@ -4,7 +4,7 @@
 distil = dict(
     distiller=dict(
         type='PersonSearchDistiller',
-        student_recorders=dict(feats=dict(type='FeatureMaps'), boxes=dict(type='Batch', source='boxes')),
+        student_recorders=dict(feats=dict(type='FeatureMaps'), boxes=dict(type='Batch', source='boxes'), sizes=dict(type='Batch', source='sizes')),
         teacher_recorders=dict(feats=dict(type='FeatureMaps')),
         connectors=dict(neck=dict(type='mmrazor.ConvModuleConnector', kernel_size=1, act_cfg=None, per_level=True)),
         distill_losses=dict(
@@ -15,6 +15,7 @@ distil = dict(
                 background_weight=5e-4,
                 attention_weight=5e-4,
                 relation_weight=5e-6,
+                standardised=True,
                 per_level=True,
             )
         ),
@@ -23,6 +24,7 @@ distil = dict(
                 student=dict(from_student=True, recorder='feats', connector='neck'),
                 teacher=dict(from_student=False, recorder='feats'),
                 boxes=dict(from_student=True, recorder='boxes'),
+                sizes=dict(from_student=True, recorder='sizes'),
             )
         ),
     )

@@ -8,6 +8,7 @@ distil = dict(
         student_recorders=dict(
             feats=dict(type='FeatureMaps'),
             boxes=dict(type='Batch', source='boxes'),
+            sizes=dict(type='Batch', source='sizes'),
             embeddings=dict(type='MethodOutputs', source='embed'),
             lut=dict(type='Attribute', source='memory.lut'),
         ),
@@ -27,6 +28,7 @@ distil = dict(
                 student=dict(from_student=True, recorder='feats', connector='neck'),
                 teacher=dict(from_student=False, recorder='feats'),
                 boxes=dict(from_student=True, recorder='boxes'),
+                sizes=dict(from_student=True, recorder='sizes'),
             ),
             loss_relation=dict(
                 student=dict(from_student=True, recorder='embeddings'), teacher=dict(from_student=False, recorder='embeddings')

@@ -144,7 +144,7 @@ class AlignPSHead(FCOSHead):
             centernesses[0][image, 0, y, x].float(), centerness, avg_factor=mean_over_ranks(len(image), at_least=1)
         )
 
-        embeddings = self.describe(reid_map[image, :, y, x], in_loss=True)
+        embeddings = self.describe(reid_map[image, :, y, x], of_persons=True)
         ids = person_ids[image, person_at]
         if self.triplet_loss is not None:  # before the memory is updated
             losses['loss_triplet'] = self.triplet_loss(embeddings, ids, self.reid_loss.memory.lut)
@@ -208,6 +208,11 @@ class AlignPSHead(FCOSHead):
             embeddings=self.describe(embeddings[:, points[kept]].T),
         )
 
+    def embed_centres(self, feats: Sequence[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+        """Embeds given boxes, one (N_i, 4) tensor per image, at their centres: list of (N_i, D), L2-normalized, float32."""
+        values = sample_at_centres(self.reid_map(feats), boxes, self.strides[0])
+        return list(self.describe(values, of_persons=True).split([len(of_image) for of_image in boxes]))
+
     def embed(self, feats: Sequence[Tensor], boxes: list[Tensor], detections: InstanceList | None = None) -> list[Tensor]:
         """Embeds given boxes as ``embed_from`` says.
 
@@ -218,11 +223,10 @@ class AlignPSHead(FCOSHead):
         Returns:
             list of (N_i, D), L2-normalized, float32. Gradients flow to the re-id map.
         """
-        reid_map = self.reid_map(feats)
-        at_centres = self.describe(sample_at_centres(reid_map, boxes, self.strides[0]))
-        at_centres = at_centres.split([len(of_image) for of_image in boxes])
+        at_centres = self.embed_centres(feats, boxes)
         if self.embed_from == 'centre':
-            return list(at_centres)
+            return at_centres
+        reid_map = self.reid_map(feats)
         if detections is None:
             with torch.no_grad():
                 outputs: Outputs = self(feats[:1])
@@ -237,13 +241,14 @@ class AlignPSHead(FCOSHead):
         flat = torch.cat(list(boxes))
         return values[:, 0], self.bbox_coder.decode((flat[:, :2] + flat[:, 2:]) / 2, values[:, 1:])
 
-    def describe(self, values: Tensor, in_loss: bool = False) -> Tensor:
+    def describe(self, values: Tensor, of_persons: bool = False) -> Tensor:
         """(N, D) values of the re-id map -> embeddings (N, D), L2-normalized, float32.
 
-        Outside the loss the batch norm uses its running statistics, because proposals are mostly background.
+        In training the batch norm uses its running statistics unless the values are those of persons, because proposals are
+        mostly background.
         """
         norm = self.embedding_norm
-        if self.training and not in_loss and isinstance(norm, RowNorm):
+        if self.training and not of_persons and isinstance(norm, RowNorm):
             return F.normalize(norm.by_running_statistics(values.float()))
         return F.normalize(norm(values.float()))
 

@@ -100,6 +100,9 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
     def embed_boxes(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
         return self.roi_head.embed(feats[-1:], boxes) if self.with_roi_head else self.bbox_head.embed(feats, boxes)
 
+    def embed_in_place(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
+        return self.embed_boxes(feats, boxes) if self.with_roi_head else self.bbox_head.embed_centres(feats, boxes)
+
     def refine_boxes(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         return self.bbox_head.refine_boxes(feats, boxes)
 

@@ -64,12 +64,18 @@ class PersonSearchDetector(BaseDetector):
     def embed_boxes(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
         """Does the work of :meth:`embed`. The boxes are already checked."""
 
-    def embed(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
+    def embed_in_place(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
+        """Does the work of :meth:`embed` with ``in_place``. A detector that embeds boxes elsewhere overrides it."""
+        return self.embed_boxes(feats, boxes)
+
+    def embed(self, feats: tuple[Tensor, ...], boxes: list[Tensor], in_place: bool = False) -> list[Tensor]:
         """Embeds given boxes.
 
         Args:
             feats: The output of :meth:`extract_feat`.
             boxes: One (N_i, 4) tensor per image, x1 y1 x2 y2 in input-image pixels; N_i may be 0.
+            in_place: Embed each box where it is. As published, AlignPS embeds a box at the detection that overlaps it most,
+                which may be another person's. Distillation needs the same person in both models.
 
         Returns:
             list of (N_i, D), L2-normalized.
@@ -79,7 +85,7 @@ class PersonSearchDetector(BaseDetector):
                 is checked only for boxes on the CPU: on a GPU the check would make the host wait.
         """
         check_boxes(boxes, len(feats[0]))
-        return self.embed_boxes(feats, boxes)
+        return self.embed_in_place(feats, boxes) if in_place else self.embed_boxes(feats, boxes)
 
     @abstractmethod
     def refine_boxes(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
