@@ -185,5 +185,7 @@ def embed_image(model: PersonSearchDistill, packed: dict, movements: Tensor) -> 
     boxes = move_edges(boxes, movements.to(boxes.device))
     teacher: Any = model.teacher.network
     feats = teacher.extract_feat(model.teacher.convert(batch['inputs'], batch['data_samples']))
-    embeddings = teacher.embed(feats, [each.flatten(0, 1) for each in (boxes, mirror_boxes(boxes, sample.img_shape[1]))], in_place=True)
+    embeddings = teacher.embed(
+        feats, [each.flatten(0, 1) for each in (boxes, mirror_boxes(boxes, sample.img_shape[1]))], in_place=True
+    )
     return torch.stack(embeddings).unflatten(1, movements.shape[:2]).float().cpu().numpy()

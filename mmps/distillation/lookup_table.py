@@ -143,8 +143,8 @@ def with_dims(table: Tensor, dims: int) -> Tensor:
     With fewer columns, the rows are projected onto their leading principal directions. The mean is not subtracted: so their
     scalar products are approximated best. With more columns, zeros are added, and the cosines stay the same.
 
-    Both would leave columns that are almost or exactly zero, which the student's embedding cannot follow if it ends in a batch
-    norm. So the result is multiplied by a fixed random orthogonal matrix, which spreads it over all columns and keeps the cosines.
+    Both would leave columns that are almost or exactly zero, which an embedding that ends in a batch norm cannot follow. So the
+    result is multiplied by a fixed random orthogonal matrix. It spreads the values over all columns and keeps the cosines.
     """
     if dims == table.shape[1]:
         return table

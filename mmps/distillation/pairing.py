@@ -29,7 +29,7 @@ class Level:
 
 
 class Pair(NamedTuple):
-    """A feature map of the student and one of the teacher, which are compared. The finer one is averaged to the other's stride."""
+    """A feature map of the student and one of the teacher, which are compared. The finer one is averaged first."""
 
     student: Level
     teacher: Level
@@ -51,7 +51,7 @@ def levels_of(detector: BaseModel) -> list[Level]:
     image = torch.zeros(1, 3, SIDE, SIDE, device=next(detector.parameters()).device)
 
     def run() -> list[Level]:
-        with fixed_statistics(detector), torch.random.fork_rng(devices=[]):
+        with fixed_statistics(detector.modules()), torch.random.fork_rng(devices=[]):
             feats = extract_feat(image)
         return [Level(index, feat.shape[1], SIDE // feat.shape[-1]) for index, feat in enumerate(feats)]
 

@@ -16,6 +16,8 @@ from mmrazor.models.task_modules import RecorderManager
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import Tensor, nn
 
+from mmps.distillation.losses.feature import standardise
+from mmps.distillation.losses.full_precision import full_precision
 from mmps.distillation.pairing import Level, average, levels_of
 from mmps.registry import TASK_UTILS, did_you_mean
 from mmps.structures import person_boxes
@@ -88,10 +90,16 @@ class FeatureMapsRecorder(MethodOutputsRecorder):
 
     Maps that the detector has only in training are left out. If no map has the stride, the coarsest finer one is averaged over
     the larger cells.
+
+    Args:
+        source: The method that returns them.
+        standardised: Whether every channel is scaled to mean 0 and variance 1 over the batch. So a loss that sums squared
+            differences has the same size for any teacher.
     """
 
-    def __init__(self, source: str = 'extract_feat'):
+    def __init__(self, source: str = 'extract_feat', standardised: bool = False):
         super().__init__(source)
+        self.standardised = standardised
         self.levels: list[Level] = []
 
     def prepare_from_model(self, model: nn.Module) -> None:
@@ -99,7 +107,8 @@ class FeatureMapsRecorder(MethodOutputsRecorder):
         super().prepare_from_model(model)
 
     def choose(self, args: tuple, output: tuple[Tensor, ...]) -> dict[int, Tensor]:
-        return {level.stride: output[level.index] for level in self.levels}
+        maps = {level.stride: output[level.index] for level in self.levels}
+        return {stride: standardise(full_precision(each)) for stride, each in maps.items()} if self.standardised else maps
 
     def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> Any:
         maps = super().get_record_data(record_idx)

@@ -1,18 +1,17 @@
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-MODE = os.environ.get('STATS', 'own')
+from mmps.distillation.losses.full_precision import full_precision
 
 
 @contextmanager
-def fixed_statistics(model: nn.Module) -> Iterator[None]:
+def fixed_statistics(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Makes batch norms use their running statistics without updating them."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
+    norms = [module for module in modules if isinstance(module, _BatchNorm) and module.training]
     for norm in norms:
         norm.eval()
     try:
@@ -23,15 +22,18 @@ def fixed_statistics(model: nn.Module) -> Iterator[None]:
 
 
 class OwnStatistics:
-    """Makes the batch norms of a student treat the boxes of the distillation as those of its own losses.
+    """Makes batch norms treat the boxes of the distillation as they treat those of the student's own losses.
 
-    In its own losses, a batch norm uses the statistics of that batch and updates its running statistics. In the distillation
-    it uses the same statistics of the same batch again, with their gradient, and updates nothing. So both see the embedding
-    that the test sees, and a shift of all features has no effect in either. (With running statistics in the distillation, its
-    gradient shifts the mean before the norm, which nothing pulls back. With the statistics of the distilled persons alone, an
-    embedding would be normalized otherwise than in a test: NAE normalizes over persons and background.)
+    In its own losses a batch norm uses the statistics of that batch, and updates its running statistics. For the distillation
+    it uses the same statistics again, with their gradient, and updates nothing. So both train the embedding that a test sees,
+    and a shift of all features before the norm changes neither.
 
-    A batch norm that the own losses have not used keeps its running statistics.
+    With running statistics instead, the gradient of the distillation would shift the mean before the norm, and nothing would
+    pull it back. With the statistics of the distilled persons, an embedding would be normalized otherwise than in a test: NAE
+    normalizes over persons and background.
+
+    A batch norm that the own losses have not used keeps its running statistics. With ``SyncBatchNorm`` the statistics are
+    those of this rank's batch.
 
     Args:
         model: The student.
@@ -43,7 +45,7 @@ class OwnStatistics:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Records the mean and the variance of each batch norm's last input."""
+        """Records the mean and the variance of the last batch of each batch norm that is run inside the context."""
         hooks = [norm.register_forward_pre_hook(self._record) for norm in self.norms]
         try:
             yield
@@ -51,40 +53,25 @@ class OwnStatistics:
             for hook in hooks:
                 hook.remove()
 
-    def _record(self, norm: nn.Module, args: tuple[Tensor]) -> None:
-        features = args[0].detach() if MODE == 'detached' else args[0]
-        if features.numel() > features.shape[1]:  # more than one row
-            dims = [dim for dim in range(features.ndim) if dim != 1]
-            variance, mean = torch.var_mean(features, dims, correction=0)
-            self.known[norm] = mean, variance
-
     @contextmanager
     def reused(self) -> Iterator[None]:
-        """Makes the batch norms use the recorded statistics, without updating anything."""
-        if MODE == 'running':
-            with fixed_statistics(self):
+        """Makes the batch norms use the recorded statistics."""
+        hooks = [norm.register_forward_hook(self._normalize) for norm in self.known]
+        try:
+            with fixed_statistics(self.norms):
                 yield
-            return
-        if MODE == 'batch':
-            for norm in self.norms:
-                norm.track_running_stats = False
-            yield
-            for norm in self.norms:
-                norm.track_running_stats = True
-            return
-        hooks = [norm.register_forward_hook(self._normalize) for norm in self.norms if norm in self.known]
-        with fixed_statistics(self):
-            try:
-                yield
-            finally:
-                for hook in hooks:
-                    hook.remove()
+        finally:
+            for hook in hooks:
+                hook.remove()
 
-    def modules(self):
-        return self.norms
+    def _record(self, norm: nn.Module, args: tuple[Tensor]) -> None:
+        features = full_precision(args[0])
+        if len(features) > 1:  # otherwise the norm itself uses its running statistics
+            variance, mean = torch.var_mean(features, [dim for dim in range(features.ndim) if dim != 1], correction=0)
+            self.known[norm] = mean, variance
 
-    def _normalize(self, norm: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+    def _normalize(self, norm: _BatchNorm, args: tuple[Tensor], output: Tensor) -> Tensor:
         mean, variance = self.known[norm]
-        shape = [1, -1, *[1] * (args[0].ndim - 2)]
+        shape = [1, -1, *[1] * (output.ndim - 2)]
         scaled = (args[0] - mean.view(shape)) * (variance + norm.eps).rsqrt().view(shape)
-        return scaled * norm.weight.view(shape) + norm.bias.view(shape)
+        return (scaled * norm.weight.view(shape) + norm.bias.view(shape) if norm.affine else scaled).to(output)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmrazor.models.losses import AngleWiseRKD
 
 from mmps.distillation.losses import EmbeddingLoss, RelationDivergenceLoss, RelationLoss, ResponseLoss, TripletRelationLoss
+from mmps.distillation.losses.embedding import response_temperature
 
 
 def unit(rows, dims, seed):
@@ -72,8 +73,14 @@ def divergence(student, teacher, temperature, symmetric):
     return temperature**2 * kl
 
 
-def response(student, teacher, student_lut, teacher_lut, temperature=0.1, loss_weight=1.0, symmetric=False):
+def response(student, teacher, student_lut, teacher_lut, temperature=None, loss_weight=1.0, symmetric=False):
     seen = [k for k in range(len(student_lut)) if student_lut[k].any()]
+    student_lut, teacher_lut = (
+        [[x / math.hypot(*row) for x in row] if any(row) else row for row in lut.tolist()] for lut in (student_lut, teacher_lut)
+    )
+    student_lut, teacher_lut = (torch.tensor(lut, dtype=torch.float64) for lut in (student_lut, teacher_lut))
+    if temperature is None:  # e^(0.8 / t) against all others together: odds of 0.97 to 0.03
+        temperature = 0.8 / math.log(0.97 / 0.03 * max(len(seen) - 1, 1))
     return loss_weight * mean(
         [
             divergence([dot(s, student_lut[k]) for k in seen], [dot(t, teacher_lut[k]) for k in seen], temperature, symmetric)
@@ -159,6 +166,24 @@ def test_identities_unseen_by_either_model_are_ignored(name):
     data['teacher_lut'][1] = 0
     known = {key: value[seen] if 'lut' in key else value for key, value in data.items()}
     torch.testing.assert_close(loss_class()(**data), loss_class()(**known))
+
+
+@pytest.mark.parametrize('identities', [80, 482, 5532])
+def test_the_temperature_gives_the_own_identity_the_same_probability_for_any_number_of_identities(identities):
+    logits = torch.zeros(identities).double()
+    logits[3] = 0.8
+    temperature = response_temperature(torch.tensor(identities))
+    assert (logits / temperature).softmax(0)[3].item() == pytest.approx(0.97)
+    if identities == 80:
+        assert temperature.item() == pytest.approx(0.1, abs=2e-3)
+    else:  # a fixed temperature does not
+        assert (logits / 0.1).softmax(0)[3] < 0.87
+
+
+def test_rows_that_are_not_of_unit_length_are_cosines_too():
+    data = case()
+    longer = dict(data, student_lut=data['student_lut'] * torch.tensor([0.1, 0.5, 1, 2, 3.0]).double()[:, None])
+    torch.testing.assert_close(ResponseLoss()(**longer), ResponseLoss()(**data))
 
 
 def test_an_empty_lookup_table_leaves_only_the_relations_among_persons():

@@ -170,3 +170,28 @@ def test_different_shapes_are_refused_in_one_line_with_both(shape):
         PersonFeatureLoss(STRIDE)(student, torch.zeros(shape), BOXES['apart'])
     message = str(error.value)
     assert '(2, 3, 6, 8)' in message and str(shape) in message and '\n' not in message
+
+
+def test_padding_has_no_influence():
+    """The first image fills 4 of 6 rows and 5 of 8 columns, the second all."""
+    student, teacher = maps()
+    sizes, boxes = [(15, 20), (24, 32)], BOXES['overlapping']
+    before = PersonFeatureLoss(STRIDE)(student, teacher, boxes, sizes).item()
+    for each in (student, teacher):
+        each[0, :, 4:] += 7
+        each[0, :, :, 5:] *= -3
+    assert PersonFeatureLoss(STRIDE)(student, teacher, boxes, sizes).item() == pytest.approx(before, rel=1e-5)
+    assert PersonFeatureLoss(STRIDE)(student, teacher, boxes).item() != pytest.approx(before, rel=1e-2)
+
+
+def test_an_image_alone_and_padded_has_the_same_loss():
+    student, teacher = maps()
+    boxes = BOXES['past the edge'][:1]
+    alone = PersonFeatureLoss(STRIDE)(student[:1, :, :4, :5], teacher[:1, :, :4, :5], boxes, [(16, 20)]).item()
+    assert PersonFeatureLoss(STRIDE)(student[:1], teacher[:1], boxes, [(16, 20)]).item() == pytest.approx(alone, rel=1e-5)
+
+
+def test_sizes_that_fill_the_map_change_nothing():
+    student, teacher = maps()
+    loss = PersonFeatureLoss(STRIDE)
+    assert torch.equal(loss(student, teacher, BOXES['apart'], [(24, 32), (21, 29)]), loss(student, teacher, BOXES['apart']))

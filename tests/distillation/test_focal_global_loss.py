@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mmps.distillation.losses import FGDLoss
+from mmps.distillation.losses.feature import standardise
 
 STRIDE = 4
 IMAGES, CHANNELS, ROWS, COLUMNS = SHAPE = 2, 4, 5, 6
@@ -139,9 +140,42 @@ def test_defaults_are_the_published_weights():
 
 
 def test_attention_is_one_on_average():
-    spatial, channel = build().attention(maps()[0])
+    spatial, channel = build().attention(maps()[0], torch.ones(IMAGES, ROWS, COLUMNS, dtype=torch.float64))
     torch.testing.assert_close(spatial.mean((1, 2)), torch.ones(IMAGES).double())
     torch.testing.assert_close(channel.mean(1), torch.ones(IMAGES).double())
+
+
+def test_attention_of_standardised_maps_is_not_one_hot_whatever_their_scale():
+    """AlignPS's maps have a mean magnitude of 15 after few steps; an offset makes one channel larger than the others."""
+    torch.manual_seed(0)
+    teacher = torch.randn(2, 64, 8, 8) * torch.rand(64)[:, None, None] * 10 + torch.randn(64)[:, None, None] * 15
+    losses = {on: FGDLoss(64, STRIDE, standardised=on, relation_weight=0) for on in (True, False)}
+    channel = {on: losses[on].attention(standardise(teacher) if on else teacher, torch.ones(2, 8, 8))[1] for on in losses}
+    assert channel[False].max() > 60 and channel[True].max() < 2  # of 64
+    student = torch.randn_like(teacher)
+    assert losses[True](student, teacher, BOXES['apart']).item() == pytest.approx(
+        losses[True](standardise(student), standardise(teacher), BOXES['apart']).item(), rel=1e-3
+    )
+
+
+@pytest.mark.parametrize('standardised', [False, True])
+def test_padding_has_no_influence(standardised):
+    """The first image fills 3 of 5 rows and 4 of 6 columns, the second all."""
+    loss, (student, teacher) = build(standardised=standardised), maps()
+    sizes = [(11, 14), (20, 24)]
+    before = loss(student, teacher, BOXES['apart'], sizes).item()
+    for each in (student, teacher):
+        each[0, :, 3:] += 7
+        each[0, :, :, 4:] *= -3
+    assert loss(student, teacher, BOXES['apart'], sizes).item() == pytest.approx(before, rel=1e-9)
+    assert loss(student, teacher, BOXES['apart']).item() != pytest.approx(before, rel=1e-2)
+
+
+def test_an_image_alone_and_padded_has_the_same_loss():
+    loss, (student, teacher) = build(), maps()
+    small = [each[:1, :, :3, :4] for each in (student, teacher)]
+    expected = loss(*small, BOXES['apart'][:1], [(12, 16)]).item()
+    assert loss(student[:1], teacher[:1], BOXES['apart'][:1], [(12, 16)]).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_without_the_global_term_there_are_no_parameters():

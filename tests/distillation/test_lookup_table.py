@@ -136,10 +136,18 @@ def test_fewer_dims_are_the_leading_principal_directions(identities, size):
     torch.testing.assert_close((fitted[:-1] @ fitted[:-1].T).double(), best @ best.T, atol=1e-5, rtol=0)
 
 
-def test_the_same_dims_change_nothing_and_more_dims_are_zeros():
+def test_the_same_dims_change_nothing_and_more_dims_keep_the_cosines():
     table = F.normalize(torch.randn(6, 4))
     assert torch.equal(with_dims(table, 4), table)
-    assert torch.equal(with_dims(table, 6), F.pad(table, (0, 2)))
+    torch.testing.assert_close(with_dims(table, 6) @ with_dims(table, 6).T, table @ table.T)
+
+
+@pytest.mark.parametrize('identities, size, dims', [(80, 256, 128), (80, 64, 32), (80, 32, 128)])
+def test_every_column_of_a_table_is_used(identities, size, dims):
+    """In the order of the principal directions the last columns would be zero, which an embedding in a batch norm cannot be."""
+    table = F.normalize(torch.randn(identities, size, generator=torch.Generator().manual_seed(0)) + 0.3)
+    columns = with_dims(table, dims).square().mean(0).sqrt()
+    assert columns.min() > 0.4 * columns.max() and torch.equal(with_dims(table, dims), with_dims(table, dims))
 
 
 def train(config, **changes):

@@ -91,11 +91,11 @@ def test_a_network_teaches_itself_without_gradient_through_the_true_boxes(studen
     model = build(detector_config, 'hkd', student)
     assert isinstance(model.teacher, StudentItself)
     asked = []
-    embed_boxes = type(model.student).embed_boxes
+    embed_in_place = type(model.student).embed_in_place
     monkeypatch.setattr(
         type(model.student),
-        'embed_boxes',
-        lambda self, feats, boxes: (asked.append((boxes, torch.is_grad_enabled())), embed_boxes(self, feats, boxes))[1],
+        'embed_in_place',
+        lambda self, feats, boxes: (asked.append((boxes, torch.is_grad_enabled())), embed_in_place(self, feats, boxes))[1],
     )
     images, samples = make_batch([[0, 3], [5]])
     model.loss(images, samples)

@@ -4,7 +4,9 @@
 distil = dict(
     distiller=dict(
         type='PersonSearchDistiller',
-        student_recorders=dict(feats=dict(type='FeatureMaps'), boxes=dict(type='Batch', source='boxes'), sizes=dict(type='Batch', source='sizes')),
+        student_recorders=dict(
+            feats=dict(type='FeatureMaps'), boxes=dict(type='Batch', source='boxes'), sizes=dict(type='Batch', source='sizes')
+        ),
         teacher_recorders=dict(feats=dict(type='FeatureMaps')),
         connectors=dict(neck=dict(type='mmrazor.ConvModuleConnector', kernel_size=1, act_cfg=None, per_level=True)),
         distill_losses=dict(

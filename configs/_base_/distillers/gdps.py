@@ -21,7 +21,7 @@ distil = dict(
         distill_losses=dict(
             loss_feature=dict(type='PersonFeatureLoss', loss_weight=2.0, per_level=True),
             loss_relation=dict(type='RelationLoss', loss_weight=10.0),
-            loss_response=dict(type='ResponseLoss', temperature=0.1, loss_weight=100.0),
+            loss_response=dict(type='ResponseLoss', loss_weight=100.0),
         ),
         loss_forward_mappings=dict(
             loss_feature=dict(

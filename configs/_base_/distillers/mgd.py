@@ -5,7 +5,7 @@ distil = dict(
     distiller=dict(
         type='PersonSearchDistiller',
         student_recorders=dict(feats=dict(type='FeatureMaps')),
-        teacher_recorders=dict(feats=dict(type='FeatureMaps')),
+        teacher_recorders=dict(feats=dict(type='FeatureMaps', standardised=True)),
         connectors=dict(neck=dict(type='mmrazor.MGDConnector', lambda_mgd=0.65, per_level=True)),
         distill_losses=dict(loss_feature=dict(type='mmrazor.MGDLoss', alpha_mgd=2e-5, per_level=True)),
         loss_forward_mappings=dict(

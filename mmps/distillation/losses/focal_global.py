@@ -95,7 +95,9 @@ class FGDLoss(nn.Module):
                 student, teacher = standardise(student, cells), standardise(teacher, cells)
             inside = torch.ones_like(student[:, 0]) if cells is None else cells.to(student)
             spatial, channel = self.attention(teacher, inside)
-            loss = self.focal(student, teacher, spatial, channel, person_weights(boxes, inside.shape[1:], self.stride, cells), inside)
+            loss = self.focal(
+                student, teacher, spatial, channel, person_weights(boxes, inside.shape[1:], self.stride, cells), inside
+            )
             loss = loss + self.attention_weight * sum(
                 (ours - theirs).abs().sum()
                 for ours, theirs in zip(self.attention(student, inside), (spatial, channel), strict=True)

@@ -55,7 +55,8 @@ class NormAwareRoIHead(PersonSearchRoIHead):
         losses = self.bbox_head.loss_and_target(None, outputs.deltas, rois, samples, self.train_cfg)['loss_bbox']
         person = positives(samples)
         # Without RoIs the mean would be NaN.
-        losses['loss_cls'] = self.bbox_head.loss_cls(outputs.logits, person.long()) if len(rois) else outputs.logits.sum()
+        labels = person.new_zeros(len(rois)).index_fill_(0, person, 1)
+        losses['loss_cls'] = self.bbox_head.loss_cls(outputs.logits, labels) if len(rois) else outputs.logits.sum()
         return dict(
             losses_over_ranks(losses, len(rois)),
             loss_reid=self.reid_loss(outputs.embeddings[person], positive_ids(samples, batch_data_samples)),

@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.models.task_modules.samplers import SamplingResult
@@ -17,9 +18,14 @@ def sample_rois(head: StandardRoIHead, proposals: InstanceList, batch_data_sampl
 
 
 def positives(samples: list[SamplingResult]) -> Tensor:
-    """Returns the mask (R,) of the positive RoIs of all images."""
+    """Returns the indices of the positive RoIs among those of all images. The host knows their number, so it does not wait."""
+    starts = np.cumsum([0, *(len(sample.priors) for sample in samples)])
+    device = samples[0].priors.device
     return torch.cat(
-        [torch.arange(len(sample.priors), device=sample.priors.device) < len(sample.pos_priors) for sample in samples]
+        [
+            torch.arange(start, start + len(sample.pos_priors), device=device)
+            for start, sample in zip(starts.tolist(), samples, strict=False)
+        ]
     )
 
 
