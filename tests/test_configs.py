@@ -107,6 +107,19 @@ def test_compared_maps_have_the_stride_that_their_loss_is_told(path, mmps_scope,
         assert ours == theirs and tuple(ours[2:]) == (ceil(64 / stride), ceil(96 / stride))
 
 
+def test_two_stage_weights_are_the_published_ones_times_the_number_of_maps(mmps_scope):
+    """The published losses add up the maps of an FPN. Here the loss is their mean."""
+    maps = len(build(FOLDER / 'pkd/pkd-two-stage_seqnet-r50-fpn_seqnet-r18_20e_cuhk-sysu.py').distiller.pairs)
+    fgd, ddps, mgd, pkd, ddps_pkd, cwd = (
+        read(FOLDER / f'_base_/distillers/{name}.py').distil.distiller.distill_losses.loss_feature
+        for name in ('fgd-two-stage', 'ddps-two-stage', 'mgd-two-stage', 'pkd-two-stage', 'ddps-pkd', 'cwd-two-stage')
+    )
+    assert fgd == ddps and pkd == ddps_pkd
+    assert fgd.person_weight == 2 * fgd.background_weight == fgd.attention_weight == 5e-5 and fgd.relation_weight == 5e-7
+    assert fgd.loss_weight == maps and mgd.alpha_mgd == pytest.approx(5e-7 * maps)
+    assert pkd.loss_weight == 6 * maps and cwd.loss_weight == 10 * maps
+
+
 @EACH
 def test_data_sets_and_metric_exist(path, mmps_scope):
     cfg = read(path)

@@ -58,7 +58,7 @@ def composed(matrix, method, teacher=None, checkpoint=None, lookup_table=None, s
 @pytest.mark.parametrize('name', ['synthps-mini', 'synthps-small', 'cuhk-sysu', 'prw'])
 def test_all_that_a_shipped_matrix_names_is_there(name, tmp_path):
     matrix = read_matrix(CONFIGS / 'benchmarks' / f'{name}.yml', CONFIGS, tmp_path)
-    assert len(matrix.teachers) >= 4 and len(matrix.students) >= 3 and len(matrix.methods) == 14
+    assert len(matrix.teachers) >= 4 and len(matrix.students) >= 3 and len(matrix.methods) >= 14
     for student in matrix.students.values():
         for method in matrix.methods.values():
             for teacher in matrix.teachers_of(student, method):

@@ -1,4 +1,4 @@
-_base_ = ['../oim/oim_r18-fpn_20e_cuhk-sysu.py', '../_base_/distillers/ddps.py']
+_base_ = ['../oim/oim_r18-fpn_20e_cuhk-sysu.py', '../_base_/distillers/ddps-two-stage.py']
 model = dict(
     _delete_=True,
     type='PersonSearchDistill',

@@ -1,4 +1,4 @@
-_base_ = ['../seqnet/seqnet_r18-fpn_20e_cuhk-sysu.py', '../_base_/distillers/ddps.py']
+_base_ = ['../seqnet/seqnet_r50-fpn_20e_cuhk-sysu.py', '../_base_/distillers/gdps.py']
 model = dict(
     _delete_=True,
     type='PersonSearchDistill',
