@@ -10,6 +10,7 @@ distil = dict(
                 background_weight=2.5e-5,
                 attention_weight=5e-5,
                 relation_weight=5e-7,
+                standardised=False,
                 loss_weight=5.0,
             )
         )

@@ -3,6 +3,7 @@
 _base_ = './mgd.py'
 distil = dict(
     distiller=dict(
+        teacher_recorders=dict(feats=dict(standardised=False)),
         connectors=dict(neck=dict(lambda_mgd=0.45)),
         distill_losses=dict(loss_feature=dict(alpha_mgd=2.5e-6)),
     )
