@@ -1,11 +1,16 @@
 """Tests that a distilled student differs from a plain one only by the distillation."""
 
 import copy
+from itertools import cycle, islice
 
+import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS
+from mmengine.runner import Runner
 
 from mmps.models.dense_heads.alignps_head import AlignPSHead, sample_at_centres
+from mmps.synthetic import generate
 
 
 def build(detector_config, **changes):
@@ -154,3 +159,36 @@ def test_a_distilled_embedding_is_normalized_as_in_the_students_own_loss(detecto
         assert gradient.abs().max() < 1e-5 * linear.weight.abs().sum()
     for name, value in values[0].items():
         torch.testing.assert_close(values[1][name], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.soak
+def test_the_distillation_does_not_move_the_mean_before_the_norm(repository, mmps_scope, tmp_path):
+    """With running statistics in the distillation, the mean of the last steps is 5 standard deviations away from 0."""
+    generate(tmp_path / 'data', 'cuhk-sysu', 'tiny', progress=False)
+    cfg = Config.fromfile(repository / 'configs/gdps/gdps_oim-r18-w32_oim-r18-w8_10e_synthps-mini.py')
+    cfg.merge_from_dict({'train_dataloader.dataset.data_root': str(tmp_path / 'data'), 'model.teacher_ckpt': None})
+    cfg.model.teacher = copy.deepcopy(cfg.model.architecture)
+    torch.manual_seed(0)
+    loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    model = MODELS.build(cfg.model).train()
+    model.init_weights()
+    for detector in (model.student, model.teacher.network):
+        lut = torch.randn(loader.dataset.metainfo['num_identities'], detector.memory.embed_dims)
+        detector.memory.resize(len(lut))
+        detector.memory.lut.copy_(torch.nn.functional.normalize(lut))
+    shares = []
+
+    def measure(norm, args):
+        if norm.training and len(args[0]) > 1:
+            variance, mean = torch.var_mean(args[0].detach(), 0)
+            shares.append((mean.square().mean() / variance.mean()).sqrt().item())
+
+    model.student.roi_head.embedding_head.norm.register_forward_pre_hook(measure)
+    optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=2e-3)
+    for batch in islice(cycle(loader), 200):
+        losses = model.loss(*model.data_preprocessor(batch, True).values())
+        optimizer.zero_grad()
+        model.parse_losses(losses)[0].backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 10)
+        optimizer.step()
+    assert len(shares) == 200 and sum(shares[-20:]) / 20 < 1

@@ -1,5 +1,5 @@
 # DDPS (TMM 2024) has three terms:
-# - FGD on the feature maps. The weights are those of fgd.py. The authors use FGD's weights for two-stage detectors.
+# - FGD on the feature maps, as in fgd.py. The authors use FGD's form for two-stage detectors: ddps-two-stage.py.
 # - Decoupled knowledge distillation (CVPR 2022) of the detection head's logits, at the authors' temperature 4. For the two
 #   classes person and background it is a KL divergence.
 # - The squared error of the persons' similarity matrices: smooth L1 with beta = 2 is x^2 / 4 for |x| <= 2. The authors' weight

@@ -1,6 +1,7 @@
 # FGD (Yang et al., CVPR 2022): separate weights for persons and background, with the teacher's attention (focal), and the
-# relations between places (global). Temperature and weights are those of the authors' config for RetinaNet. Their weights for
-# two-stage detectors are a twentieth of these, for far larger maps.
+# relations between places (global). Temperature and weights are those of the authors' config for RetinaNet, but for maps that
+# are standardised first. On raw maps the attention and the size of the loss depend on the detector. fgd-two-stage.py has the
+# authors' form for two-stage detectors.
 distil = dict(
     distiller=dict(
         type='PersonSearchDistiller',

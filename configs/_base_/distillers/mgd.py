@@ -1,6 +1,6 @@
 # MGD (Yang et al., ECCV 2022): the student generates the teacher's whole map from its own masked map. Weight and masked
-# fraction are those of the authors' configs for one-stage detectors. For two-stage detectors, they are 5e-7 (for far larger
-# maps) and 0.45.
+# fraction are those of the authors' configs for one-stage detectors. The teacher's map is standardised first, so that the loss
+# has the same size for any teacher. mgd-two-stage.py has the authors' form for two-stage detectors.
 distil = dict(
     distiller=dict(
         type='PersonSearchDistiller',
