@@ -19,7 +19,25 @@ FOLDER = Path(__file__).parents[1] / 'configs'
 CONFIGS = sorted(path for path in FOLDER.glob('*/*.py') if path.parent.name != '_base_')
 EACH = pytest.mark.parametrize('path', CONFIGS, ids=[path.stem for path in CONFIGS])
 SMALL = [path for path in CONFIGS if path.stem.endswith('_synthps-mini')]
-TAUGHT = [path for path in CONFIGS if '/_base_/distillers/' in path.read_text() or path.stem.startswith('munjal-lut_')]
+DETECTS_ONLY = [path for path in CONFIGS if '/_base_/models/frcnn_' in path.read_text()]
+
+
+def varied(path):
+    """Returns the config of the same folder that a config changes, or None."""
+    base = re.search(r"^_base_ = '\./(\S+)'", path.read_text(), re.MULTILINE)
+    return base and path.parent / base[1]
+
+
+def is_taught(path):
+    text = path.read_text()
+    return (
+        '/_base_/distillers/' in text or path.stem.startswith('munjal-lut_') or bool(varied(path) and is_taught(varied(path)))
+    )
+
+
+TAUGHT = [path for path in CONFIGS if is_taught(path)]
+VARIANTS = [path for path in TAUGHT if varied(path)]
+WITH_TABLE = [path for path in TAUGHT if path.stem.startswith(('munjal-lut_', 'munjal_'))]
 # Of each kind of pair one: maps of the same strides; one map of the teacher, and the level of its stride, or a coarser one.
 PAIRS = [
     path
@@ -79,7 +97,7 @@ def read(path):
 @pytest.mark.parametrize('path', BUILT, ids=[path.stem for path in BUILT])
 def test_model_builds(path, mmps_scope):
     model = build(path)
-    assert hasattr(getattr(model, 'student', model), 'embed')
+    assert hasattr(getattr(model, 'student', model), 'embed') == (path not in DETECTS_ONLY)
 
 
 def build(path):
@@ -128,6 +146,9 @@ def test_data_sets_and_metric_exist(path, mmps_scope):
         Compose(loader.dataset.pipeline)
     assert not cfg.train_dataloader.dataset.get('test_mode', False)
     assert cfg.val_dataloader.dataset.test_mode and cfg.test_dataloader.dataset.test_mode
+    if path in DETECTS_ONLY:  # its detections have no embeddings to search with
+        assert cfg.val_evaluator == cfg.test_evaluator and METRICS.get(cfg.test_evaluator.type)
+        return
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         assert METRICS.get(evaluator.type).__module__.startswith('mmps.')
     assert cfg.test_evaluator.cbgm and cfg.test_evaluator.upper_bound
@@ -158,12 +179,17 @@ def last_checkpoint(config):
 def teacher_of(path):
     """The config of the teacher that a config names."""
     if path.stem.startswith('munjal-lut_'):
-        (folder,) = Path(read(path).custom_hooks[-1].path).parent.relative_to('work_dirs').parts
-        return FOLDER / folder.split('_')[0] / f'{folder}.py'
+        return teacher_of_table(path)
     return FOLDER / read(path).model.teacher.cfg_path.removeprefix('mmps::')
 
 
-@pytest.mark.parametrize('path', TAUGHT, ids=[path.stem for path in TAUGHT])
+def teacher_of_table(path):
+    """The config of the teacher whose lookup table a config names."""
+    (folder,) = Path(read(path).custom_hooks[-1].path).parent.relative_to('work_dirs').parts
+    return FOLDER / folder.split('_')[0] / f'{folder}.py'
+
+
+@pytest.mark.parametrize('path', [path for path in TAUGHT if path not in VARIANTS], ids=lambda path: path.stem)
 def test_a_taught_student_is_what_a_benchmark_makes_of_student_method_and_teacher(path):
     method, *_, student, schedule, data = path.stem.split('_')
     bases = re.findall(r"'\.\./(\S+)\.py'", path.read_text())
@@ -187,10 +213,19 @@ def test_a_taught_student_is_what_a_benchmark_makes_of_student_method_and_teache
     assert cfg.keys() - expected.keys() <= (read(FOLDER / f'{bases[1]}.py').keys() if distil else set())
 
 
-@pytest.mark.parametrize('path', [path for path in TAUGHT if path.stem.startswith('munjal-lut_')], ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', VARIANTS, ids=lambda path: path.stem)
+def test_a_variant_changes_the_method_and_not_the_student_or_its_schedule(path):
+    cfg, base = read(path), read(varied(path))
+    assert cfg.model.architecture == base.model.architecture
+    assert {key for key in cfg if cfg[key] != base.get(key)} <= {'model', 'custom_hooks'} and cfg != base
+    assert set(cfg.model.distiller.get('losses') or ()) <= cfg.model.distiller.distill_losses.keys()
+    assert cfg.model.teacher_ckpt == last_checkpoint(teacher_of(path))
+
+
+@pytest.mark.parametrize('path', WITH_TABLE, ids=lambda path: path.stem)
 def test_a_fixed_table_is_the_teachers_in_the_students_size(path):
     (size,) = set(re.findall(r"'reid_loss': .*?'embed_dims': (\d+)", str(read(path).model.to_dict())))
-    teacher, table = teacher_of(path), read(path).custom_hooks[-1].path
+    teacher, table = teacher_of_table(path), read(path).custom_hooks[-1].path
     assert table == f'work_dirs/{teacher.stem}/lookup_table_{size}.npz'
     command = ' '.join(path.read_text().split('_base_')[0].replace('#', '').replace('\\\n', '').split())
     assert command == (
@@ -214,7 +249,8 @@ def test_every_config_is_indexed_and_every_folder_explained(folder):
 def test_runtime_is_mmpss(path):
     cfg = read(path)
     assert cfg.default_scope == 'mmps' and 'mmps' in cfg.custom_imports.imports
-    assert {'IdentityHook', 'StopOnInvalidLossHook'} <= {hook.type for hook in cfg.custom_hooks}
+    hooks = {hook.type for hook in cfg.custom_hooks}
+    assert 'StopOnInvalidLossHook' in hooks and ('IdentityHook' in hooks) == (path not in DETECTS_ONLY)
 
 
 @EACH
@@ -223,6 +259,10 @@ def test_no_number_of_identities_is_written_down(path):
     assert 'num_identities' not in read(path).model.to_dict().__repr__()
 
 
-@pytest.mark.parametrize('path', [path for path in CONFIGS if path.stem.endswith('_prw')], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    'path',
+    [path for path in CONFIGS if path.stem.endswith('_prw') and path not in DETECTS_ONLY],
+    ids=lambda path: path.stem,
+)
 def test_prw_has_a_queue_of_500(path):
     assert set(re.findall(r"'queue_size': (\d+)", str(read(path).model.to_dict()))) == {'500'}

@@ -9,6 +9,7 @@ from mmps.distillation.losses.full_precision import guard_losses
 from mmps.distillation.pairing import Pair, apply_per_level, is_per_level, levels_of, pair_levels
 from mmps.distillation.recorders import BatchRecorder, check_module
 from mmps.distillation.teachers.base import Teacher
+from mmps.models.roi_heads import PersonSearchRoIHead
 from mmps.registry import MODELS, did_you_mean
 
 
@@ -25,6 +26,8 @@ class PersonSearchDistiller(ConfigurableDistiller):
         student: The student, from the algorithm.
         teacher: The teacher, from the algorithm.
         losses: Names of the losses to use. None = all of ``distill_losses``.
+        reid_jitter: The ``reid_jitter`` of the student's RoI heads: how far the RoIs of its re-id branch move in its own
+            training, as a fraction of their size. A re-id branch without RoIs (AlignPS) ignores it.
         **parts: ``student_recorders``, ``teacher_recorders``, ``connectors``, ``distill_losses``, ``loss_forward_mappings`` and
             ``distill_deliveries``, as in ``ConfigurableDistiller``.
 
@@ -36,7 +39,15 @@ class PersonSearchDistiller(ConfigurableDistiller):
         ValueError: A recorder reads something that its model does not have, a loss has no mapping, or no levels fit.
     """
 
-    def __init__(self, *, student: nn.Module, teacher: Teacher, losses: Sequence[str] | None = None, **parts: Mapping):
+    def __init__(
+        self,
+        *,
+        student: nn.Module,
+        teacher: Teacher,
+        losses: Sequence[str] | None = None,
+        reid_jitter: float = 0.0,
+        **parts: Mapping,
+    ):
         cfg = used_parts(parts, losses)
         check_sources(cfg, student, teacher.network)
         pairs: list[Pair] = []
@@ -44,6 +55,10 @@ class PersonSearchDistiller(ConfigurableDistiller):
             pairs = pair_levels(levels_of(student.train()), teacher.levels())
         cfg, level_copies = apply_per_level(cfg, pairs)
         super().__init__(**cfg)
+        if reid_jitter:
+            for head in student.modules():
+                if isinstance(head, PersonSearchRoIHead):
+                    head.reid_jitter = reid_jitter
         self.pairs, self.level_copies = pairs, level_copies
         guard_losses(self.distill_losses)
 

@@ -14,7 +14,7 @@ def person_boxes(samples: SampleList) -> list[Tensor]:
 def jitter_boxes(boxes: list[Tensor], amount: float) -> list[Tensor]:
     """Moves every edge randomly by up to ``amount`` times the box's width or height, uniformly.
 
-    This is DKD's spatial-invariant augmentation (AAAI 2021, section 3.3). Boxes keep a positive size if ``amount`` < 0.5.
+    It imitates the errors of a detector. Boxes keep a positive size if ``amount`` < 0.5.
     """
     if amount == 0:
         return boxes

@@ -9,7 +9,8 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.structures import InstanceData
 from mmrazor.models.losses import DKDLoss
 
-from mmps.distillation.losses import BoundedRegressionLoss, SoftTargetLoss
+from mmps.distillation.losses import BoundedRegressionLoss, SoftTargetLoss, detection
+from mmps.distillation.losses.detection import sample_anchors
 
 
 def logits(*shape, seed=0, scale=3.0):
@@ -46,6 +47,44 @@ def test_soft_targets_equal_their_formula(settings, offset):
     assert SoftTargetLoss(**settings)(student, teacher).item() == pytest.approx(
         soft_targets(student, teacher, **settings), rel=1e-9
     )
+
+
+def mean_of_soft_targets(student, teacher, background_weight=1.5, temperature=1.0, loss_weight=1.0):
+    """Returns the published form: the mean over the anchors of a minibatch."""
+    expected = max(sum(map(sigmoid, teacher.flatten().tolist())), 1)
+    return soft_targets(student, teacher, background_weight, temperature, loss_weight) * expected / teacher.numel()
+
+
+@pytest.mark.parametrize('settings', [{}, dict(background_weight=1.0, temperature=3.0), dict(loss_weight=2.0)], ids=str)
+@pytest.mark.parametrize('shape', [(2, 3, 4, 5), (60,)], ids=['maps', 'boxes'])
+def test_with_enough_samples_soft_targets_are_the_mean_over_all_anchors(settings, shape):
+    student, teacher = logits(*shape), logits(*shape, seed=1)
+    assert SoftTargetLoss(**settings, num_samples=120)(student, teacher).item() == pytest.approx(
+        mean_of_soft_targets(student, teacher, **settings), rel=1e-9
+    )
+
+
+@pytest.mark.parametrize('persons', [0, 3, 16, 60])
+def test_sampled_soft_targets_are_the_mean_over_a_minibatch_with_at_most_half_persons(persons, monkeypatch):
+    student = logits(2, 1, 6, 10)
+    teacher = -logits(2, 1, 6, 10, seed=1).abs()
+    teacher.view(2, 60)[:, :persons] *= -1
+    drawn = []
+    monkeypatch.setattr(detection, 'sample_anchors', lambda *args: drawn.append(sample_anchors(*args)) or drawn[-1])
+    torch.manual_seed(0)
+    loss = SoftTargetLoss(num_samples=32)(student, teacher)
+    ((anchors, sampled),) = drawn
+    found = [index[mask].tolist() for index, mask in zip(anchors, sampled, strict=True)]
+    assert found[0] != found[1] or persons == 0  # each image has its own minibatch
+    for of_image in found:
+        assert len(set(of_image)) == len(of_image) == min(16, persons) + min(60 - persons, 32 - min(16, persons))
+        assert sum(index < persons for index in of_image) == min(16, persons)
+    minibatch = [
+        torch.cat([each.view(2, 60)[image, index] for image, index in enumerate(found)]) for each in (student, teacher)
+    ]
+    assert loss.item() == pytest.approx(mean_of_soft_targets(*minibatch), rel=1e-9)
+    torch.manual_seed(0)
+    assert SoftTargetLoss(num_samples=32)(student, teacher) == loss  # the seed decides
 
 
 def test_soft_targets_of_levels_equal_those_of_all_anchors_together():

@@ -1,15 +1,14 @@
 """Compares the losses on embeddings with their formulas, written as plain loops in float64."""
 
-import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
-from mmrazor.models.losses import AngleWiseRKD
 
 from mmps.distillation.losses import EmbeddingLoss, RelationDivergenceLoss, RelationLoss, ResponseLoss, TripletRelationLoss
-from mmps.distillation.losses.embedding import response_temperature
+from mmps.distillation.losses.embedding import projected, response_temperature
 
 
 def unit(rows, dims, seed):
@@ -74,7 +73,7 @@ def divergence(student, teacher, temperature, symmetric):
 
 
 def response(student, teacher, student_lut, teacher_lut, temperature=None, loss_weight=1.0, symmetric=False):
-    seen = [k for k in range(len(student_lut)) if student_lut[k].any()]
+    seen = [k for k in range(len(student_lut)) if student_lut[k].any() and teacher_lut[k].any()]
     student_lut, teacher_lut = (
         [[x / math.hypot(*row) for x in row] if any(row) else row for row in lut.tolist()] for lut in (student_lut, teacher_lut)
     )
@@ -97,15 +96,29 @@ def relation_divergence(student, teacher, temperature=4.0, symmetric=False, loss
     return loss_weight * mean([divergence(s, t, temperature, symmetric) for s, t in zip(*rows, strict=True)])
 
 
-def angle(embeddings, i, j, k):
-    ij, ik = (embeddings[other] - embeddings[i] for other in (j, k))
-    return dot(ij, ik) / math.prod(max(math.sqrt(dot(edge, edge)), 0.01) for edge in (ij, ik))
+def row_relation(student, teacher, beta=0.1, loss_weight=1.0):
+    """Rows of similarities, with the person itself, of unit length (Tung and Mori, ICCV 2019)."""
+    rows = []
+    for embeddings in (student, teacher):
+        similarities = [[dot(one, other) for other in embeddings] for one in embeddings]
+        rows.append([[value / math.sqrt(sum(each**2 for each in row)) for value in row] for row in similarities])
+    entries = [smooth_l1(a - b, beta) for s, t in zip(*rows, strict=True) for a, b in zip(s, t, strict=True)]
+    return loss_weight * mean(entries)
 
 
-def triplets(student, teacher, beta=0.1, loss_weight=1.0):
-    return loss_weight * mean(
-        [smooth_l1(angle(student, *ijk) - angle(teacher, *ijk), beta) for ijk in itertools.permutations(range(len(student)), 3)]
-    )
+def reversed_response(student, teacher, student_lut, teacher_lut, **settings):
+    return response(teacher, student, teacher_lut, student_lut, **settings)
+
+
+def triplets(student, teacher, margin=0.3, loss_weight=1.0):
+    count = len(student)
+    distances = [[math.dist(s.tolist(), t.tolist()) for t in teacher] for s in student]
+    terms = [
+        max(margin + distances[i][i] - min(distances[i][j] for j in range(count) if j != i), 0)
+        for i in range(count)
+        if count > 1
+    ]
+    return loss_weight * mean(terms)
 
 
 def embedding(student, teacher, loss_weight=1.0):
@@ -129,13 +142,25 @@ LOSSES = {
         PAIR,
         [dict(temperature=0.1, loss_weight=2.0), dict(temperature=2.0, symmetric=True)],
     ),
-    'triplet relation': (TripletRelationLoss, triplets, PAIR, [dict(beta=1.0), dict(beta=0.02, loss_weight=3.0)]),
+    'relation of rows': (
+        partial(RelationLoss, normalize_rows=True),
+        row_relation,
+        PAIR,
+        [dict(beta=2.0), dict(beta=0.02, loss_weight=3.0)],
+    ),
+    'response, reversed': (
+        partial(ResponseLoss, reverse=True),
+        reversed_response,
+        WITH_LUT,
+        [dict(temperature=1 / 30), dict(temperature=1.0, loss_weight=2.0)],
+    ),
+    'triplet relation': (TripletRelationLoss, triplets, PAIR, [dict(margin=0.1), dict(margin=1.0, loss_weight=3.0)]),
     'embedding': (EmbeddingLoss, embedding, PAIR, [dict(loss_weight=3.0)]),
 }
 
 
 def chosen(name, **kwargs):
-    data = case(teacher_dims=6 if name == 'embedding' else 10, **kwargs)
+    data = case(teacher_dims=6 if name in ('embedding', 'triplet relation') else 10, **kwargs)
     return {key: data[key] for key in LOSSES[name][2]}
 
 
@@ -225,25 +250,35 @@ def test_a_beta_of_two_makes_relations_a_squared_error():
     torch.testing.assert_close(RelationLoss(beta=2.0, loss_weight=4.0)(**data), expected)
 
 
-@pytest.mark.parametrize('persons', [3, 4, 7])
-def test_triplet_loss_equals_mmrazors_without_degenerate_triplets(persons):
-    """AngleWiseRKD averages over all P^3 triplets. Triplets in which a person occurs twice add nothing to its sum."""
-    data = chosen('triplet relation', persons=persons)
-    proper = persons * (persons - 1) * (persons - 2)
-    torch.testing.assert_close(
-        TripletRelationLoss(beta=1.0)(**data) * proper / persons**3,
-        AngleWiseRKD(loss_weight=1.0)(data['student'], data['teacher']),
-    )
+def test_the_nearest_other_person_of_the_teacher_is_pushed_away():
+    """DKD's triplets are contrastive: the student's embedding, the teacher's of the same person, the teacher's of another."""
+    student = F.normalize(torch.tensor([[1.0, 0.5, 0], [0, 0, 1]])).requires_grad_()
+    teacher = torch.eye(3)[:2]
+    loss = TripletRelationLoss(margin=1.0)(student, teacher)
+    (gradient,) = torch.autograd.grad(loss, student)
+    assert gradient[0, 0] < 0 < gradient[0, 1]
+    assert TripletRelationLoss()(teacher, teacher) == 0
 
 
 @pytest.mark.parametrize('distance', [0.0, 1e-12, 1e-6, 1e-3])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-def test_gradients_of_persons_who_look_alike_are_bounded(distance, dtype):
-    """The gradient of a cosine grows with 1 / length of the difference, which is at most 1 / 0.01."""
+def test_gradients_of_persons_who_look_like_the_teachers_are_bounded(distance, dtype):
     data = chosen('triplet relation')
-    data['student'][3] = data['student'][2] + distance * unit(1, 6, 9)
+    data['student'] = data['teacher'] + distance * unit(7, 6, 9)
     student = data['student'].to(dtype).requires_grad_()
-    loss = TripletRelationLoss()(student, data['teacher'].to(dtype))
+    loss = TripletRelationLoss(margin=2.0)(student, data['teacher'].to(dtype))
     (gradient,) = torch.autograd.grad(loss, student)
-    assert loss.item() == pytest.approx(triplets(**data), rel=1e-4)
-    assert gradient.isfinite().all() and gradient.abs().max() < 100
+    assert loss.item() == pytest.approx(triplets(**data, margin=2.0), rel=1e-4)
+    assert gradient.isfinite().all() and gradient.norm(dim=1).max() <= 2 / 7 + 1e-6
+
+
+@pytest.mark.parametrize('dims', [4, 10, 16])
+def test_a_teacher_of_another_size_is_projected_always_in_the_same_way(dims):
+    teacher = unit(7, 10, 1)
+    found = projected(teacher, dims)
+    assert found.shape == (7, dims) and torch.equal(found, projected(teacher, dims))
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(7, dtype=torch.float64))
+    if dims >= 10:
+        torch.testing.assert_close(found @ found.T, teacher @ teacher.T)
+    assert found.abs().amin(1).lt(1).all() and found.any(0).all()  # every column is used
+    assert TripletRelationLoss()(unit(7, dims, 0), teacher) == TripletRelationLoss()(unit(7, dims, 0), found)

@@ -96,6 +96,7 @@ def fgd(**settings):
 OURS = {
     'relation': Case(losses.RelationLoss, embeddings, shuffle_persons),
     'relation to LUT': Case(losses.RelationLoss, embeddings_and_tables, shuffle_persons),
+    'relation of rows': Case(lambda: losses.RelationLoss(normalize_rows=True), embeddings, shuffle_persons),
     'relation divergence': Case(losses.RelationDivergenceLoss, embeddings, shuffle_persons),
     'relation divergence, both ways': Case(
         lambda: losses.RelationDivergenceLoss(0.5, symmetric=True), embeddings, shuffle_persons
@@ -104,8 +105,10 @@ OURS = {
     'embedding': Case(losses.EmbeddingLoss, embeddings, shuffle_persons),
     'response': Case(losses.ResponseLoss, embeddings_and_tables, shuffle_persons),
     'response, both ways': Case(lambda: losses.ResponseLoss(symmetric=True), embeddings_and_tables, shuffle_persons),
+    'response, reversed': Case(lambda: losses.ResponseLoss(reverse=True), embeddings_and_tables, shuffle_persons),
     'soft target': Case(losses.SoftTargetLoss, logits, shuffle_images),
     'soft target, unweighted': Case(lambda: losses.SoftTargetLoss(background_weight=1.0), logits, shuffle_images),
+    'soft target, mean': Case(lambda: losses.SoftTargetLoss(background_weight=1.0, num_samples=1000), logits, shuffle_images),
     'bounded regression': Case(losses.BoundedRegressionLoss, refined_boxes, shuffle_refined_boxes),
     'person feature': Case(lambda: losses.PersonFeatureLoss(stride=4), maps_and_boxes, shuffle_images),
     'FGD': Case(fgd, maps_and_boxes, shuffle_images),

@@ -129,11 +129,103 @@ def test_distillation_losses_grow_linearly_during_warmup(detector_config, make_b
     assert values == pytest.approx([0, values[3] / 2, values[3], values[3]]) and values[3] > 0
 
 
-def test_a_teacher_without_a_re_id_branch_is_refused(detector_config, mmps_scope):
+def plain_detector(detector_config, kind='PersonDetector'):
+    """Returns a detector of the same size as 'fpn', without a re-id branch."""
     teacher = detector_config('fpn')
-    teacher.type, teacher.roi_head.type = 'mmdet.FasterRCNN', 'StandardRoIHead'
+    teacher.type, teacher.roi_head.type = kind, 'StandardRoIHead'
     for name in ('embedding_head', 'reid_loss'):
         del teacher.roi_head[name]
+    return teacher
+
+
+def test_a_detector_without_a_re_id_branch_teaches_detection(detector_config, mmps_scope, make_batch):
+    """The specialized detector of Munjal et al."""
+    distil = Config.fromfile(DISTILLERS / 'munjal-detector.py').distil
+    torch.manual_seed(0)
+    model = MODELS.build(
+        dict(type='PersonSearchDistill', architecture=detector_config('fpn'), teacher=plain_detector(detector_config), **distil)
+    )
+    model.init_weights()
+    weights = [weight for weight in model.train().student.parameters() if weight.requires_grad]
+    for persons in ([[0, 3], [-1, 5, 1]], [[2], []], [[], []]):
+        losses = model.loss(*make_batch(persons))
+        for name in ('loss_feature', 'loss_dense', 'loss_boxes', 'loss_bounded'):
+            loss = losses[f'distill.{name}']
+            gradients = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+            assert loss.isfinite() and all(each.isfinite().all() for each in gradients if each is not None), name
+            if persons[0] == [0, 3] and name != 'loss_bounded':
+                assert any(each.any() for each in gradients if each is not None), name
+
+
+@pytest.mark.parametrize('losses', [None, ['loss_relation'], ['loss_response']])
+def test_a_detector_without_a_re_id_branch_cannot_teach_re_id(detector_config, mmps_scope, losses):
+    distil = Config.fromfile(DISTILLERS / 'gdps.py').distil
+    distil.distiller.losses = losses
+    with pytest.raises(ValueError, match=r'teacher is a PersonDetector, which has no re-id branch: the recorder'):
+        MODELS.build(
+            dict(
+                type='PersonSearchDistill',
+                architecture=detector_config('fpn'),
+                teacher=plain_detector(detector_config),
+                **distil,
+            )
+        )
+
+
+def test_a_plain_detector_trains_and_detects_without_embeddings(detector_config, mmps_scope, make_batch):
+    torch.manual_seed(0)
+    detector = MODELS.build(plain_detector(detector_config))
+    detector.init_weights()
+    images, samples = make_batch([[0, 3], [-1, 5, 1]])
+    losses = detector.train().loss(images, samples)
+    assert {'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox'} < losses.keys() and 'loss_reid' not in losses
+    found = detector.eval().predict(images, samples)[0].pred_instances
+    assert {'bboxes', 'scores', 'labels'} == set(found.keys())
+
+
+def test_dkds_terms_are_those_that_its_authors_print(detector_config, make_batch):
+    """Compares the distiller's losses on the embeddings of a step with plain loops over the persons in float64."""
+    model = build(detector_config, 'dkd', 'fpn')
+    recorded, call = {}, model.distiller.compute_distill_losses
+    for role in ('student', 'teacher'):
+        recorders = getattr(model.distiller, f'{role}_recorders')
+        recorded[role] = lambda recorders=recorders: (
+            torch.cat(recorders.get_recorder('embeddings').get_record_data()).detach().double(),
+            recorders.get_recorder('lut').get_record_data().double(),
+        )
+    seen = {}
+    model.distiller.compute_distill_losses = lambda: (seen.update({role: get() for role, get in recorded.items()}), call())[1]
+    losses = model.loss(*make_batch([[0, 3], [-1, 5, 1]]))
+    (s, s_lut), (t, t_lut) = seen['student'], seen['teacher']
+    count = len(s)
+
+    def row(embeddings, i):
+        values = [float(embeddings[i] @ embeddings[j]) for j in range(count)]
+        return [value / sum(each**2 for each in values) ** 0.5 for value in values]
+
+    pairs = sum((a - b) ** 2 for i in range(count) for a, b in zip(row(s, i), row(t, i), strict=True)) / count**2
+    triplets = sum(
+        max(0.3 + float((s[i] - t[i]).norm()) - min(float((s[i] - t[j]).norm()) for j in range(count) if j != i), 0)
+        for i in range(count)
+    )
+    divergence = 0.0
+    for i in range(count):
+        p, q = ((embeddings[i] @ lut.T / 0.1).softmax(0).tolist() for embeddings, lut in ((s, s_lut), (t, t_lut)))
+        divergence += sum(a * (torch.tensor(a).log() - torch.tensor(b).log()).item() for a, b in zip(p, q, strict=True))
+    assert losses['distill.loss_pairs'].item() == pytest.approx(25 * pairs, rel=1e-4)
+    assert losses['distill.loss_triplets'].item() == pytest.approx(triplets / count, rel=1e-4)
+    assert losses['distill.loss_probability'].item() == pytest.approx(100 * 0.1**2 * divergence / count, rel=1e-3)
+
+
+@pytest.mark.parametrize('student', STUDENTS)
+def test_dkd_moves_the_rois_of_the_students_re_id_branch(student, detector_config):
+    model = build(detector_config, 'dkd', student)
+    heads = [module for module in model.student.modules() if hasattr(module, 'reid_jitter')]
+    assert [head.reid_jitter for head in heads] == ([] if student == 'alignps' else [0.1])
+
+
+def test_a_teacher_without_a_re_id_branch_is_refused(detector_config, mmps_scope):
+    teacher = plain_detector(detector_config, 'mmdet.FasterRCNN')
     distil = Config.fromfile(DISTILLERS / 'gdps.py').distil
     with pytest.raises(ValueError, match=r'teacher is a FasterRCNN, which has no re-id branch.*expected a person-search'):
         MODELS.build(dict(type='PersonSearchDistill', architecture=detector_config('fpn'), teacher=teacher, **distil))

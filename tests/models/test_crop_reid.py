@@ -10,6 +10,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from mmps.distillation.recorders import MethodOutputsRecorder
+from mmps.models.detectors.crop_reid import erase_rectangles
 from mmps.registry import MODELS
 
 NORM = dict(type='BN1d')
@@ -21,6 +22,8 @@ def small_config(repository):
     cfg.merge_from_dict(
         {
             'model.crop_size': (32, 16),
+            'model.box_jitter': 0.0,
+            'model.erasing': 0.0,
             'model.reid.backbone.base_channels': 8,
             'model.reid.in_channels': 64,
             'model.reid.fc_channels': (24,),
@@ -116,6 +119,65 @@ def test_training_lowers_the_loss(network, make_batch):
         values.append(loss.item())
     assert values[-1] < 0.5 * values[0]
     assert network.memory.lut[:4].any(1).all() and network.memory.queue_position == 5
+
+
+def crops_of_a_step(network, images, samples):
+    """Returns the crops (N, 3, h, w) that ``reid`` gets in a training step."""
+    seen = []
+    hook = network.reid.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    network.train().loss(images, samples)
+    hook.remove()
+    return seen[0]
+
+
+def test_training_sees_moved_boxes_and_testing_the_given_ones(network, make_batch):
+    """DKD's image-level spatial-invariant augmentation trains the teacher."""
+    _, samples = make_batch([[0, 1, 2]])
+    images = torch.arange(96.0).expand(1, 3, 64, 96)  # a pixel's value is its column
+    boxes = samples[0].gt_instances.bboxes
+    still = crops_of_a_step(network, images, samples)
+    network.box_jitter = 0.1
+    torch.manual_seed(0)
+    moved = crops_of_a_step(network, images, samples)
+    torch.manual_seed(0)
+    assert torch.equal(crops_of_a_step(network, images, samples), moved)
+    centers, widths = (boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 2] - boxes[:, 0]
+    torch.testing.assert_close(still.mean((1, 2, 3)), centers - 0.5, atol=0.1, rtol=0)
+    shift = (moved.mean((1, 2, 3)) - still.mean((1, 2, 3))) / widths
+    assert 0.001 < shift.abs().max() <= 0.1 + 0.01
+    network.eval()
+    seen = cut(network, images[0], boxes[0].tolist())
+    torch.testing.assert_close(seen, still[0])
+
+
+def test_training_erases_parts_of_some_crops(network, make_batch):
+    images, samples = make_batch([[0, 1, 2], [3]])
+    network.erasing = 1.0
+    torch.manual_seed(0)
+    crops = crops_of_a_step(network, torch.ones_like(images), samples)
+    assert all(0 < crop.eq(0).float().mean() < 0.6 for crop in crops)
+    assert cut(network.eval(), torch.ones_like(images)[0], [4.0, 6, 24, 58]).eq(1).all()
+
+
+def test_an_erased_part_is_a_rectangle_of_the_published_size():
+    torch.manual_seed(0)
+    crops = torch.ones(2000, 3, 64, 32)
+    erased = erase_rectangles(crops, 0.5) == 0
+    assert crops.eq(1).all() and (erased == erased[:, :1]).all()
+    erased = erased[:, 0]
+    some = erased.flatten(1).any(1)
+    assert some.float().mean() == pytest.approx(0.5, abs=0.05)
+    rows, columns = erased[some].any(2), erased[some].any(1)
+    assert (erased[some] == (rows[:, :, None] & columns[:, None])).all()
+    assert all((each[:, 1:].int() - each[:, :-1].int()).abs().sum(1).max() <= 2 for each in (rows, columns))  # one piece each
+    height, width = rows.sum(1), columns.sum(1)
+    share = height * width / (64 * 32)
+    assert 0.005 < share.min() < 0.03 and 0.35 < share.max() < 0.43 and share.mean() == pytest.approx(0.21, abs=0.03)
+    ratio = height / width
+    assert 0.2 < ratio.min() < 0.4 and 3 < ratio.max() < 5
+    # all places are reached
+    assert erased.any(0).all()
+    assert erase_rectangles(crops, 0.0) is crops and erase_rectangles(crops[:0], 0.5).shape == (0, 3, 64, 32)
 
 
 def test_it_detects_the_annotated_persons_in_original_pixels(network, make_batch):

@@ -306,3 +306,57 @@ def test_state_dict_carries_the_memory(build_detector, make_batch):
     detector.train().loss(*make_batch([[0, 3], [-1]]))
     other.load_state_dict(detector.state_dict())
     assert same(memory_of(detector), memory_of(other))
+
+
+def rois_of_the_reid_branch(detector, batch, monkeypatch):
+    """Returns the losses of a step and the boxes whose embeddings its re-id loss got."""
+    head = getattr(detector.roi_head, 'second', detector.roi_head)
+    pooled, learnt, extract = [], [], head.bbox_roi_extractor.forward
+    reid_loss = head.reid_loss.forward
+    with monkeypatch.context() as patch:
+        patch.setattr(head.bbox_roi_extractor, 'forward', lambda x, rois: (pooled.append(rois), extract(x, rois))[1])
+        patch.setattr(head.reid_loss, 'forward', lambda e, ids: (learnt.append(e), reid_loss(e, ids))[1])
+        torch.manual_seed(0)
+        losses = detector.loss(*batch)
+    return losses, pooled, learnt[0]
+
+
+@pytest.mark.parametrize('kind', ['fpn', 'c4', 'nae', 'seqnet'])
+def test_the_rois_of_the_reid_branch_move_in_training(build_detector, make_batch, kind, monkeypatch):
+    """DKD's feature-level spatial-invariant augmentation. The boxes of the detection branch stay."""
+    detector = build_detector(kind).train()
+    head = getattr(detector.roi_head, 'second', detector.roi_head)
+    batch = make_batch([[0, 3], [-1, 5, 3]])
+    still, pooled, embeddings = rois_of_the_reid_branch(detector, batch, monkeypatch)
+    detector = build_detector(kind).train()
+    head = getattr(detector.roi_head, 'second', detector.roi_head)
+    head.reid_jitter = 0.1
+    moved, pooled_anew, embeddings_anew = rois_of_the_reid_branch(detector, batch, monkeypatch)
+    count, rois = len(embeddings), torch.cat(pooled_anew)
+    assert len(embeddings_anew) == count and len(rois) == len(torch.cat(pooled)) + count
+    assert not torch.equal(embeddings_anew, embeddings)
+    boxes, shifted = rois[:-count], rois[-count:]
+    distance = (shifted[:, None] - boxes).abs()
+    size = (shifted[:, 3:] - shifted[:, 1:3]).repeat(1, 2)
+    nearest = (distance[..., 1:] / size[:, None]).amax(2).masked_fill(distance[..., 0] > 0, 9).amin(1)
+    assert 0.001 < nearest.max() <= 0.1 / 0.8
+    for name in ('loss_bbox', 's0.loss_bbox', 's0.loss_cls'):
+        if name in still and kind != 'nae':  # the batch norm of NAE's head sees the moved boxes too
+            torch.testing.assert_close(moved[name], still[name])
+    total(moved).backward()
+    assert all(layer.weight.grad.isfinite().all() for layer in embedding_layers(detector))
+    with torch.no_grad():
+        given = person_boxes(batch[1])
+        feats = detector.eval().extract_feat(batch[0])
+        head.reid_jitter, first = 0.0, detector.embed(feats, given)
+        assert all(map(torch.equal, first, detector.embed(feats, given)))  # given boxes do not move
+
+
+@KINDS
+def test_a_moved_re_id_branch_trains_on_any_number_of_persons(build_detector, make_batch, kind):
+    detector = build_detector(kind).train()
+    getattr(detector.roi_head, 'second', detector.roi_head).reid_jitter = 0.1
+    for persons in ([[], []], [[2], []], [[-1], [4, 1]]):
+        loss = total(detector.loss(*make_batch(persons)))
+        loss.backward()
+        assert loss.isfinite()

@@ -1,6 +1,7 @@
 # The detector's part of Munjal et al. (BMVC 2019), after Chen et al. (NIPS 2017):
 # - a hint loss on the feature maps, with weight 0.5 as there
-# - soft targets of the dense head and of the boxes, with background weight 1.5. There, hard and soft loss have weight 0.5 each.
+# - soft targets of the dense head, on 256 anchors of each image, and of the boxes, with background weight 1.5. There, hard and
+#   soft loss have weight 0.5 each.
 # - a box regression that is bounded by the teacher's, with weight 0.5
 distil = dict(
     box_jitter=0.2,
@@ -21,8 +22,8 @@ distil = dict(
         connectors=dict(neck=dict(type='mmrazor.ConvModuleConnector', kernel_size=1, act_cfg=None, per_level=True)),
         distill_losses=dict(
             loss_feature=dict(type='mmrazor.L2Loss', normalize=False, div_element=True, loss_weight=0.5, per_level=True),
-            loss_dense=dict(type='SoftTargetLoss', background_weight=1.5, loss_weight=1.0),
-            loss_boxes=dict(type='SoftTargetLoss', background_weight=1.5, loss_weight=1.0),
+            loss_dense=dict(type='SoftTargetLoss', background_weight=1.5, num_samples=256, loss_weight=1.0),
+            loss_boxes=dict(type='SoftTargetLoss', background_weight=1.5, num_samples=1024, loss_weight=1.0),  # all boxes
             loss_bounded=dict(type='BoundedRegressionLoss', loss_weight=0.5),
         ),
         loss_forward_mappings=dict(

@@ -3,7 +3,9 @@ _base_ = './reid_r50.py'
 model = dict(
     crop_size=(96, 48),
     reid=dict(
-        backbone=dict(depth=18, base_channels=32, init_cfg=dict(_delete_=True, type='Kaiming', layer='Conv2d')), in_channels=256
+        backbone=dict(depth=18, base_channels=32, init_cfg=dict(_delete_=True, type='Kaiming', layer='Conv2d')),
+        in_channels=256,
+        out_channels=128,
     ),
-    reid_loss=dict(queue_size=200, momentum=0.9, scale=16.0),
+    reid_loss=dict(embed_dims=128, queue_size=200, momentum=0.9, scale=16.0),
 )

@@ -1,10 +1,13 @@
-# ResNet-50 on crops, its last stage at the stride of the one before, and one layer to the embedding, trained with OIM.
+# ResNet-50 on crops, its last stage at the stride of the one before, and one layer to the embedding, trained with OIM. As for
+# DKD's teacher, boxes are moved at random and parts of the crops erased.
 model = dict(
     type='CropReID',
     data_preprocessor=dict(
         type='DetDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
     ),
     crop_size=(256, 128),
+    box_jitter=0.1,
+    erasing=0.5,
     reid=dict(
         type='ReIDNetwork',
         backbone=dict(

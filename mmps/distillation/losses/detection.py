@@ -33,13 +33,23 @@ class SoftTargetLoss(nn.Module):
         background_weight: Factor of the background's part.
         temperature: t.
         loss_weight: Factor of the loss.
+        num_samples: If given, the loss is the mean over that many anchors of each image, as in Chen et al., whose RPN draws a
+            minibatch of 256. At most half of them are persons, where the teacher's probability is above a half (there: where
+            an anchor overlaps an annotated person). Logits without an image axis (P,) are those of one image.
     """
 
-    def __init__(self, background_weight: float = 1.5, temperature: float = 1.0, loss_weight: float = 1.0):
+    def __init__(
+        self,
+        background_weight: float = 1.5,
+        temperature: float = 1.0,
+        loss_weight: float = 1.0,
+        num_samples: int | None = None,
+    ):
         super().__init__()
         self.background_weight = background_weight
         self.temperature = temperature
         self.loss_weight = loss_weight
+        self.num_samples = num_samples
 
     def forward(self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor]) -> Tensor:
         """Logits of any shape, or one tensor per level, the finest first -> scalar, which is 0 without logits.
@@ -57,15 +67,39 @@ class SoftTargetLoss(nn.Module):
                 'anchors: expected the same shapes level by level'
             )
         student, teacher = (
-            full_precision(torch.cat([level.flatten() for level in levels])) for levels in (students[: len(teachers)], teachers)
+            full_precision(torch.cat([torch.atleast_2d(level).flatten(1) for level in levels], dim=1))
+            for levels in (students[: len(teachers)], teachers)
         )
         with torch.autocast(student.device.type, enabled=False):
-            expected = mean_over_ranks(teacher.sigmoid().sum(), at_least=1)
+            if self.num_samples is None:
+                sampled, count = torch.ones_like(teacher), teacher.sigmoid().sum()
+            else:
+                anchors, sampled = sample_anchors(teacher > 0, self.num_samples)
+                student, teacher, count = student.gather(1, anchors), teacher.gather(1, anchors), sampled.sum()
             student, teacher = student / self.temperature, teacher / self.temperature
             person = teacher.sigmoid() * (F.logsigmoid(teacher) - F.logsigmoid(student))
             background = (-teacher).sigmoid() * (F.logsigmoid(-teacher) - F.logsigmoid(-student))
-            total = (person + self.background_weight * background).sum()
-            return self.loss_weight * self.temperature**2 * total / expected
+            total = (sampled * (person + self.background_weight * background)).sum()
+            return self.loss_weight * self.temperature**2 * total / mean_over_ranks(count, at_least=1)
+
+
+def sample_anchors(person: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Samples anchors of each image as an RPN does: persons up to half of ``count``, and background for the rest.
+
+    Args:
+        person: (B, N) mask of the anchors that are persons.
+        count: How many anchors of an image are wanted.
+
+    Returns:
+        Indices of anchors (B, K), and a mask (B, K) of those that are sampled, at most ``count`` of an image.
+    """
+    chance = torch.rand(person.shape, device=person.device)
+    persons = chance.masked_fill(~person, -1).topk(min(count // 2, person.shape[1]))
+    others = chance.masked_fill(person, -1).topk(min(count, person.shape[1]))
+    taken = persons.values >= 0
+    wanted = count - taken.sum(1, keepdim=True)
+    filled = (others.values >= 0) & (torch.arange(others.values.shape[1], device=person.device) < wanted)
+    return torch.cat([persons.indices, others.indices], dim=1), torch.cat([taken, filled], dim=1)
 
 
 @MODELS.register_module()

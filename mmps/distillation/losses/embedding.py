@@ -55,12 +55,15 @@ class RelationLoss(nn.Module):
             it is the squared error divided by 2 beta. With a beta of 2 and a weight of 4, it is the squared error between the
             matrices (DDPS, TMM 2024).
         loss_weight: Factor of the loss.
+        normalize_rows: Whether each row of a matrix, with its diagonal, is first divided by its norm (pairs of DKD, AAAI 2021;
+            Tung and Mori, ICCV 2019). The mean is then over all P^2 entries.
     """
 
-    def __init__(self, beta: float = 0.1, loss_weight: float = 1.0):
+    def __init__(self, beta: float = 0.1, loss_weight: float = 1.0, normalize_rows: bool = False):
         super().__init__()
         self.beta = beta
         self.loss_weight = loss_weight
+        self.normalize_rows = normalize_rows
 
     def forward(
         self,
@@ -76,7 +79,8 @@ class RelationLoss(nn.Module):
         student, teacher = gather_rows(persons_of(student), persons_of(teacher))
         with torch.autocast(student.device.type, enabled=False):
             count = len(student)
-            loss = self.compare(student @ student.T, teacher @ teacher.T, others(count, student.device))
+            mask = others(count, student.device) | self.normalize_rows
+            loss = self.compare(student @ student.T, teacher @ teacher.T, mask)
             if student_lut is not None and teacher_lut is not None:
                 seen = seen_by_both('RelationLoss', student_lut, teacher_lut).expand(count, -1)
                 loss = loss + self.compare(student @ student_lut.T, teacher @ teacher_lut.T, seen)
@@ -84,6 +88,8 @@ class RelationLoss(nn.Module):
 
     def compare(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         """Returns the mean of smooth L1 over the entries where the mask is True."""
+        if self.normalize_rows:
+            student, teacher = F.normalize(student * mask), F.normalize(teacher * mask)
         difference = F.smooth_l1_loss(student, teacher, reduction='none', beta=self.beta)
         return (difference * mask).sum() / mask.sum().clamp(min=1)
 
@@ -102,13 +108,21 @@ class ResponseLoss(nn.Module):
             identities, by :func:`response_temperature`.
         loss_weight: Factor of the loss.
         symmetric: Adds the divergence in the other direction.
+        reverse: Takes the divergence in the other direction, KL(student || teacher) (DKD, AAAI 2021).
     """
 
-    def __init__(self, temperature: float | None = None, loss_weight: float = 1.0, symmetric: bool = False):
+    def __init__(
+        self,
+        temperature: float | None = None,
+        loss_weight: float = 1.0,
+        symmetric: bool = False,
+        reverse: bool = False,
+    ):
         super().__init__()
         self.temperature = temperature
         self.loss_weight = loss_weight
         self.symmetric = symmetric
+        self.reverse = reverse
 
     def forward(
         self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor], student_lut: Tensor, teacher_lut: Tensor
@@ -119,7 +133,7 @@ class ResponseLoss(nn.Module):
         with torch.autocast(student.device.type, enabled=False):
             similarities = student @ F.normalize(student_lut).T, teacher @ F.normalize(teacher_lut).T
             temperature = self.temperature or response_temperature(seen.sum()).to(student)
-            total = divergence(*similarities, seen, temperature, self.symmetric)
+            total = divergence(*(similarities[::-1] if self.reverse else similarities), seen, temperature, self.symmetric)
             return self.loss_weight * (total / mean_over_ranks(len(student), at_least=1))
 
 
@@ -180,40 +194,45 @@ def divergence(student: Tensor, teacher: Tensor, mask: Tensor, temperature: floa
 
 @MODELS.register_module()
 class TripletRelationLoss(nn.Module):
-    """Compares the angles between three persons' embeddings (triplet relations of DKD, AAAI 2021).
+    """Pulls a person's embedding to the teacher's, away from the teacher's of other persons (triplets of DKD, AAAI 2021).
 
-    In our reading of the paper, the loss is smooth L1 between the cosines of the angles (RKD, CVPR 2019, equation 7), averaged
-    over the ordered triplets of three different persons. A difference of two embeddings is normalized to unit length, but if it
-    is shorter than 0.01, it is multiplied by 100. This bounds the gradients of two persons who look alike.
+    The loss is [margin + |s_i - t_i| - min over j != i of |s_i - t_j|]_+, averaged over the persons i, with the Euclidean
+    distances between embeddings of the student (s) and of the teacher (t).
 
-    Memory grows with P^3: about 250 MB for 200 persons. So each rank compares only its own persons, and the average over the
-    ranks is not the full-batch loss.
+    Embeddings of another size than the student's are first projected by a fixed random matrix with orthonormal rows or columns,
+    and normalized. (There both have one size.)
 
     Args:
-        beta: Where smooth L1 turns from squared to absolute. Cosines differ by at most 2.
+        margin: How much nearer than the others the person's own teacher embedding must be. Distances are 0 to 2.
         loss_weight: Factor of the loss.
     """
 
-    def __init__(self, beta: float = 0.1, loss_weight: float = 1.0):
+    def __init__(self, margin: float = 0.3, loss_weight: float = 1.0):
         super().__init__()
-        self.beta = beta
+        self.margin = margin
         self.loss_weight = loss_weight
 
     def forward(self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor]) -> Tensor:
-        """(P, D_s) and (P, D_t) -> scalar >= 0, which is 0 for fewer than three persons."""
-        student, teacher = persons_of(student), persons_of(teacher)
+        """(P, D_s) and (P, D_t) -> scalar >= 0, which is 0 for fewer than two persons."""
+        student, teacher = gather_rows(persons_of(student), persons_of(teacher))
         with torch.autocast(student.device.type, enabled=False):
+            teacher = projected(teacher, student.shape[1])
             count = len(student)
-            difference = F.smooth_l1_loss(angles(student), angles(teacher), reduction='none', beta=self.beta)
-            # Both cosines are 0 if the vertex is one of the other two persons.
-            total = (difference * others(count, student.device)).sum()
-            return self.loss_weight * total / max(count * (count - 1) * (count - 2), 1)
+            if count < 2:
+                return student.sum() * 0
+            distances = torch.cdist(student, teacher, compute_mode='donot_use_mm_for_euclid_dist')
+            nearest = distances.masked_fill(~others(count, student.device), float('inf')).amin(1)
+            return self.loss_weight * (self.margin + distances.diagonal() - nearest).clamp(min=0).mean()
 
 
-def angles(embeddings: Tensor) -> Tensor:
-    """(P, D) -> (P, P, P): at [i, j, k] the cosine of the angle at i between j and k, or 0 if i = j or i = k."""
-    directions = F.normalize(embeddings - embeddings[:, None], dim=2, eps=0.01)
-    return directions @ directions.mT
+def projected(embeddings: Tensor, dims: int) -> Tensor:
+    """Projects embeddings (P, D) by a fixed random orthonormal matrix to (P, dims) and normalizes them, if D is not dims."""
+    size = embeddings.shape[1]
+    if size == dims:
+        return embeddings
+    matrix = torch.randn(max(size, dims), min(size, dims), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    columns = torch.linalg.qr(matrix).Q.to(embeddings)
+    return F.normalize(embeddings @ (columns if size > dims else columns.T))
 
 
 @MODELS.register_module()

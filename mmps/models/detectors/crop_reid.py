@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import log
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from mmps.models.detectors.base import PersonSearchDetector
 from mmps.models.embedding_heads import RowNorm
 from mmps.models.memory import IdentityMemory
 from mmps.registry import MODELS
-from mmps.structures import person_boxes
+from mmps.structures import jitter_boxes, person_boxes
 
 
 @MODELS.register_module()
@@ -68,9 +69,13 @@ class CropReID(PersonSearchDetector):
 
     Args:
         reid: Network from crops (N, 3, h, w) to features (N, D), e.g. :class:`ReIDNetwork`. A batch norm over persons and
-            L2-normalization follow. In a training batch of fewer than two persons all batch norms use running statistics.
+            L2-normalization follow: the loss and the search read the feature after the batch norm, as with BNNeck (Luo et al.,
+            CVPRW 2019). In a training batch of fewer than two persons all batch norms use running statistics.
         reid_loss: Called with embeddings (N, D) and person_ids (N,); owns the identity memory as ``memory``.
         crop_size: Height and width (h, w) in pixels.
+        box_jitter: How far the edges of a training box move at most, as a fraction of its width or height (DKD's image-level
+            spatial-invariant augmentation).
+        erasing: Probability that a rectangle of a training crop is erased (:func:`erase_rectangles`).
 
     Raises:
         ValueError: Network and identity memory have different embedding sizes.
@@ -86,10 +91,13 @@ class CropReID(PersonSearchDetector):
         reid: dict,
         reid_loss: dict,
         crop_size: Sequence[int] = (256, 128),
+        box_jitter: float = 0.0,
+        erasing: float = 0.0,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ):
         super().__init__(data_preprocessor, init_cfg)
+        self.box_jitter, self.erasing = box_jitter, erasing
         self.crop = RoIAlign(tuple(crop_size), spatial_scale=1.0, sampling_ratio=0, aligned=True)
         self.reid = MODELS.build(reid)
         self.reid_loss = MODELS.build(reid_loss)
@@ -111,13 +119,19 @@ class CropReID(PersonSearchDetector):
     def loss_from_feats(self, feats: tuple[Tensor, ...], batch_data_samples: SampleList) -> dict[str, Tensor]:
         person_ids = torch.cat([sample.gt_instances.person_ids for sample in batch_data_samples])
         self.reid.train(self.training and len(person_ids) > 1)
-        embeddings = torch.cat(self.embed_boxes(feats, person_boxes(batch_data_samples)))
-        return dict(loss_reid=self.reid_loss(embeddings, person_ids))
+        crops = self.cut(feats, jitter_boxes(person_boxes(batch_data_samples), self.box_jitter))
+        return dict(loss_reid=self.reid_loss(self.embed_crops(erase_rectangles(crops, self.erasing)), person_ids))
 
     def embed_boxes(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
-        crops = self.crop(feats[0].float(), bbox2roi(boxes))
-        embeddings = F.normalize(self.norm(self.reid(crops).float()))
-        return list(embeddings.split([len(of_image) for of_image in boxes]))
+        return list(self.embed_crops(self.cut(feats, boxes)).split([len(of_image) for of_image in boxes]))
+
+    def cut(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> Tensor:
+        """Cuts the boxes of all images out of them: crops (N, 3, h, w)."""
+        return self.crop(feats[0].float(), bbox2roi(boxes))
+
+    def embed_crops(self, crops: Tensor) -> Tensor:
+        """(N, 3, h, w) -> (N, D), L2-normalized."""
+        return F.normalize(self.norm(self.reid(crops).float()))
 
     def detect(self, feats: tuple[Tensor, ...], batch_data_samples: SampleList) -> InstanceList:
         """Returns the annotated persons of each image. An image without annotations has none."""
@@ -136,3 +150,37 @@ class CropReID(PersonSearchDetector):
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None) -> tuple[Tensor]:
         """Treats the images as crops and returns their features (B, D)."""
         return (self.reid(batch_inputs),)
+
+
+def erase_rectangles(
+    crops: Tensor,
+    probability: float,
+    area: tuple[float, float] = (0.02, 0.4),
+    ratio: tuple[float, float] = (0.3, 1 / 0.3),
+) -> Tensor:
+    """Sets a random rectangle of a crop to zero (random erasing, Zhong et al., AAAI 2020), the mean of normalized images.
+
+    Each rectangle's share of the crop's area is uniform in ``area``, and the logarithm of its height / width is uniform in
+    ``ratio``. A rectangle that would be larger than the crop is cut to its size.
+
+    Args:
+        crops: (N, 3, h, w).
+        probability: Of each crop.
+
+    Returns:
+        (N, 3, h, w). The input is not changed.
+    """
+    if probability == 0:
+        return crops
+    size = crops.new_tensor(crops.shape[2:])
+    chance, share, shape, *place = torch.rand(5, len(crops), device=crops.device)
+    pixels = (area[0] + share * (area[1] - area[0])) * size.prod()
+    aspect = (log(ratio[0]) + shape * log(ratio[1] / ratio[0])).exp()
+    sides = torch.minimum(torch.stack([(pixels * aspect).sqrt(), (pixels / aspect).sqrt()]), size[:, None])
+    starts = torch.stack(place) * (size[:, None] - sides)
+    rows, columns = (
+        (places := torch.arange(length, device=crops.device) + 0.5).ge(start[:, None]) & places.le((start + side)[:, None])
+        for length, start, side in zip(crops.shape[2:], starts, sides, strict=True)
+    )
+    erased = rows[:, :, None] & columns[:, None] & (chance < probability)[:, None, None]
+    return crops.masked_fill(erased[:, None], 0)

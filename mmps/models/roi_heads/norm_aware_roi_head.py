@@ -16,6 +16,7 @@ from mmps.dist import losses_over_ranks
 from mmps.models.roi_heads.person_search_roi_head import PersonSearchRoIHead
 from mmps.models.roi_heads.sampling import positive_ids, positives, sample_rois
 from mmps.registry import MODELS
+from mmps.structures import jitter_boxes
 
 
 @dataclass
@@ -51,15 +52,23 @@ class NormAwareRoIHead(PersonSearchRoIHead):
         """
         samples = sample_rois(self, rpn_results_list, batch_data_samples)
         rois = bbox2roi([sample.priors for sample in samples])
-        outputs = self.describe(x, rois)
-        losses = self.bbox_head.loss_and_target(None, outputs.deltas, rois, samples, self.train_cfg)['loss_bbox']
+        moved = (
+            bbox2roi(jitter_boxes([sample.pos_priors for sample in samples], self.reid_jitter))
+            if self.reid_jitter
+            else rois[:0]
+        )
+        # Together, because the head ends in a batch norm.
+        outputs = self.describe(x, torch.cat([rois, moved]))
+        deltas, logits = outputs.deltas[: len(rois)], outputs.logits[: len(rois)]
+        losses = self.bbox_head.loss_and_target(None, deltas, rois, samples, self.train_cfg)['loss_bbox']
         person = positives(samples)
+        embeddings = outputs.embeddings[len(rois) :] if self.reid_jitter else outputs.embeddings[person]
         # Without RoIs the mean would be NaN.
         labels = person.new_zeros(len(rois)).index_fill_(0, person, 1)
-        losses['loss_cls'] = self.bbox_head.loss_cls(outputs.logits, labels) if len(rois) else outputs.logits.sum()
+        losses['loss_cls'] = self.bbox_head.loss_cls(logits, labels) if len(rois) else logits.sum()
         return dict(
             losses_over_ranks(losses, len(rois)),
-            loss_reid=self.reid_loss(outputs.embeddings[person], positive_ids(samples, batch_data_samples)),
+            loss_reid=self.reid_loss(embeddings, positive_ids(samples, batch_data_samples)),
         )
 
     def describe(self, x: tuple[Tensor, ...], rois: Tensor) -> BoxOutputs:

@@ -17,6 +17,7 @@ from torch import Tensor
 from mmps.dist import losses_over_ranks
 from mmps.models.roi_heads.sampling import positive_ids, positives, sample_rois
 from mmps.registry import MODELS
+from mmps.structures import jitter_boxes
 
 
 @MODELS.register_module()
@@ -29,15 +30,24 @@ class PersonSearchRoIHead(StandardRoIHead):
         embedding_head: Config of the head that turns pooled features into embeddings.
         reid_loss: Called with embeddings (N, D) and person_ids (N,); owns the identity memory as ``memory``.
         reid_roi_extractor: Pools the features of the re-id branch; None = it shares the pooled features of the box branch.
+        reid_jitter: How far the edges of the RoIs that train the re-id branch move at most, as a fraction of their width or
+            height. Above 0, these RoIs are pooled anew (DKD's feature-level spatial-invariant augmentation, AAAI 2021).
 
     Raises:
         ValueError: Embedding head and identity memory have different embedding sizes.
     """
 
     def __init__(
-        self, *args: Any, embedding_head: dict, reid_loss: dict, reid_roi_extractor: dict | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        embedding_head: dict,
+        reid_loss: dict,
+        reid_roi_extractor: dict | None = None,
+        reid_jitter: float = 0.0,
+        **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
+        self.reid_jitter = reid_jitter
         self.embedding_head = MODELS.build(embedding_head)
         self.reid_loss = MODELS.build(reid_loss)
         self.reid_roi_extractor = MODELS.build(reid_roi_extractor) if reid_roi_extractor else None
@@ -57,8 +67,8 @@ class PersonSearchRoIHead(StandardRoIHead):
         return dict(bbox_results['loss_bbox'], loss_reid=loss_reid)
 
     def _embed_positives(self, x: tuple[Tensor, ...], samples: list[SamplingResult], bbox_feats: Tensor) -> Tensor:
-        if self.reid_roi_extractor is not None:
-            return torch.cat(self.embed(x, [sample.pos_priors for sample in samples]))
+        if self.reid_roi_extractor is not None or self.reid_jitter:
+            return torch.cat(self.embed(x, jitter_boxes([sample.pos_priors for sample in samples], self.reid_jitter)))
         return self.embedding_head(bbox_feats[positives(samples)])
 
     def refine_boxes(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,5 @@
+# Faster R-CNN: the small OIM detector without its re-id branch.
+_base_ = './oim_r18-w32_fpn.py'
+_base_.model.roi_head.pop('embedding_head')
+_base_.model.roi_head.pop('reid_loss')
+model = dict(type='PersonDetector', roi_head=dict(type='StandardRoIHead'))

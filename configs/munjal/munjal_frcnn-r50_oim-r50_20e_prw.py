@@ -1,0 +1,9 @@
+# First write the lookup table:
+# python tools/export_lookup_table.py configs/oim/oim_r50-fpn_20e_prw.py \
+#     work_dirs/oim_r50-fpn_20e_prw/epoch_20.pth --dims 256 \
+#     --out work_dirs/oim_r50-fpn_20e_prw/lookup_table_256.npz
+_base_ = './munjal-detector_frcnn-r50_oim-r50_20e_prw.py'
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='LookupTableHook', path='work_dirs/oim_r50-fpn_20e_prw/lookup_table_256.npz'),
+]
