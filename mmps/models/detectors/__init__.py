@@ -1,5 +1,5 @@
 from .alignps import AlignPS
-from .crop_reid import CropReID, ReIDNetwork
+from .crop_reid import CropReID, CropReIDHead, ReIDNetwork
 from .two_stage import TwoStagePersonSearch
 
-__all__ = ['AlignPS', 'CropReID', 'ReIDNetwork', 'TwoStagePersonSearch']
+__all__ = ['AlignPS', 'CropReID', 'CropReIDHead', 'ReIDNetwork', 'TwoStagePersonSearch']

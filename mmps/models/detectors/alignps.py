@@ -67,8 +67,12 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
         return hasattr(self, 'roi_head')
 
     @property
+    def reid_loss(self) -> nn.Module:
+        return (self.roi_head if self.with_roi_head else self.bbox_head).reid_loss
+
+    @property
     def memory(self) -> IdentityMemory:
-        return (self.roi_head if self.with_roi_head else self.bbox_head).reid_loss.memory
+        return self.reid_loss.memory
 
     @property
     def dense_head(self) -> nn.Module:

@@ -1,5 +1,9 @@
-"""A re-identification network on crops, the teacher of DKD. Shapes: N persons of a batch, C features, D embedding size."""
+"""Re-identification networks on crops: the teacher of DKD, and a detector's head alone, the teacher of HKD.
 
+Shapes: N persons of a batch, C features, D embedding size, (h, w) size of a crop.
+"""
+
+from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -15,6 +19,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmps.models.detectors.base import PersonSearchDetector
+from mmps.models.detectors.two_stage import TwoStagePersonSearch
 from mmps.models.embedding_heads import RowNorm
 from mmps.models.memory import IdentityMemory
 from mmps.registry import MODELS
@@ -58,47 +63,32 @@ class ReIDNetwork(BaseModule):
         return self.head['fc_out'](features)
 
 
-@MODELS.register_module()
-class CropReID(PersonSearchDetector):
-    """Embeds crops of persons with a re-id network, as the teacher of DKD does (Zhang et al., AAAI 2021).
+class CropEmbedder(PersonSearchDetector):
+    """Base class of networks that embed crops of persons.
 
-    It is trained and tested on person-search data like a detector, but it does not detect. Its detections are the annotated
-    persons with score 1. So a test measures the re-id quality behind a perfect detector. Its features are the images
-    themselves, and it embeds a box by cutting it out of them. Parts of a crop outside the image are zero.
+    They are trained and tested on person-search data like a detector, but they do not detect. Their detections are the
+    annotated persons with score 1. So a test measures the re-id quality behind a perfect detector. Their features are the
+    images themselves, and a box is embedded by cutting it out of them. Parts of a crop outside the image are zero. In a
+    training batch of fewer than two persons all batch norms use running statistics.
 
-    Args:
-        reid: Network from crops (N, 3, h, w) to features (N, D), e.g. :class:`ReIDNetwork`. A batch norm over persons and
-            L2-normalization follow. In a training batch of fewer than two persons all batch norms use running statistics.
-        reid_loss: Called with embeddings (N, D) and person_ids (N,); owns the identity memory as ``memory``.
-        crop_size: Height and width (h, w) in pixels.
-
-    Raises:
-        ValueError: Network and identity memory have different embedding sizes.
+    A subclass implements :meth:`embed_crops` and has a ``reid_loss``, which is called with embeddings (N, D) and person_ids
+    (N,) and owns the identity memory as ``memory``.
     """
+
+    reid_loss: nn.Module
 
     # It has no detection head: a distiller that records one of these members raises an error.
     dense_head: None = None  # type: ignore[assignment]  # None is the contract's word for "has no such part"
     run_dense_head: None = None  # type: ignore[assignment]  # the same
     refine_boxes: None = None  # type: ignore[assignment]  # the same
 
-    def __init__(
-        self,
-        reid: dict,
-        reid_loss: dict,
-        crop_size: Sequence[int] = (256, 128),
-        data_preprocessor: dict | None = None,
-        init_cfg: dict | None = None,
-    ):
+    def __init__(self, crop_size: Sequence[int], data_preprocessor: dict | nn.Module | None, init_cfg: dict | None):
         super().__init__(data_preprocessor, init_cfg)
         self.crop = RoIAlign(tuple(crop_size), spatial_scale=1.0, sampling_ratio=0, aligned=True)
-        self.reid = MODELS.build(reid)
-        self.reid_loss = MODELS.build(reid_loss)
-        out_channels, embed_dims = getattr(self.reid, 'out_channels', None), self.memory.embed_dims
-        if out_channels not in (None, embed_dims):
-            raise ValueError(
-                f'CropReID: reid has out_channels={out_channels}, reid_loss embed_dims={embed_dims}: they must agree'
-            )
-        self.norm = RowNorm(embed_dims)
+
+    @abstractmethod
+    def embed_crops(self, crops: Tensor) -> Tensor:
+        """(N, 3, h, w) -> (N, D), L2-normalized; N may be 0."""
 
     @property
     def memory(self) -> IdentityMemory:
@@ -110,13 +100,13 @@ class CropReID(PersonSearchDetector):
 
     def loss_from_feats(self, feats: tuple[Tensor, ...], batch_data_samples: SampleList) -> dict[str, Tensor]:
         person_ids = torch.cat([sample.gt_instances.person_ids for sample in batch_data_samples])
-        self.reid.train(self.training and len(person_ids) > 1)
+        for name, part in self.named_children():
+            part.train(self.training and (len(person_ids) > 1 or name == 'reid_loss'))
         embeddings = torch.cat(self.embed_boxes(feats, person_boxes(batch_data_samples)))
         return dict(loss_reid=self.reid_loss(embeddings, person_ids))
 
     def embed_boxes(self, feats: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
-        crops = self.crop(feats[0].float(), bbox2roi(boxes))
-        embeddings = F.normalize(self.norm(self.reid(crops).float()))
+        embeddings = self.embed_crops(self.crop(feats[0].float(), bbox2roi(boxes)))
         return list(embeddings.split([len(of_image) for of_image in boxes]))
 
     def detect(self, feats: tuple[Tensor, ...], batch_data_samples: SampleList) -> InstanceList:
@@ -134,5 +124,74 @@ class CropReID(PersonSearchDetector):
         return results
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None) -> tuple[Tensor]:
-        """Treats the images as crops and returns their features (B, D)."""
-        return (self.reid(batch_inputs),)
+        """Treats the images as crops and returns their embeddings (B, D)."""
+        return (self.embed_crops(batch_inputs),)
+
+
+@MODELS.register_module()
+class CropReID(CropEmbedder):
+    """Embeds crops of persons with a re-id network, as the teacher of DKD does (Zhang et al., AAAI 2021).
+
+    Args:
+        reid: Network from crops (N, 3, h, w) to features (N, D), e.g. :class:`ReIDNetwork`. A batch norm over persons and
+            L2-normalization follow.
+        reid_loss: The loss, with the identity memory.
+        crop_size: Height and width (h, w) in pixels.
+
+    Raises:
+        ValueError: Network and identity memory have different embedding sizes.
+    """
+
+    def __init__(
+        self,
+        reid: dict,
+        reid_loss: dict,
+        crop_size: Sequence[int] = (256, 128),
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(crop_size, data_preprocessor, init_cfg)
+        self.reid = MODELS.build(reid)
+        self.reid_loss = MODELS.build(reid_loss)
+        out_channels, embed_dims = getattr(self.reid, 'out_channels', None), self.memory.embed_dims
+        if out_channels not in (None, embed_dims):
+            raise ValueError(
+                f'CropReID: reid has out_channels={out_channels}, reid_loss embed_dims={embed_dims}: they must agree'
+            )
+        self.norm = RowNorm(embed_dims)
+
+    def embed_crops(self, crops: Tensor) -> Tensor:
+        return F.normalize(self.norm(self.reid(crops).float()))
+
+
+@MODELS.register_module()
+class CropReIDHead(CropEmbedder):
+    """Trains a two-stage detector's re-id head on crops, before it teaches in a distillation (HKD, ACM MM 2023).
+
+    A crop goes through the detector's backbone and neck, and the head pools the whole crop as one box. RPN, box heads and
+    SeqNet's first head are dropped. The parts keep the detector's names, so backbone and neck load its checkpoint.
+
+    Args:
+        detector: Config of a :class:`TwoStagePersonSearch`.
+        crop_size: Height and width (h, w) in pixels.
+
+    Raises:
+        ValueError: The detector has no RoI head that embeds.
+    """
+
+    def __init__(self, detector: dict, crop_size: Sequence[int] = (256, 128), init_cfg: dict | None = None):
+        whole = MODELS.build(detector)
+        if not isinstance(whole, TwoStagePersonSearch):
+            raise ValueError(f'CropReIDHead: detector is of type {type(whole).__name__}: expected TwoStagePersonSearch')
+        super().__init__(crop_size, whole.data_preprocessor, init_cfg)
+        self.backbone = whole.backbone
+        self.neck = whole.neck if whole.with_neck else nn.Identity()
+        self.roi_head = whole.roi_head.reid_head
+        self.roi_head.drop_boxes()
+        self.reid_loss = self.roi_head.reid_loss
+        del self.roi_head.reid_loss
+
+    def embed_crops(self, crops: Tensor) -> Tensor:
+        height, width = crops.shape[2:]
+        box = crops.new_tensor([[0, 0, width, height]])
+        return torch.cat(self.roi_head.embed(self.neck(self.backbone(crops)), [box] * len(crops) or [box[:0]]))

@@ -33,8 +33,12 @@ class TwoStagePersonSearch(PersonSearchDetector, TwoStageDetector):
         keep_boxes_float32(self)
 
     @property
+    def reid_loss(self) -> nn.Module:
+        return self.roi_head.reid_loss
+
+    @property
     def memory(self) -> IdentityMemory:
-        return self.roi_head.reid_loss.memory
+        return self.reid_loss.memory
 
     @property
     def dense_head(self) -> nn.Module:

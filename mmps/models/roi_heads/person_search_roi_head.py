@@ -50,16 +50,30 @@ class PersonSearchRoIHead(StandardRoIHead):
 
     def loss(self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
         """Computes the box losses, averaged over the RoIs of all ranks, and ``loss_reid``."""
-        samples = sample_rois(self, rpn_results_list, batch_data_samples)
+        return self.loss_from_rois(x, sample_rois(self, rpn_results_list, batch_data_samples), batch_data_samples)
+
+    def loss_from_rois(self, x: tuple[Tensor, ...], samples: list[SamplingResult], batch_data_samples: SampleList) -> dict:
+        """Computes the losses of the sampled RoIs. A teaching head (HKD) reads the arguments."""
         bbox_results = loss_of_boxes(self, x, samples)
-        embeddings = self._embed_positives(x, samples, bbox_results['bbox_feats'])
+        if self.reid_roi_extractor is None:
+            embeddings = self.embedding_head(bbox_results['bbox_feats'][positives(samples)])
+        else:
+            embeddings = self.embed_positives(x, samples)
         loss_reid = self.reid_loss(embeddings, positive_ids(samples, batch_data_samples))
         return dict(bbox_results['loss_bbox'], loss_reid=loss_reid)
 
-    def _embed_positives(self, x: tuple[Tensor, ...], samples: list[SamplingResult], bbox_feats: Tensor) -> Tensor:
-        if self.reid_roi_extractor is not None:
-            return torch.cat(self.embed(x, [sample.pos_priors for sample in samples]))
-        return self.embedding_head(bbox_feats[positives(samples)])
+    @property
+    def reid_head(self) -> 'PersonSearchRoIHead':
+        """Returns the RoI head that embeds."""
+        return self
+
+    def drop_boxes(self) -> None:
+        """Removes the box branch. The rest still embeds given boxes."""
+        del self.bbox_head
+
+    def embed_positives(self, x: tuple[Tensor, ...], samples: list[SamplingResult]) -> Tensor:
+        """Embeds the positive RoIs of all images: (N, D)."""
+        return torch.cat(self.embed(x, [sample.pos_priors for sample in samples]))
 
     def refine_boxes(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Returns person logits (P,) and refined boxes (P, 4) of given boxes."""
