@@ -117,8 +117,9 @@ class PersonSearchDistill(SingleTeacherDistill):
         return self
 
     def loss(self, batch_inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
-        """Computes the student's own losses (``student.*``), the distillation losses (``distill.*``) and, if the teacher learns,
-        its own losses (``teacher.*``).
+        """Computes the student's own losses (``student.*``) and the distillation losses (``distill.*``).
+
+        A teacher that learns adds its own losses (``teacher.*``).
 
         Args:
             batch_inputs: (B, 3, H, W), from the student's preprocessor.

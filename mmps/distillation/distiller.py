@@ -122,7 +122,9 @@ def follow_loss(losses: Mapping[str, Mapping], student: nn.Module, source: str) 
     """
     own = find(student, source.split('.'))
     if not (hasattr(own, 'scale') and hasattr(own, 'loss_weight')):
-        raise ValueError(f'PersonSearchDistiller: accompanies={source!r}: {type(student).__name__} has no such loss with a scale')
+        raise ValueError(
+            f'PersonSearchDistiller: accompanies={source!r}: {type(student).__name__} has no such loss with a scale'
+        )
     return {
         name: with_sizes({**loss, 'loss_weight': loss.get('loss_weight', 1.0) * own.loss_weight}, dict(scale=own.scale))
         for name, loss in losses.items()

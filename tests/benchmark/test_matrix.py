@@ -121,7 +121,7 @@ def test_a_student_is_taught_by_every_detector_unless_it_or_the_method_says_othe
     def change(content):
         content['teachers']['other'] = BIG_OIM
         content['students'] = {'all': OIM, 'one': {**OIM, 'teacher': 'other'}, 'two': {**OIM, 'teacher': ['other', 'big']}}
-        content['methods'].update(DKD={'distiller': 'dkd', 'teacher': 'crops'}, HKD={'distiller': 'hkd', 'teacher': 'none'})
+        content['methods'].update(DKD={'distiller': 'dkd', 'teacher': 'crops'}, HKD={'distiller': 'hkd-self', 'teacher': 'none'})
 
     matrix = read(change)
 
@@ -143,7 +143,7 @@ def test_the_distilled_config_differs_from_the_plain_one_in_its_model_alone(read
 
 
 def test_without_a_teacher_the_model_is_given_none(read):
-    matrix = read(lambda content: content['methods'].update(HKD={'distiller': 'hkd', 'teacher': 'none'}))
+    matrix = read(lambda content: content['methods'].update(HKD={'distiller': 'hkd-self', 'teacher': 'none'}))
     assert not {'teacher', 'teacher_ckpt'} & composed(matrix, 'HKD').model.keys()
 
 

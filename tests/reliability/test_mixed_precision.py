@@ -36,7 +36,10 @@ def build(detector_config):
     def make(kind):
         if kind in METHODS:
             cfg = Config.fromfile(DISTILLERS / f'{kind}.py').distil
-            cfg.update(type='PersonSearchDistill', architecture=config('fpn'), teacher=None if kind == 'hkd' else config('fpn'))
+            teacher = None if kind == 'hkd-self' else config('fpn')
+            if cfg.get('teacher_input') == 'rois':
+                teacher = dict(type='CropReIDHead', detector=teacher, crop_size=(32, 16))
+            cfg.update(type='PersonSearchDistill', architecture=config('fpn'), teacher=teacher)
         else:
             cfg = config(kind)
         torch.manual_seed(0)

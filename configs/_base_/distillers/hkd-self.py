@@ -1,6 +1,6 @@
-# HKD's losses within one network: the re-id branch's outputs for the true boxes teach its outputs for the detected boxes. There is
-# no second head. Constants of probabilities and similarities are those of hkd.py. The embedding term has weight 0 in the published
-# commands and 1 here.
+# HKD's losses within one network: the re-id branch's outputs for the true boxes teach its outputs for the detected boxes.
+# There is no second head. The constants of probabilities and similarities are those of hkd.py. The embedding term has weight 0
+# in the published commands and 1 here.
 distil = dict(
     box_jitter=0.2,
     student_boxes='detected',

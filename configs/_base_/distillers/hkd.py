@@ -1,7 +1,7 @@
-# HKD, head knowledge distillation (ACM MM 2023): a second re-id head, trained before on crops, gets the same RoIs as the student's,
-# teaches it and learns on. Both losses compare the labelled persons among the positive RoIs. Their constants are those of the
-# published command for CUHK-SYSU, beside OIM with scale 30 and weight 1: temperature 2 is one of logits. They follow the student's
-# own OIM.
+# HKD, head knowledge distillation (ACM MM 2023): a second re-id head, trained before on crops, gets the same RoIs as the head
+# of the student, teaches it and learns on. Both losses compare the labelled persons among the positive RoIs. Their constants
+# are those of the published command for CUHK-SYSU, beside OIM with scale 30 and weight 1. They follow the student's own OIM
+# (accompanies): temperature 2 is one of its logits.
 distil = dict(
     teacher_input='rois',
     distiller=dict(

@@ -3,11 +3,13 @@ from typing import NoReturn
 
 from mmengine.model import BaseModel
 from mmrazor.models.task_modules import RecorderManager
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmps.distillation.recorders import Boxes, MethodInputsRecorder
 from mmps.fileio.checkpoint import load_exactly
 from mmps.models.detectors import CropReIDHead
+from mmps.models.memory import IdentityMemory
+from mmps.models.roi_heads import PersonSearchRoIHead
 from mmps.models.roi_heads.sampling import positive_ids
 
 from .base import Teacher
@@ -31,6 +33,8 @@ class TeachingHead(Teacher):
             the student has no RoI head that embeds, or the heads pool different features.
     """
 
+    learns = True
+
     def __init__(self, network: BaseModel, student: BaseModel, checkpoint: str | None = None):
         super().__init__()
         theirs = getattr(getattr(student, 'roi_head', None), 'reid_head', None)
@@ -45,18 +49,16 @@ class TeachingHead(Teacher):
             load_exactly(network, checkpoint, 'teacher_ckpt')
             for module in network.modules():
                 module._is_init = True  # so the runner's weight initialization skips it
-        self.roi_head, self.reid_loss = network.roi_head, network.reid_loss
+        self.roi_head, self.reid_loss = network.roi_head, network.reid_loss  # as the detectors call them
         self.rois = MethodInputsRecorder('loss_from_rois')
         self.rois.initialize(theirs)
-
-    learns = True
 
     @property
     def network(self) -> BaseModel:
         return self
 
     @property
-    def memory(self) -> nn.Module:
+    def memory(self) -> IdentityMemory:
         return self.reid_loss.memory
 
     def levels(self) -> NoReturn:
@@ -75,8 +77,7 @@ class TeachingHead(Teacher):
             return dict(loss_reid=self.reid_loss(embeddings, positive_ids(samples, batch)))
 
 
-def pooled(head: nn.Module) -> str:
+def pooled(head: PersonSearchRoIHead) -> str:
     """Describes the features that a RoI head embeds."""
-    extractor = head.reid_roi_extractor or head.bbox_roi_extractor
-    sizes = {layer.output_size for layer in extractor.roi_layers}
-    return f'{extractor.out_channels} channels of strides {extractor.featmap_strides} as {sorted(sizes)}'
+    extractor = head.embedding_roi_extractor
+    return f'{extractor.out_channels} channels of the strides {extractor.featmap_strides} with {extractor.roi_layers[0]}'

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mmps.models.detectors.base import PersonSearchDetector
 from mmps.models.detectors.two_stage import TwoStagePersonSearch
 from mmps.models.embedding_heads import RowNorm
+from mmps.models.losses import OIMLoss
 from mmps.models.memory import IdentityMemory
 from mmps.registry import MODELS
 from mmps.structures import person_boxes
@@ -75,7 +76,7 @@ class CropEmbedder(PersonSearchDetector):
     (N,) and owns the identity memory as ``memory``.
     """
 
-    reid_loss: nn.Module
+    reid_loss: OIMLoss
 
     # It has no detection head: a distiller that records one of these members raises an error.
     dense_head: None = None  # type: ignore[assignment]  # None is the contract's word for "has no such part"
@@ -192,6 +193,8 @@ class CropReIDHead(CropEmbedder):
         del self.roi_head.reid_loss
 
     def embed_crops(self, crops: Tensor) -> Tensor:
+        # Without a person, an empty crop runs: distributed training waits for the gradient of every weight.
+        run = crops if len(crops) else crops.new_zeros(1, *crops.shape[1:])
         height, width = crops.shape[2:]
-        box = crops.new_tensor([[0, 0, width, height]])
-        return torch.cat(self.roi_head.embed(self.neck(self.backbone(crops)), [box] * len(crops) or [box[:0]]))
+        boxes = [crops.new_tensor([[0, 0, width, height]])] * len(run)
+        return torch.cat(self.roi_head.embed(self.neck(self.backbone(run)), boxes))[: len(crops)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
@@ -63,6 +64,11 @@ class PersonSearchRoIHead(StandardRoIHead):
         return dict(bbox_results['loss_bbox'], loss_reid=loss_reid)
 
     @property
+    def embedding_roi_extractor(self) -> SingleRoIExtractor:
+        """Returns the extractor of the features that are embedded."""
+        return self.reid_roi_extractor or self.bbox_roi_extractor
+
+    @property
     def reid_head(self) -> 'PersonSearchRoIHead':
         """Returns the RoI head that embeds."""
         return self
@@ -81,7 +87,7 @@ class PersonSearchRoIHead(StandardRoIHead):
 
     def embed(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
         """Embeds given boxes: list of (N_i, D), L2-normalized; N_i may be 0."""
-        extractor = self.reid_roi_extractor or self.bbox_roi_extractor
+        extractor = self.embedding_roi_extractor
         roi_feats = extractor(x[: extractor.num_inputs], bbox2roi(boxes))
         if self.with_shared_head:
             roi_feats = self.shared_head(roi_feats)
