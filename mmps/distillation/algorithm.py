@@ -40,6 +40,7 @@ class PersonSearchDistill(SingleTeacherDistill):
         teacher_input: What the teacher gets. With 'rois', it is a :class:`~mmps.models.detectors.CropReIDHead` that gets the
             RoIs and the features of the student's re-id head and learns on (HKD,
             :class:`~mmps.distillation.teachers.TeachingHead`). All others get 'images'.
+        mutual: Whether the distillation losses also train a teacher that learns, as in HKD's code.
         box_jitter: How far the edges of a box move at most, as a fraction of its width or height.
         student_boxes: The boxes that the student embeds. With 'shared', they are the teacher's. With 'detected', the student
             regresses them from the jittered boxes, and the teacher gets the ground-truth boxes.
@@ -63,6 +64,7 @@ class PersonSearchDistill(SingleTeacherDistill):
         teacher: dict | BaseModel | None = None,
         teacher_ckpt: str | None = None,
         teacher_input: str = 'images',
+        mutual: bool = True,
         box_jitter: float = 0.0,
         student_boxes: str = 'shared',
         warmup: int = 0,
@@ -86,6 +88,7 @@ class PersonSearchDistill(SingleTeacherDistill):
                 student,
                 checkpoint=teacher_ckpt,
                 gets_rois=teacher_input == 'rois',
+                mutual=mutual,
                 autocast=teacher_autocast,
                 channels_last=teacher_channels_last,
                 compiled=teacher_compile,
@@ -203,7 +206,12 @@ def _keep_student(module: PersonSearchDistill, state_dict: dict, prefix: str, lo
 
 
 def build_teacher(
-    teacher: dict | BaseModel | None, student: BaseModel, checkpoint: str | None, gets_rois: bool = False, **settings: Any
+    teacher: dict | BaseModel | None,
+    student: BaseModel,
+    checkpoint: str | None,
+    gets_rois: bool = False,
+    mutual: bool = True,
+    **settings: Any,
 ) -> Teacher:
     """Builds the teacher of a config.
 
@@ -213,6 +221,7 @@ def build_teacher(
         student: The student.
         checkpoint: The detector's checkpoint.
         gets_rois: Whether the teacher is a head that gets the student's RoIs and learns on.
+        mutual: Whether the distillation losses train such a head too.
         settings: Further arguments of :class:`~mmps.distillation.teachers.DetectorTeacher`. Other teachers ignore them.
 
     Raises:
@@ -227,7 +236,7 @@ def build_teacher(
     if gets_rois:
         if teacher is None:
             raise ValueError("PersonSearchDistill: teacher_input='rois' needs a teacher, which is a CropReIDHead")
-        return TeachingHead(teacher, student, checkpoint)
+        return TeachingHead(teacher, student, checkpoint, mutual)
     if teacher is not None and not isinstance(teacher, Teacher):
         return DetectorTeacher(teacher, student.data_preprocessor, checkpoint, **settings)
     if checkpoint:

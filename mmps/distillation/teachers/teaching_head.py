@@ -1,7 +1,9 @@
 from contextlib import AbstractContextManager
 from typing import NoReturn
 
+import torch
 from mmengine.model import BaseModel
+from mmengine.utils import apply_to
 from mmrazor.models.task_modules import RecorderManager
 from torch import Tensor
 
@@ -19,13 +21,13 @@ class TeachingHead(Teacher):
     """A second re-id head teaches the student's and learns on (HKD, ACM MM 2023).
 
     In every step it gets the RoIs that the student's re-id head trains on, and the student's features, detached. So its
-    gradients do not reach the student's features. It learns with its own re-id loss, which has its own identity memory, and
-    with the distillation losses, which train both heads.
+    gradients do not reach the student's features. It learns with its own re-id loss, which has its own identity memory.
 
     Args:
         network: The head, trained on crops. Its backbone and neck are dropped.
         student: A student with a RoI head that embeds.
         checkpoint: The checkpoint of ``network``. It must fit exactly.
+        mutual: Whether the distillation losses train it too, as in the published code.
 
     Raises:
         FileNotFoundError: The checkpoint is missing.
@@ -35,7 +37,7 @@ class TeachingHead(Teacher):
 
     learns = True
 
-    def __init__(self, network: BaseModel, student: BaseModel, checkpoint: str | None = None):
+    def __init__(self, network: BaseModel, student: BaseModel, checkpoint: str | None = None, mutual: bool = True):
         super().__init__()
         theirs = getattr(getattr(student, 'roi_head', None), 'reid_head', None)
         if not isinstance(network, CropReIDHead):
@@ -50,6 +52,7 @@ class TeachingHead(Teacher):
             for module in network.modules():
                 module._is_init = True  # so the runner's weight initialization skips it
         self.roi_head, self.reid_loss = network.roi_head, network.reid_loss  # as the detectors call them
+        self.mutual = mutual
         self.rois = MethodInputsRecorder('loss_from_rois')
         self.rois.initialize(theirs)
 
@@ -74,7 +77,11 @@ class TeachingHead(Teacher):
         self.rois.reset_data_buffer()
         with recorders:
             embeddings = self.roi_head.embed_positives(tuple(level.detach() for level in x), samples)
-            return dict(loss_reid=self.reid_loss(embeddings, positive_ids(samples, batch)))
+            loss = self.reid_loss(embeddings, positive_ids(samples, batch))
+        if not self.mutual:
+            for recorder in recorders.recorders.values():
+                recorder.data_buffer[:] = apply_to(recorder.data_buffer, torch.is_tensor, Tensor.detach)
+        return dict(loss_reid=loss)
 
 
 def pooled(head: PersonSearchRoIHead) -> str:

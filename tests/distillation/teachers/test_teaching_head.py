@@ -84,12 +84,15 @@ def test_the_heads_own_loss_trains_the_head_and_nothing_of_the_student(student, 
     assert all(gradients(losses['teacher.loss_reid'], head.values()))
 
 
+@pytest.mark.parametrize('mutual', [True, False])
 @pytest.mark.parametrize('loss', ['loss_response', 'loss_relation'])
-def test_a_distillation_loss_trains_both_heads_as_in_the_published_code(loss, build, make_batch):
-    model = build()
-    value = model.loss(*make_batch(PERSONS))[f'distill.{loss}']
-    assert any(gradients(value, model.student.backbone.parameters()))
-    assert any(gradients(value, [each for each in model.teacher.parameters() if each.requires_grad]))
+def test_a_distillation_loss_trains_both_heads_if_mutual(loss, mutual, build, make_batch):
+    model = build(mutual=mutual)
+    losses = model.loss(*make_batch(PERSONS))
+    head = [each for each in model.teacher.parameters() if each.requires_grad]
+    assert any(gradients(losses[f'distill.{loss}'], model.student.backbone.parameters()))
+    assert any(gradients(losses[f'distill.{loss}'], head)) == mutual
+    assert all(gradients(losses['teacher.loss_reid'], head))
 
 
 @pytest.mark.parametrize('student', STUDENTS)
