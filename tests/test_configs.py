@@ -158,7 +158,7 @@ def test_data_sets_and_metric_exist(path, mmps_scope):
 def test_name_says_what_it_is(path):
     cfg = read(path)
     method, *networks, schedule, data = parts = path.stem.split('_')
-    assert len(networks) == (2 if path in TAUGHT and method != 'hkd' else 1), (
+    assert len(networks) == (2 if path in TAUGHT and method != 'hkd-self' else 1), (
         '{method}_{teacher}_{student}_{schedule}_{dataset}, {method}_{student}_... or {model}_{backbone}_...'
     )
     assert method.split('-')[0] == path.parent.name
@@ -202,7 +202,7 @@ def test_a_taught_student_is_what_a_benchmark_makes_of_student_method_and_teache
         table = cfg.custom_hooks[-1].path
     else:
         distil = read(FOLDER / f'{bases[1]}.py').distil
-    if method not in ('munjal-lut', 'hkd'):
+    if method not in ('munjal-lut', 'hkd-self'):
         teacher = Network('teacher', read(teacher_of(path)))
         checkpoint = last_checkpoint(teacher_of(path))
     way = Method(method, distil, (), table is not None, None, {}, 1)

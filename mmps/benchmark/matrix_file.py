@@ -11,7 +11,7 @@
     methods:
       plain: {}
       GDPS: {distiller: gdps, seeds: 3}     # configs/_base_/distillers/gdps.py
-      HKD: {distiller: hkd, teacher: none}      # self-distillation
+      HKD, one head: {distiller: hkd-self, teacher: none}    # self-distillation
       DKD: {distiller: dkd, teacher: re-id on crops, options: {...}}    # instead of the students' own teachers
       Munjal: {lookup_table: true}      # the student's lookup table is the teacher's
     seeds: 1    # optional: of the methods that do not say

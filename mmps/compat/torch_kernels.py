@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NMS_BLOCK = 128  # number of boxes that are compared with all later boxes at once
-LARGE = 2**16  # from this size of a pooled RoI, in values, two products (rows, then columns) are faster than one
+LARGE = 2**16  # from this size of a pooled RoI or of its weights, two products (rows, then columns) are faster than one
 SAMPLED_VALUES = 2**24  # number of values that a deformable convolution samples at once: 64 MiB of float32
 
 # Gradients for feats, offset and mask (None where not computed) and for weight.
@@ -131,7 +131,7 @@ def roi_align(feats: Tensor, rois: Tensor, size: tuple[int, int], scale: float, 
         piece, row_weights, column_weights = (
             each.to(out.dtype) for each in (feats[image, :, rows, columns], row_weights, column_weights)
         )
-        if out.numel() < LARGE:
+        if max(out.numel(), row_weights.numel() * column_weights.numel()) < LARGE:
             torch.mm(piece.flatten(1), torch.kron(row_weights, column_weights).T, out=out.flatten(1))
         else:
             torch.matmul(row_weights, piece @ column_weights.T, out=out)
@@ -147,7 +147,7 @@ def roi_align_backward(
     for grad_roi, (image, rows, columns, row_weights, column_weights) in zip(grad_output, pieces, strict=True):
         grad_roi, row_weights, column_weights = (each.to(grad_feats.dtype) for each in (grad_roi, row_weights, column_weights))
         piece = grad_feats[image, :, rows, columns]
-        if grad_roi.numel() < LARGE:
+        if max(grad_roi.numel(), row_weights.numel() * column_weights.numel()) < LARGE:
             piece += (grad_roi.flatten(1) @ torch.kron(row_weights, column_weights)).view(piece.shape)
         else:
             piece += row_weights.T @ (grad_roi @ column_weights)

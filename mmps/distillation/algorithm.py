@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmps.distillation.distiller import PersonSearchDistiller
 from mmps.distillation.recorders import Boxes, reads, run_recorded
 from mmps.distillation.statistics import OwnStatistics
-from mmps.distillation.teachers import DetectorTeacher, StudentItself, Teacher
+from mmps.distillation.teachers import DetectorTeacher, StudentItself, Teacher, TeachingHead
 from mmps.registry import MODELS
 from mmps.structures import jitter_boxes, sample_background_boxes, with_area
 
@@ -28,14 +28,19 @@ class PersonSearchDistill(SingleTeacherDistill):
     and the dense head. It runs no assigner, sampler, loss or other head.
 
     A checkpoint holds the student under its own names, so the plain student's config loads it, and the distiller's weights
-    (connectors) under ``distiller.``. The teacher does not change and is not stored.
+    (connectors) under ``distiller.``. A teacher that learns is there as ``distiller.teacher.``. Other teachers do not change
+    and are not stored.
 
     Args:
         architecture: The student.
         teacher: A detector, its config file as ``dict(cfg_path=...)``, or a :class:`~mmps.distillation.CachedTeacher`. With
-            None, the student teaches itself (HKD).
+            None, the student teaches itself.
         teacher_ckpt: The detector's checkpoint. It must fit the detector exactly.
         distiller: Config of a :class:`~mmps.distillation.PersonSearchDistiller`.
+        teacher_input: What the teacher gets. With 'rois', it is a :class:`~mmps.models.detectors.CropReIDHead` that gets the
+            RoIs and the features of the student's re-id head and learns on (HKD,
+            :class:`~mmps.distillation.teachers.TeachingHead`). All others get 'images'.
+        mutual: Whether the distillation losses also train a teacher that learns, as in HKD's code.
         box_jitter: How far the edges of a box move at most, as a fraction of its width or height.
         student_boxes: The boxes that the student embeds. With 'shared', they are the teacher's. With 'detected', the student
             regresses them from the jittered boxes, and the teacher gets the ground-truth boxes.
@@ -43,7 +48,7 @@ class PersonSearchDistill(SingleTeacherDistill):
         teacher_autocast: The type that the teacher computes in, 'float16' or 'bfloat16'. None = as the student.
         teacher_channels_last: Whether the teacher's maps are in channels-last memory, which is faster for convolutions.
         teacher_compile: Whether the teacher's backbone and neck go through ``torch.compile``.
-        **kwargs: As in MMRazor's ``SingleTeacherDistill``. The teacher is never trained, the student always is.
+        **kwargs: As in MMRazor's ``SingleTeacherDistill``. The student is always trained.
 
     Raises:
         FileNotFoundError: The teacher's checkpoint is missing.
@@ -58,6 +63,8 @@ class PersonSearchDistill(SingleTeacherDistill):
         distiller: dict,
         teacher: dict | BaseModel | None = None,
         teacher_ckpt: str | None = None,
+        teacher_input: str = 'images',
+        mutual: bool = True,
         box_jitter: float = 0.0,
         student_boxes: str = 'shared',
         warmup: int = 0,
@@ -68,6 +75,8 @@ class PersonSearchDistill(SingleTeacherDistill):
     ):
         if student_boxes not in ('shared', 'detected'):
             raise ValueError(f"PersonSearchDistill: student_boxes is {student_boxes!r}: expected 'shared' or 'detected'")
+        if teacher_input not in ('images', 'rois'):
+            raise ValueError(f"PersonSearchDistill: teacher_input is {teacher_input!r}: expected 'images' or 'rois'")
         kind = distiller.get('type')
         kind = MODELS.get(kind) if isinstance(kind, str) else kind
         if not (isinstance(kind, type) and issubclass(kind, PersonSearchDistiller)):
@@ -78,6 +87,8 @@ class PersonSearchDistill(SingleTeacherDistill):
                 teacher,
                 student,
                 checkpoint=teacher_ckpt,
+                gets_rois=teacher_input == 'rois',
+                mutual=mutual,
                 autocast=teacher_autocast,
                 channels_last=teacher_channels_last,
                 compiled=teacher_compile,
@@ -87,7 +98,7 @@ class PersonSearchDistill(SingleTeacherDistill):
                 distiller={**distiller, 'student': student, 'teacher': built_teacher},
                 teacher=built_teacher,
                 teacher_ckpt=None,
-                teacher_trainable=False,
+                teacher_trainable=built_teacher.learns,
                 student_trainable=True,
                 **kwargs,
             )
@@ -105,11 +116,13 @@ class PersonSearchDistill(SingleTeacherDistill):
 
     def train(self, mode: bool = True) -> 'PersonSearchDistill':
         BaseAlgorithm.train(self, mode)
-        self.teacher.eval()
+        self.teacher.train(mode and self.teacher.learns)
         return self
 
     def loss(self, batch_inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
         """Computes the student's own losses (``student.*``) and the distillation losses (``distill.*``).
+
+        A teacher that learns adds its own losses (``teacher.*``).
 
         Args:
             batch_inputs: (B, 3, H, W), from the student's preprocessor.
@@ -131,13 +144,13 @@ class PersonSearchDistill(SingleTeacherDistill):
             feats = student.extract_feat(batch_inputs)
             statistics = OwnStatistics(student)
             if self.calculate_student_loss:
-                with statistics.recorded():
+                with statistics.recorded(), teacher.watch_student():
                     losses = add_prefix(student.loss_from_feats(feats, data_samples), 'student')
             with statistics.reused():
                 own_boxes = self._boxes_of_student(feats, boxes)
                 run_recorded(student, distiller.student_recorders, feats, own_boxes, not self.calculate_student_loss)
-        with torch.no_grad(), statistics.reused():
-            teacher.record_from_student(distiller.teacher_recorders, feats, boxes)
+        with statistics.reused():
+            losses.update(add_prefix(teacher.record_from_student(distiller.teacher_recorders, feats, boxes), 'teacher'))
 
         losses.update(add_prefix(self._warmed_up(distiller.compute_distill_losses()), 'distill'))
         distiller.clear()
@@ -170,22 +183,37 @@ class PersonSearchDistill(SingleTeacherDistill):
         """Loads a state dict that :func:`_keep_student` has renamed."""
         for key in [key for key in state_dict if key.startswith(prefix)]:
             name = key[len(prefix) :]
-            if name.split('.')[0] not in ('architecture', 'distiller', 'teacher'):
+            if name.startswith('distiller.teacher.'):
+                state_dict[prefix + name.removeprefix('distiller.')] = state_dict.pop(key)
+            elif name.split('.')[0] not in ('architecture', 'distiller', 'teacher'):
                 state_dict[f'{prefix}architecture.{name}'] = state_dict.pop(key)
-        state_dict.update({f'{prefix}teacher.{name}': value for name, value in self.teacher.state_dict().items()})
+        for name, value in self.teacher.state_dict().items():
+            state_dict.setdefault(f'{prefix}teacher.{name}', value)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _keep_student(module: nn.Module, state_dict: dict, prefix: str, local_metadata: dict) -> None:
-    """Gives a state dict's entries of the student their own names and drops the teacher's. It is a state-dict hook."""
+def _keep_student(module: PersonSearchDistill, state_dict: dict, prefix: str, local_metadata: dict) -> None:
+    """Gives a state dict's entries of the student their own names. It is a state-dict hook.
+
+    A teacher's entries are dropped, or, if it learns, moved to ``distiller.teacher.``.
+    """
     for key in list(state_dict):
         if key.startswith(f'{prefix}teacher.'):
-            del state_dict[key]
+            value = state_dict.pop(key)
+            if module.teacher.learns:
+                state_dict[f'{prefix}distiller.{key[len(prefix) :]}'] = value
         elif key.startswith(f'{prefix}architecture.'):
             state_dict[prefix + key[len(f'{prefix}architecture.') :]] = state_dict.pop(key)
 
 
-def build_teacher(teacher: dict | BaseModel | None, student: BaseModel, checkpoint: str | None, **settings: Any) -> Teacher:
+def build_teacher(
+    teacher: dict | BaseModel | None,
+    student: BaseModel,
+    checkpoint: str | None,
+    gets_rois: bool = False,
+    mutual: bool = True,
+    **settings: Any,
+) -> Teacher:
     """Builds the teacher of a config.
 
     Args:
@@ -193,10 +221,12 @@ def build_teacher(teacher: dict | BaseModel | None, student: BaseModel, checkpoi
             which is a file or a package's config like ``mmps::oim/NAME.py``. None = the student itself.
         student: The student.
         checkpoint: The detector's checkpoint.
+        gets_rois: Whether the teacher is a head that gets the student's RoIs and learns on.
+        mutual: Whether the distillation losses train such a head too.
         settings: Further arguments of :class:`~mmps.distillation.teachers.DetectorTeacher`. Other teachers ignore them.
 
     Raises:
-        ValueError: A teacher that is no detector has a ``checkpoint``.
+        ValueError: A teacher that is no detector has a ``checkpoint``, or there is no teacher to get the RoIs.
     """
     if isinstance(teacher, dict):
         file = teacher.get('cfg_path')
@@ -204,6 +234,10 @@ def build_teacher(teacher: dict | BaseModel | None, student: BaseModel, checkpoi
         if is_file and (teacher.get('pretrained') or teacher.keys() - {'cfg_path', 'pretrained'}):
             raise ValueError(f'teacher: expected only cfg_path={file!r}, got {dict(teacher)}; teacher_ckpt names a checkpoint')
         teacher = RAZOR_MODELS.build(Config.fromfile(file).model if is_file else teacher)
+    if gets_rois:
+        if teacher is None:
+            raise ValueError("PersonSearchDistill: teacher_input='rois' needs a teacher, which is a CropReIDHead")
+        return TeachingHead(teacher, student, checkpoint, mutual)
     if teacher is not None and not isinstance(teacher, Teacher):
         return DetectorTeacher(teacher, student.data_preprocessor, checkpoint, **settings)
     if checkpoint:

@@ -6,8 +6,8 @@ from mmrazor.models import ConfigurableDistiller
 from torch import Tensor, nn
 
 from mmps.distillation.losses.full_precision import guard_losses
-from mmps.distillation.pairing import Pair, apply_per_level, is_per_level, levels_of, pair_levels
-from mmps.distillation.recorders import BatchRecorder, check_module
+from mmps.distillation.pairing import Pair, apply_per_level, is_per_level, levels_of, pair_levels, with_sizes
+from mmps.distillation.recorders import BatchRecorder, check_module, find
 from mmps.distillation.teachers.base import Teacher
 from mmps.models.roi_heads import PersonSearchRoIHead
 from mmps.registry import MODELS, did_you_mean
@@ -28,6 +28,8 @@ class PersonSearchDistiller(ConfigurableDistiller):
         losses: Names of the losses to use. None = all of ``distill_losses``.
         reid_jitter: The ``reid_jitter`` of the student's RoI heads: how far the RoIs of its re-id branch move in its own
             training, as a fraction of their size. A re-id branch without RoIs (AlignPS) ignores it.
+        accompanies: A loss of the student, e.g. 'reid_loss', that the distillation losses are weighed against
+            (:func:`follow_loss`). None = their weights are absolute.
         **parts: ``student_recorders``, ``teacher_recorders``, ``connectors``, ``distill_losses``, ``loss_forward_mappings`` and
             ``distill_deliveries``, as in ``ConfigurableDistiller``.
 
@@ -36,7 +38,8 @@ class PersonSearchDistiller(ConfigurableDistiller):
         level_copies: For each loss that is per level, the names of its copies.
 
     Raises:
-        ValueError: A recorder reads something that its model does not have, a loss has no mapping, or no levels fit.
+        ValueError: A recorder reads something that its model does not have, a loss has no mapping, the student has no loss
+            ``accompanies``, or no levels fit.
     """
 
     def __init__(
@@ -46,10 +49,13 @@ class PersonSearchDistiller(ConfigurableDistiller):
         teacher: Teacher,
         losses: Sequence[str] | None = None,
         reid_jitter: float = 0.0,
+        accompanies: str | None = None,
         **parts: Mapping,
     ):
         cfg = used_parts(parts, losses)
         check_sources(cfg, student, teacher.network)
+        if accompanies:
+            cfg['distill_losses'] = follow_loss(cfg['distill_losses'], student, accompanies)
         pairs: list[Pair] = []
         if any(map(is_per_level, cfg['distill_losses'].values())):
             pairs = pair_levels(levels_of(student.train()), teacher.levels())
@@ -107,6 +113,29 @@ def used_parts(parts: Mapping, names: Sequence[str] | None) -> dict:
     )
     return cfg | {
         part: {name: each for name, each in cfg.get(part, {}).items() if name in names} for part, names in used.items()
+    }
+
+
+def follow_loss(losses: Mapping[str, Mapping], student: nn.Module, source: str) -> dict[str, dict]:
+    """Returns the distillation losses with the weight and the scale of a loss of the student.
+
+    Every ``loss_weight`` is multiplied by the weight of that loss. A loss that compares logits gets its ``scale``. So constants
+    that were published beside OIM with scale 30 and weight 1 keep their meaning beside one of scale 16 and weight 0.5.
+
+    Args:
+        source: Name of the student's loss, e.g. 'reid_loss'.
+
+    Raises:
+        ValueError: The student has no such loss.
+    """
+    own = find(student, source.split('.'))
+    if not (hasattr(own, 'scale') and hasattr(own, 'loss_weight')):
+        raise ValueError(
+            f'PersonSearchDistiller: accompanies={source!r}: {type(student).__name__} has no such loss with a scale'
+        )
+    return {
+        name: with_sizes({**loss, 'loss_weight': loss.get('loss_weight', 1.0) * own.loss_weight}, dict(scale=own.scale))
+        for name, loss in losses.items()
     }
 
 

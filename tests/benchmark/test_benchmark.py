@@ -249,7 +249,7 @@ def test_finished_students_outlive_their_teachers_checkpoint_and_new_ones_ask_fo
 def test_more_methods_and_seeds_leave_finished_runs_alone(run, content):
     run()
     content['seeds'] = 3
-    content['methods']['HKD'] = {'distiller': 'hkd', 'teacher': 'none', 'seeds': 1}
+    content['methods']['HKD'] = {'distiller': 'hkd-self', 'teacher': 'none', 'seeds': 1}
     assert run()[1][::2] == ['train from 0 hkd_seed0', 'train from 0 plain_seed2', 'train from 0 gdps_big_seed2']
 
 

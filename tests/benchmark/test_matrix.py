@@ -66,6 +66,15 @@ def test_all_that_a_shipped_matrix_names_is_there(name, tmp_path):
                 assert cfg.train_dataloader.dataset.data_root == str(tmp_path)
 
 
+def test_each_student_of_the_hkd_matrix_is_taught_by_a_head_of_its_own_kind(tmp_path):
+    matrix = read_matrix(CONFIGS / 'benchmarks' / 'hkd-synthps-mini.yml', CONFIGS, tmp_path)
+    for student in matrix.students.values():
+        (teacher,) = matrix.teachers_of(student, matrix.methods['HKD'])
+        cfg = compose(student, matrix.methods['HKD'], teacher, Path('teacher.pth'), None, 0)
+        assert cfg.model.teacher.detector == cfg.model.architecture == student.cfg.model
+        assert cfg.get('load_from') == teacher.cfg.get('load_from')
+
+
 @pytest.mark.parametrize(
     'change, message',
     [
@@ -121,7 +130,9 @@ def test_a_student_is_taught_by_every_detector_unless_it_or_the_method_says_othe
     def change(content):
         content['teachers']['other'] = BIG_OIM
         content['students'] = {'all': OIM, 'one': {**OIM, 'teacher': 'other'}, 'two': {**OIM, 'teacher': ['other', 'big']}}
-        content['methods'].update(DKD={'distiller': 'dkd', 'teacher': 'crops'}, HKD={'distiller': 'hkd', 'teacher': 'none'})
+        content['methods'].update(
+            DKD={'distiller': 'dkd', 'teacher': 'crops'}, HKD={'distiller': 'hkd-self', 'teacher': 'none'}
+        )
 
     matrix = read(change)
 
@@ -143,7 +154,7 @@ def test_the_distilled_config_differs_from_the_plain_one_in_its_model_alone(read
 
 
 def test_without_a_teacher_the_model_is_given_none(read):
-    matrix = read(lambda content: content['methods'].update(HKD={'distiller': 'hkd', 'teacher': 'none'}))
+    matrix = read(lambda content: content['methods'].update(HKD={'distiller': 'hkd-self', 'teacher': 'none'}))
     assert not {'teacher', 'teacher_ckpt'} & composed(matrix, 'HKD').model.keys()
 
 

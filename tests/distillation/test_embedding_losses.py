@@ -72,17 +72,22 @@ def divergence(student, teacher, temperature, symmetric):
     return temperature**2 * kl
 
 
-def response(student, teacher, student_lut, teacher_lut, temperature=None, loss_weight=1.0, symmetric=False):
+def response(student, teacher, student_lut, teacher_lut, temperature=None, loss_weight=1.0, symmetric=False, scale=1.0):
     seen = [k for k in range(len(student_lut)) if student_lut[k].any() and teacher_lut[k].any()]
     student_lut, teacher_lut = (
         [[x / math.hypot(*row) for x in row] if any(row) else row for row in lut.tolist()] for lut in (student_lut, teacher_lut)
     )
     student_lut, teacher_lut = (torch.tensor(lut, dtype=torch.float64) for lut in (student_lut, teacher_lut))
     if temperature is None:  # e^(0.8 / t) against all others together: odds of 0.97 to 0.03
-        temperature = 0.8 / math.log(0.97 / 0.03 * max(len(seen) - 1, 1))
+        temperature = scale * 0.8 / math.log(0.97 / 0.03 * max(len(seen) - 1, 1))
     return loss_weight * mean(
         [
-            divergence([dot(s, student_lut[k]) for k in seen], [dot(t, teacher_lut[k]) for k in seen], temperature, symmetric)
+            divergence(
+                [scale * dot(s, student_lut[k]) for k in seen],
+                [scale * dot(t, teacher_lut[k]) for k in seen],
+                temperature,
+                symmetric,
+            )
             for s, t in zip(student, teacher, strict=True)
         ]
     )
@@ -90,7 +95,7 @@ def response(student, teacher, student_lut, teacher_lut, temperature=None, loss_
 
 def relation_divergence(student, teacher, temperature=4.0, symmetric=False, loss_weight=1.0):
     rows = [
-        [[dot(embeddings[i], embeddings[j]) for j in range(len(student)) if j != i] for i in range(len(student))]
+        [[dot(embeddings[i], embeddings[j]) for j in range(len(student))] for i in range(len(student))]
         for embeddings in (student, teacher)
     ]
     return loss_weight * mean([divergence(s, t, temperature, symmetric) for s, t in zip(*rows, strict=True)])
@@ -134,7 +139,7 @@ LOSSES = {
         ResponseLoss,
         response,
         WITH_LUT,
-        [dict(temperature=1 / 30), dict(temperature=1.0, loss_weight=2.0), dict(symmetric=True)],
+        [dict(temperature=1 / 30), dict(temperature=1.0, loss_weight=2.0), dict(symmetric=True), dict(scale=16.0)],
     ),
     'relation divergence': (
         RelationDivergenceLoss,
@@ -236,11 +241,27 @@ def test_embeddings_of_different_sizes_are_refused_in_one_line_with_both():
     assert '\n' not in str(error.value)
 
 
-def test_unlabelled_persons_count():
-    """The loss has no person ids as input, and two more persons change its mean."""
+@pytest.mark.parametrize('name', ['response', 'relation divergence'])
+def test_unlabelled_persons_count_only_without_person_ids(name):
+    loss, data = LOSSES[name][0](temperature=0.5), chosen(name)
+    person_ids = torch.tensor([3, -1, 0, 2, -1, -1, 4])
+    labelled = {key: value if 'lut' in key else value[[0, 2, 3, 6]] for key, value in data.items()}
+    assert loss(**data, person_ids=person_ids).item() == pytest.approx(LOSSES[name][1](**labelled, temperature=0.5), rel=1e-9)
+    assert abs(loss(**data) - loss(**labelled)) > 1e-5
+    student = data['student'].requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(**data, person_ids=person_ids), student)
+    assert torch.equal(gradient.any(1), person_ids >= 0)
+    assert loss(**data, person_ids=torch.full((7,), -1)) == 0
+
+
+@pytest.mark.parametrize('scale', [10.0, 16.0, 30.0])
+def test_a_scale_equals_a_lower_temperature_and_a_greater_weight(scale):
+    """HKD's temperature 2 is one of logits, s times the similarities: 2 / s of similarities, with s^2 times the weight."""
     data = case()
-    fewer = {name: value if 'lut' in name else value[:5] for name, value in data.items()}
-    assert abs(ResponseLoss()(**data) - ResponseLoss()(**fewer)) > 1e-5
+    torch.testing.assert_close(
+        ResponseLoss(temperature=2.0, scale=scale)(**data),
+        ResponseLoss(temperature=2.0 / scale, loss_weight=scale**2)(**data),
+    )
 
 
 def test_a_beta_of_two_makes_relations_a_squared_error():

@@ -13,12 +13,16 @@ from mmps.registry import MODELS
 DISTILLERS = Path(__file__).parents[2] / 'configs' / '_base_' / 'distillers'
 METHODS = sorted(path.stem for path in DISTILLERS.glob('*.py'))
 STUDENTS = ['fpn', 'seqnet', 'alignps']
+HEADS = ['hkd', 'hkd-prw']  # a second head teaches: for students with a RoI head that embeds
 
 
 def build(detector_config, method, student, teacher=None, losses=None, **changes):
     distil = Config.fromfile(DISTILLERS / f'{method}.py').distil
     distil.distiller.losses = losses
-    teaches = {} if method == 'hkd' else dict(teacher=detector_config(teacher or student))
+    theirs = detector_config(teacher or student)
+    if method in HEADS:
+        theirs = dict(type='CropReIDHead', detector=theirs, crop_size=(32, 16))
+    teaches = {} if method == 'hkd-self' else dict(teacher=theirs)
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmps'):
         model = MODELS.build(
@@ -32,12 +36,14 @@ def build(detector_config, method, student, teacher=None, losses=None, **changes
 
 def test_all_methods_are_found():
     two_stage = {f'{method}-two-stage' for method in ('ddps', 'fgd', 'mgd', 'pkd', 'cwd')}
-    methods = {'gdps', 'munjal-detector', 'dkd', 'ddps', 'ddps-pkd', 'hkd', 'pkd', 'fgd', 'mgd', 'cwd'}
+    methods = {'gdps', 'munjal-detector', 'dkd', 'ddps', 'ddps-pkd', *HEADS, 'hkd-self', 'pkd', 'fgd', 'mgd', 'cwd'}
     assert methods | two_stage == set(METHODS)
 
 
-@pytest.mark.parametrize('student', STUDENTS)
-@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize(
+    'method, student',
+    [(method, student) for method in METHODS for student in (['fpn', 'seqnet', 'nae'] if method in HEADS else STUDENTS)],
+)
 def test_every_term_reaches_the_student_for_any_number_of_persons(method, student, detector_config, make_batch):
     model = build(detector_config, method, student)
     terms = set(Config.fromfile(DISTILLERS / f'{method}.py').distil.distiller.distill_losses)
@@ -90,7 +96,7 @@ def test_only_the_teachers_backbone_and_neck_are_compiled(detector_config, monke
 
 @pytest.mark.parametrize('student', STUDENTS)
 def test_a_network_teaches_itself_without_gradient_through_the_true_boxes(student, detector_config, make_batch, monkeypatch):
-    model = build(detector_config, 'hkd', student)
+    model = build(detector_config, 'hkd-self', student)
     assert isinstance(model.teacher, StudentItself)
     asked = []
     embed_in_place = type(model.student).embed_in_place

@@ -1,36 +1,36 @@
-# HKD (ACM MM 2023) inside one network: the re-id branch's outputs for the true boxes teach its outputs for the detected boxes.
-# The weights of the published code for CUHK-SYSU are:
-# - embeddings: weight 0. Here it is 1.
-# - probabilities of identities, in both directions: weight 1 and temperature 2, for logits scaled by 30. Here the logits are
-#   not scaled: the same loss has temperature 2 / 30 and weight 30^2 = 900.
-# - similarities: weight 50 and temperature 4, as here.
-# In that code, the teaching re-id head is a separate one that was trained before. Here it is the same head.
+# HKD, head knowledge distillation (ACM MM 2023): a second re-id head, trained before on crops, gets the same RoIs as the head
+# of the student, teaches it and learns on. Both losses compare the labelled persons among the positive RoIs. Their constants
+# are those of the published command for CUHK-SYSU, beside OIM with scale 30 and weight 1. They follow the student's own OIM
+# (accompanies): temperature 2 is one of its logits.
 distil = dict(
-    box_jitter=0.2,
-    student_boxes='detected',
+    teacher_input='rois',
     distiller=dict(
         type='PersonSearchDistiller',
+        accompanies='reid_loss',
         student_recorders=dict(
-            embeddings=dict(type='MethodOutputs', source='embed'), lut=dict(type='Attribute', source='memory.lut')
+            persons=dict(type='MethodInputs', source='reid_loss.forward'),
+            lut=dict(type='Attribute', source='reid_loss.memory.lut'),
         ),
-        teacher_recorders=dict(embeddings=dict(type='MethodOutputs', source='embed')),
+        teacher_recorders=dict(
+            persons=dict(type='MethodInputs', source='reid_loss.forward'),
+            lut=dict(type='Attribute', source='reid_loss.memory.lut'),
+        ),
         distill_losses=dict(
-            loss_embedding=dict(type='EmbeddingLoss', loss_weight=1.0),
-            loss_response=dict(type='ResponseLoss', temperature=2 / 30, symmetric=True, loss_weight=900.0),
+            loss_response=dict(type='ResponseLoss', temperature=2.0, symmetric=True, loss_weight=1.0),
             loss_relation=dict(type='RelationDivergenceLoss', temperature=4.0, loss_weight=50.0),
         ),
         loss_forward_mappings=dict(
-            loss_embedding=dict(
-                student=dict(from_student=True, recorder='embeddings'), teacher=dict(from_student=False, recorder='embeddings')
-            ),
             loss_response=dict(
+                student=dict(from_student=True, recorder='persons', data_idx=0),
+                teacher=dict(from_student=False, recorder='persons', data_idx=0),
                 student_lut=dict(from_student=True, recorder='lut'),
-                teacher_lut=dict(from_student=True, recorder='lut'),
-                student=dict(from_student=True, recorder='embeddings'),
-                teacher=dict(from_student=False, recorder='embeddings'),
+                teacher_lut=dict(from_student=False, recorder='lut'),
+                person_ids=dict(from_student=True, recorder='persons', data_idx=1),
             ),
             loss_relation=dict(
-                student=dict(from_student=True, recorder='embeddings'), teacher=dict(from_student=False, recorder='embeddings')
+                student=dict(from_student=True, recorder='persons', data_idx=0),
+                teacher=dict(from_student=False, recorder='persons', data_idx=0),
+                person_ids=dict(from_student=True, recorder='persons', data_idx=1),
             ),
         ),
     ),

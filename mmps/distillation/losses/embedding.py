@@ -18,9 +18,10 @@ from mmps.distillation.losses.full_precision import full_precision
 from mmps.registry import MODELS
 
 
-def persons_of(embeddings: Tensor | Sequence[Tensor]) -> Tensor:
-    """Returns the embeddings of all images, (P, D), in float32 or float64."""
-    return full_precision(embeddings if isinstance(embeddings, Tensor) else torch.cat(list(embeddings)))
+def persons_of(embeddings: Tensor | Sequence[Tensor], person_ids: Tensor | None = None) -> Tensor:
+    """Returns the embeddings of all images, (P, D), in float32 or float64. With ``person_ids`` only labelled persons."""
+    together = full_precision(embeddings if isinstance(embeddings, Tensor) else torch.cat(list(embeddings)))
+    return together if person_ids is None else together[person_ids >= 0]
 
 
 def others(count: int, device: torch.device) -> Tensor:
@@ -98,17 +99,17 @@ class RelationLoss(nn.Module):
 class ResponseLoss(nn.Module):
     """Compares each person's probabilities of the identities (response-based distillation of GDPS).
 
-    The loss is KL(softmax(e_T . LUT_T^T / t) || softmax(e_S . LUT_S^T / t)) * t^2, averaged over all persons, also the
-    unlabelled ones (Hinton et al., 2015, section 2, on OIM's classifier). The softmax is over the identities that both
-    lookup tables have seen. Rows of the tables are scaled to unit length (AlignPS's are not), so that all logits are cosines.
+    The loss is KL(softmax(s e_T . LUT_T^T / t) || softmax(s e_S . LUT_S^T / t)) * t^2, averaged over all persons (Hinton et
+    al., 2015, section 2, on OIM's classifier). The softmax is over the identities that both lookup tables have seen. Rows of
+    the tables are scaled to unit length (AlignPS's are not), so that all similarities are cosines.
 
     Args:
-        temperature: t, for cosine similarities. OIM's own softmax has 1 / 30. (HKD has t = 2 on OIM's logits, which are
-            similarities times 30. That is t = 2 / 30 here, with a weight 900 times as large.) None = from the number of
-            identities, by :func:`response_temperature`.
+        temperature: t. None = s times the temperature that follows from the number of identities
+            (:func:`response_temperature`).
         loss_weight: Factor of the loss.
         symmetric: Adds the divergence in the other direction.
         reverse: Takes the divergence in the other direction, KL(student || teacher) (DKD, AAAI 2021).
+        scale: s, factor of the cosine similarities. OIM's logits have 30 (:func:`~mmps.distillation.distiller.follow_loss`).
     """
 
     def __init__(
@@ -117,23 +118,34 @@ class ResponseLoss(nn.Module):
         loss_weight: float = 1.0,
         symmetric: bool = False,
         reverse: bool = False,
+        scale: float = 1.0,
     ):
         super().__init__()
         self.temperature = temperature
         self.loss_weight = loss_weight
         self.symmetric = symmetric
         self.reverse = reverse
+        self.scale = scale
 
     def forward(
-        self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor], student_lut: Tensor, teacher_lut: Tensor
+        self,
+        student: Tensor | Sequence[Tensor],
+        teacher: Tensor | Sequence[Tensor],
+        student_lut: Tensor,
+        teacher_lut: Tensor,
+        person_ids: Tensor | None = None,
     ) -> Tensor:
-        """(P, D_s), (P, D_t), (I, D_s) and (I, D_t) -> scalar >= 0, which is 0 without persons."""
+        """(P, D_s), (P, D_t), (I, D_s) and (I, D_t) -> scalar >= 0, which is 0 without persons.
+
+        With ``person_ids`` (P,), only labelled persons count.
+        """
         seen = seen_by_both('ResponseLoss', student_lut, teacher_lut)
-        student, teacher = persons_of(student), persons_of(teacher)
+        student, teacher = persons_of(student, person_ids), persons_of(teacher, person_ids)
         with torch.autocast(student.device.type, enabled=False):
-            similarities = student @ F.normalize(student_lut).T, teacher @ F.normalize(teacher_lut).T
-            temperature = self.temperature or response_temperature(seen.sum()).to(student)
-            total = divergence(*(similarities[::-1] if self.reverse else similarities), seen, temperature, self.symmetric)
+            logits = (self.scale * e @ F.normalize(lut).T for e, lut in ((student, student_lut), (teacher, teacher_lut)))
+            temperature = self.temperature or self.scale * response_temperature(seen.sum()).to(student)
+            student, teacher = reversed(tuple(logits)) if self.reverse else logits
+            total = divergence(student, teacher, seen, temperature, self.symmetric)
             return self.loss_weight * (total / mean_over_ranks(len(student), at_least=1))
 
 
@@ -154,7 +166,7 @@ class RelationDivergenceLoss(nn.Module):
     """Compares the softmax of each person's similarities to the other persons of the batch (HKD, ACM MM 2023).
 
     The loss is KL(softmax(row_T / t) || softmax(row_S / t)) * t^2, averaged over the rows of the P x P similarity matrices.
-    The diagonal is left out: a person's similarity of 1 to itself is no relation. (HKD's code leaves it in.)
+    A row includes the person's similarity of 1 to itself, as in HKD's code.
 
     Args:
         temperature: t, for cosine similarities.
@@ -168,13 +180,17 @@ class RelationDivergenceLoss(nn.Module):
         self.symmetric = symmetric
         self.loss_weight = loss_weight
 
-    def forward(self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor]) -> Tensor:
-        """(P, D_s) and (P, D_t) -> scalar >= 0, which is 0 for fewer than three persons."""
-        student, teacher = gather_rows(persons_of(student), persons_of(teacher))
+    def forward(
+        self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor], person_ids: Tensor | None = None
+    ) -> Tensor:
+        """(P, D_s) and (P, D_t) -> scalar >= 0, which is 0 for fewer than two persons.
+
+        With ``person_ids`` (P,), only labelled persons count.
+        """
+        student, teacher = gather_rows(persons_of(student, person_ids), persons_of(teacher, person_ids))
         with torch.autocast(student.device.type, enabled=False):
-            total = divergence(
-                student @ student.T, teacher @ teacher.T, others(len(student), student.device), self.temperature, self.symmetric
-            )
+            everybody = student.new_ones(len(student), dtype=torch.bool)
+            total = divergence(student @ student.T, teacher @ teacher.T, everybody, self.temperature, self.symmetric)
             return self.loss_weight * (total / max(len(student), 1))
 
 

@@ -1,4 +1,5 @@
 from abc import abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 from mmdet.structures import SampleList
@@ -17,7 +18,12 @@ class Teacher(BaseModel):
 
     In every step a teacher fills the recorders once: from the images, in :meth:`record_from_images`, or from the student's
     features, in :meth:`record_from_student`. A subclass implements :attr:`network` and one of these two methods.
+
+    Attributes:
+        learns: Whether it is trained with the student. Then a checkpoint holds it.
     """
+
+    learns = False
 
     @property
     @abstractmethod
@@ -46,8 +52,13 @@ class Teacher(BaseModel):
     def record_from_images(self, recorders: RecorderManager, images: Tensor, samples: SampleList, boxes: Boxes) -> None:
         """Fills the recorders from the images (B, 3, H, W), which the student's preprocessor made."""
 
-    def record_from_student(self, recorders: RecorderManager, feats: tuple[Tensor, ...], boxes: Boxes) -> None:
-        """Fills the recorders from the student's features."""
+    def watch_student(self) -> AbstractContextManager:
+        """Returns the context in which the student's own losses are computed."""
+        return nullcontext()
+
+    def record_from_student(self, recorders: RecorderManager, feats: tuple[Tensor, ...], boxes: Boxes) -> dict[str, Tensor]:
+        """Fills the recorders from the student's features. Returns the teacher's own losses, if it learns."""
+        return {}
 
     def forward(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise NotImplementedError('a teacher has no forward pass of its own: call record_from_images or record_from_student')

@@ -1,5 +1,6 @@
 from typing import NoReturn
 
+import torch
 from mmengine.model import BaseModel
 from mmrazor.models.task_modules import RecorderManager
 from torch import Tensor
@@ -10,7 +11,7 @@ from .base import Teacher
 
 
 class StudentItself(Teacher):
-    """The student teaches itself (HKD, ACM MM 2023): the recorders read its outputs for the true boxes, without gradient.
+    """The student teaches itself: the recorders read its outputs for the true boxes, without gradient.
 
     Args:
         student: The student. It is no submodule of the teacher, so a checkpoint holds its weights only once.
@@ -27,6 +28,8 @@ class StudentItself(Teacher):
     def levels(self) -> NoReturn:
         raise ValueError('a student that teaches itself answers for boxes only: to compare feature maps, name a teacher')
 
-    def record_from_student(self, recorders: RecorderManager, feats: tuple[Tensor, ...], boxes: Boxes) -> None:
+    @torch.no_grad()
+    def record_from_student(self, recorders: RecorderManager, feats: tuple[Tensor, ...], boxes: Boxes) -> dict[str, Tensor]:
         with recorders:
             run_recorded(self.network, recorders, feats, boxes)
+        return {}

@@ -1,6 +1,6 @@
 from .alignps import AlignPS
-from .crop_reid import CropReID, ReIDNetwork
+from .crop_reid import CropReID, CropReIDHead, ReIDNetwork
 from .person_detector import PersonDetector
 from .two_stage import TwoStagePersonSearch
 
-__all__ = ['AlignPS', 'CropReID', 'PersonDetector', 'ReIDNetwork', 'TwoStagePersonSearch']
+__all__ = ['AlignPS', 'CropReID', 'CropReIDHead', 'PersonDetector', 'ReIDNetwork', 'TwoStagePersonSearch']

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmps.models.detectors.base import PersonSearchDetector
 from mmps.models.detectors.feature_levels import check_strides, feature_levels
+from mmps.models.losses import OIMLoss
 from mmps.models.memory import IdentityMemory
 from mmps.models.precision import keep_boxes_float32
 from mmps.registry import MODELS
@@ -67,8 +68,12 @@ class AlignPS(PersonSearchDetector, SingleStageDetector):
         return hasattr(self, 'roi_head')
 
     @property
+    def reid_loss(self) -> OIMLoss:
+        return (self.roi_head if self.with_roi_head else self.bbox_head).reid_loss
+
+    @property
     def memory(self) -> IdentityMemory:
-        return (self.roi_head if self.with_roi_head else self.bbox_head).reid_loss.memory
+        return self.reid_loss.memory
 
     @property
     def dense_head(self) -> nn.Module:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmps.models.detectors.base import PersonSearchDetector
 from mmps.models.detectors.feature_levels import check_extractor, check_strides, feature_levels
+from mmps.models.losses import OIMLoss
 from mmps.models.memory import IdentityMemory
 from mmps.models.precision import keep_boxes_float32
 from mmps.registry import MODELS
@@ -33,8 +34,12 @@ class TwoStagePersonSearch(PersonSearchDetector, TwoStageDetector):
         keep_boxes_float32(self)
 
     @property
+    def reid_loss(self) -> OIMLoss:
+        return self.roi_head.reid_loss
+
+    @property
     def memory(self) -> IdentityMemory:
-        return self.roi_head.reid_loss.memory
+        return self.reid_loss.memory
 
     @property
     def dense_head(self) -> nn.Module:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from mmcv.ops import nms
 from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import InstanceList
@@ -50,7 +51,9 @@ class NormAwareRoIHead(PersonSearchRoIHead):
 
         The first two are averaged over the RoIs of all ranks, with one collective of 8 bytes.
         """
-        samples = sample_rois(self, rpn_results_list, batch_data_samples)
+        return self.loss_from_rois(x, sample_rois(self, rpn_results_list, batch_data_samples), batch_data_samples)
+
+    def loss_from_rois(self, x: tuple[Tensor, ...], samples: list[SamplingResult], batch_data_samples: SampleList) -> dict:
         rois = bbox2roi([sample.priors for sample in samples])
         moved = (
             bbox2roi(jitter_boxes([sample.pos_priors for sample in samples], self.reid_jitter))
@@ -70,6 +73,14 @@ class NormAwareRoIHead(PersonSearchRoIHead):
             losses_over_ranks(losses, len(rois)),
             loss_reid=self.reid_loss(embeddings, positive_ids(samples, batch_data_samples)),
         )
+
+    def drop_boxes(self) -> None:
+        super().drop_boxes()
+        self.embedding_head.rescaler.requires_grad_(False)  # it gives the person score, which is then not used
+
+    def embed_positives(self, x: tuple[Tensor, ...], samples: list[SamplingResult]) -> Tensor:
+        # In training all RoIs, also background, go through the batch norms.
+        return torch.cat(self.embed(x, [sample.priors for sample in samples]))[positives(samples)]
 
     def describe(self, x: tuple[Tensor, ...], rois: Tensor) -> BoxOutputs:
         """Runs the head on RoIs (R, 5): index of the image, x1 y1 x2 y2."""

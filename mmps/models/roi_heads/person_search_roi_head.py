@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
@@ -60,16 +61,35 @@ class PersonSearchRoIHead(StandardRoIHead):
 
     def loss(self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
         """Computes the box losses, averaged over the RoIs of all ranks, and ``loss_reid``."""
-        samples = sample_rois(self, rpn_results_list, batch_data_samples)
+        return self.loss_from_rois(x, sample_rois(self, rpn_results_list, batch_data_samples), batch_data_samples)
+
+    def loss_from_rois(self, x: tuple[Tensor, ...], samples: list[SamplingResult], batch_data_samples: SampleList) -> dict:
+        """Computes the losses of the sampled RoIs. A teaching head (HKD) reads the arguments."""
         bbox_results = loss_of_boxes(self, x, samples)
-        embeddings = self._embed_positives(x, samples, bbox_results['bbox_feats'])
+        if self.reid_roi_extractor is None and not self.reid_jitter:
+            embeddings = self.embedding_head(bbox_results['bbox_feats'][positives(samples)])
+        else:
+            embeddings = self.embed_positives(x, samples)
         loss_reid = self.reid_loss(embeddings, positive_ids(samples, batch_data_samples))
         return dict(bbox_results['loss_bbox'], loss_reid=loss_reid)
 
-    def _embed_positives(self, x: tuple[Tensor, ...], samples: list[SamplingResult], bbox_feats: Tensor) -> Tensor:
-        if self.reid_roi_extractor is not None or self.reid_jitter:
-            return torch.cat(self.embed(x, jitter_boxes([sample.pos_priors for sample in samples], self.reid_jitter)))
-        return self.embedding_head(bbox_feats[positives(samples)])
+    @property
+    def embedding_roi_extractor(self) -> SingleRoIExtractor:
+        """Returns the extractor of the features that are embedded."""
+        return self.reid_roi_extractor or self.bbox_roi_extractor
+
+    @property
+    def reid_head(self) -> 'PersonSearchRoIHead':
+        """Returns the RoI head that embeds."""
+        return self
+
+    def drop_boxes(self) -> None:
+        """Removes the box branch. The rest still embeds given boxes."""
+        del self.bbox_head
+
+    def embed_positives(self, x: tuple[Tensor, ...], samples: list[SamplingResult]) -> Tensor:
+        """Embeds the positive RoIs of all images: (N, D)."""
+        return torch.cat(self.embed(x, jitter_boxes([sample.pos_priors for sample in samples], self.reid_jitter)))
 
     def refine_boxes(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Returns person logits (P,) and refined boxes (P, 4) of given boxes."""
@@ -77,7 +97,7 @@ class PersonSearchRoIHead(StandardRoIHead):
 
     def embed(self, x: tuple[Tensor, ...], boxes: list[Tensor]) -> list[Tensor]:
         """Embeds given boxes: list of (N_i, D), L2-normalized; N_i may be 0."""
-        extractor = self.reid_roi_extractor or self.bbox_roi_extractor
+        extractor = self.embedding_roi_extractor
         roi_feats = extractor(x[: extractor.num_inputs], bbox2roi(boxes))
         if self.with_shared_head:
             roi_feats = self.shared_head(roi_feats)

@@ -33,6 +33,10 @@ class SequentialRoIHead(BaseModule):
         )
 
     @property
+    def reid_head(self) -> nn.Module:
+        return self.second
+
+    @property
     def reid_loss(self) -> nn.Module:
         return self.second.reid_loss
 

@@ -1,2 +1,2 @@
-_base_ = ['../alignps/alignps_r18_24e_cuhk-sysu.py', '../_base_/distillers/hkd.py']
+_base_ = ['../seqnet/seqnet_r18-fpn_20e_cuhk-sysu.py', '../_base_/distillers/hkd-self.py']
 model = dict(_delete_=True, type='PersonSearchDistill', architecture=_base_.model, **_base_.pop('distil'))

@@ -1,0 +1,2 @@
+_base_ = '../oim/oim_r18-fpn_20e_cuhk-sysu.py'
+model = dict(_delete_=True, type='CropReIDHead', detector=_base_.model)

@@ -1,0 +1,9 @@
+_base_ = ['../oim/oim_r18-fpn_20e_cuhk-sysu.py', '../_base_/distillers/hkd.py']
+model = dict(
+    _delete_=True,
+    type='PersonSearchDistill',
+    architecture=_base_.model,
+    teacher=dict(cfg_path='mmps::hkd/hkd-head_oim-r18-fpn_20e_cuhk-sysu.py', pretrained=False),
+    teacher_ckpt='work_dirs/hkd-head_oim-r18-fpn_20e_cuhk-sysu/epoch_20.pth',
+    **_base_.pop('distil'),
+)
