@@ -1,5 +1,6 @@
 """The metric of a search in which every query has its own detections."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -44,7 +45,10 @@ class QuerySearchMetric(PersonSearchMetric):
         Raises:
             ValueError: As the ordinary metric, and if a pair of query and gallery image was not searched.
         """
-        pairs = {each['img_id']: each for of_rank in results for each in of_rank if 'searched' in each}
+        pairs: dict[int, dict] = {}  # by image; repeated images are dropped
+        for each in itertools.chain.from_iterable(results):
+            if 'searched' in each:
+                pairs.setdefault(each['img_id'], each)
         metrics = super().compute_metrics([[each for each in of_rank if 'searched' not in each] for of_rank in results])
         protocol, found = self._protocol(), list(pairs.values())
         self._check_all_searched(protocol, found)

@@ -17,12 +17,12 @@ class Excitation(BaseModule):
     Args:
         in_channels: Size of the pooled features that decide, for example of query and gallery image together.
         channels: C.
-        ratio: C divided by the width of the hidden layer.
+        ratio: C divided by the width of the hidden layer, which is at least 8.
     """
 
     def __init__(self, in_channels: int, channels: int, ratio: int = 16):
         super().__init__(dict(type='Normal', layer=[], override=dict(type='Normal', name='excite', std=0.01, bias=3.0)))
-        self.squeeze = nn.Linear(in_channels, max(channels // ratio, 1))
+        self.squeeze = nn.Linear(in_channels, max(channels // ratio, 8))
         self.excite = nn.Linear(self.squeeze.out_features, channels)
 
     def forward(self, pooled: Tensor) -> Tensor:
