@@ -153,7 +153,7 @@ def test_scaling_the_pooled_query_equals_pooling_the_scaled_map(build_qeeps, mak
     maps, query_feats = detector.excite(feats, samples, queries_of(detector, feats, samples))
     torch.testing.assert_close(queries_of(detector, maps, samples).feats, query_feats)
     boxes = [each[:1] for each in person_boxes(samples)]
-    torch.testing.assert_close(torch.cat(detector.embed(maps, boxes)), detector.embed_pooled(query_feats))
+    torch.testing.assert_close(torch.cat(detector.embed(maps, boxes)), detector.roi_head.embedding_head(query_feats))
 
 
 def test_padding_does_not_change_the_excitation(build_qeeps, make_batch):
@@ -252,6 +252,13 @@ def test_a_search_predicts_for_each_query(build_qeeps, make_batch, kind):
         detector.search(feats, samples, queries)[0].similarities,
         detector.search(feats, samples, queries[[1, 0]])[0].similarities,
     )
+
+
+def test_a_roi_head_that_pools_twice_is_refused(mmps_scope, detector_config):
+    cfg = qeeps_config(detector_config, 'fpn')
+    cfg.roi_head.reid_roi_extractor = cfg.roi_head.bbox_roi_extractor
+    with pytest.raises(ValueError, match=r'QEEPS: roi_head\.reid_roi_extractor: expected None'):
+        MODELS.build(cfg)
 
 
 def test_a_plain_rpn_is_refused(mmps_scope, detector_config):

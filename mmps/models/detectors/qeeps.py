@@ -17,7 +17,7 @@ from mmps.models.detectors.base import check_boxes
 from mmps.models.detectors.two_stage import TwoStagePersonSearch
 from mmps.models.query_guidance import Excitation, QuerySimilarity, choose_queries
 from mmps.models.roi_heads.person_search_roi_head import loss_of_boxes
-from mmps.models.roi_heads.sampling import sample_rois
+from mmps.models.roi_heads.sampling import positives, sample_rois
 from mmps.registry import MODELS
 
 
@@ -30,16 +30,18 @@ class QEEPS(TwoStagePersonSearch):
     compares embeddings. Without a query the detector is OIM, also as a teacher. Training adds the losses of the guided search
     (``query.*``) to OIM's; each image is searched for a person of its partner (:func:`choose_queries`).
 
-    Needs a ``QueryRPNHead`` and a ``PersonSearchRoIHead``.
+    Needs a ``QueryRPNHead``, and a ``PersonSearchRoIHead`` whose branches share the pooled features.
 
     Raises:
-        ValueError: Another RPN head.
+        ValueError: Another RPN head, or a RoI head with a ``reid_roi_extractor``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if not hasattr(self.rpn_head, 'query_predict'):
             raise ValueError(f"QEEPS: rpn_head: expected type='QueryRPNHead', got {type(self.rpn_head).__name__}")
+        if self.roi_head.reid_roi_extractor is not None:
+            raise ValueError('QEEPS: roi_head.reid_roi_extractor: expected None, since boxes and embeddings share features')
         channels, levels = self.rpn_head.in_channels, len(self.rpn_head.prior_generator.strides)
         self.excitations = ModuleList(Excitation(2 * channels, channels) for _ in range(levels))
         self.similarity = QuerySimilarity(self.memory.embed_dims)
@@ -59,14 +61,14 @@ class QEEPS(TwoStagePersonSearch):
         )
         rois = sample_rois(self.roi_head, proposals, samples)
         results = loss_of_boxes(self.roi_head, feats, rois)
-        embeddings = self.roi_head.embed_positives(feats, rois, results['bbox_feats'])
-        images = torch.repeat_interleave(
-            torch.arange(len(rois), device=embeddings.device),
-            torch.tensor([len(each.pos_priors) for each in rois], device=embeddings.device),
+        # Embedded together, because a batch norm over the few queries alone would differ from that of a test.
+        pooled = torch.cat([results['bbox_feats'][positives(rois)], self.share(query_feats)])
+        *embeddings, of_queries = self.roi_head.embedding_head(pooled).split(
+            [len(each.pos_priors) for each in rois] + [len(rois)]
         )
+        repeated = [query.expand_as(each) for each, query in zip(embeddings, of_queries, strict=True)]
         same = torch.cat([each.pos_assigned_gt_inds == index for each, index in zip(rois, wanted, strict=True)])
-        logits = self.similarity(embeddings, self.embed_pooled(query_feats)[images])
-        total = F.cross_entropy(logits, same.long(), reduction='sum')
+        total = F.cross_entropy(self.similarity(torch.cat(embeddings), torch.cat(repeated)), same.long(), reduction='sum')
         mean = losses_over_ranks({'loss_similarity': total / max(len(same), 1)}, len(same))
         return losses | results['loss_bbox'] | mean
 
@@ -104,7 +106,7 @@ class QEEPS(TwoStagePersonSearch):
             pooled features of their boxes; ``levels`` (P,), the levels that these come from.
         """
         check_boxes(boxes, len(feats[0]))
-        rois, extractor = bbox2roi(boxes), self.roi_head.reid_roi_extractor or self.roi_head.bbox_roi_extractor
+        rois, extractor = bbox2roi(boxes), self.roi_head.bbox_roi_extractor
         return InstanceData(
             contexts=image_means(feats, samples)[rois[:, 0].long()],
             feats=extractor(feats[: extractor.num_inputs], rois),
@@ -127,11 +129,9 @@ class QEEPS(TwoStagePersonSearch):
         maps = tuple(level * each[:, :, None, None] for level, each in zip(feats, factors.unbind(1), strict=True))
         return maps, queries.feats * of_queries[:, :, None, None]
 
-    def embed_pooled(self, roi_feats: Tensor) -> Tensor:
-        """Embeds pooled features (P, C, h, w) -> (P, D), L2-normalized."""
-        return self.roi_head.embedding_head(
-            self.roi_head.shared_head(roi_feats) if self.roi_head.with_shared_head else roi_feats
-        )
+    def share(self, roi_feats: Tensor) -> Tensor:
+        """Applies the shared head, if there is one, to pooled features (P, C, h, w)."""
+        return self.roi_head.shared_head(roi_feats) if self.roi_head.with_shared_head else roi_feats
 
     def search(
         self, feats: tuple[Tensor, ...], samples: SampleList, queries: InstanceData, rescale: bool = True
@@ -150,7 +150,8 @@ class QEEPS(TwoStagePersonSearch):
         feats, query_feats = self.excite(feats, samples, queries)
         results = self.roi_head.predict(feats, self.rpn_head.query_predict(feats, query_feats, samples), samples)
         embeddings = self.roi_head.embed(feats, [each.bboxes for each in results])
-        for result, sample, embedding, query in zip(results, samples, embeddings, self.embed_pooled(query_feats), strict=True):
+        of_queries = self.roi_head.embedding_head(self.share(query_feats))
+        for result, sample, embedding, query in zip(results, samples, embeddings, of_queries, strict=True):
             other, same = self.similarity(embedding, query.expand_as(embedding)).unbind(1)
             result.embeddings, result.similarities = embedding, same - other
             if rescale:
@@ -162,15 +163,8 @@ def image_means(feats: tuple[Tensor, ...], samples: SampleList) -> Tensor:
     """Returns the means (B, L, C) of the maps over each image, without its padding."""
     means = []
     for image, sample in enumerate(samples):
-        (height, width), padded = sample.img_shape[:2], sample.batch_input_shape
-        means.append(
-            torch.stack(
-                [
-                    level[
-                        image, :, : ceil(level.shape[2] * height / padded[0]), : ceil(level.shape[3] * width / padded[1])
-                    ].mean((1, 2))
-                    for level in feats
-                ]
-            )
-        )
-    return torch.stack(means)
+        (height, width), (padded_height, padded_width) = sample.img_shape[:2], sample.batch_input_shape
+        for level in feats:
+            rows, columns = ceil(level.shape[2] * height / padded_height), ceil(level.shape[3] * width / padded_width)
+            means.append(level[image, :, :rows, :columns].mean((1, 2)))
+    return torch.stack(means).unflatten(0, (len(samples), -1))

@@ -52,12 +52,11 @@ class PersonSearchRoIHead(StandardRoIHead):
         """Computes the box losses, averaged over the RoIs of all ranks, and ``loss_reid``."""
         samples = sample_rois(self, rpn_results_list, batch_data_samples)
         bbox_results = loss_of_boxes(self, x, samples)
-        embeddings = self.embed_positives(x, samples, bbox_results['bbox_feats'])
+        embeddings = self._embed_positives(x, samples, bbox_results['bbox_feats'])
         loss_reid = self.reid_loss(embeddings, positive_ids(samples, batch_data_samples))
         return dict(bbox_results['loss_bbox'], loss_reid=loss_reid)
 
-    def embed_positives(self, x: tuple[Tensor, ...], samples: list[SamplingResult], bbox_feats: Tensor) -> Tensor:
-        """Embeds the positive RoIs: (N, D). ``bbox_feats`` are the pooled features of all R RoIs."""
+    def _embed_positives(self, x: tuple[Tensor, ...], samples: list[SamplingResult], bbox_feats: Tensor) -> Tensor:
         if self.reid_roi_extractor is not None:
             return torch.cat(self.embed(x, [sample.pos_priors for sample in samples]))
         return self.embedding_head(bbox_feats[positives(samples)])
