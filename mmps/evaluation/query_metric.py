@@ -16,7 +16,7 @@ from .tables import search_table
 
 @METRICS.register_module()
 class QuerySearchMetric(PersonSearchMetric):
-    """Scores a search with query-dependent detections beside the ordinary one, for :class:`mmps.engine.QuerySearchLoop`.
+    """Scores a search with query-dependent detections beside the ordinary one, for ``QuerySearchLoop``.
 
     The ordinary scores keep their names; those of the guided search are ``query_mAP`` and ``query_top-k``.
     """

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from mmps.models.dense_heads.query_rpn_head import joint_scores
@@ -283,3 +284,15 @@ def test_a_short_training_lowers_the_losses_of_the_guided_search(build_qeeps, ma
     for name in ('query.loss_query_rpn', 'query.loss_cls', 'query.loss_similarity'):
         first, last = (sum(each[name] for each in part) for part in (course[:10], course[-10:]))
         assert last < 0.9 * first, name
+
+
+def test_it_teaches_without_a_query(mmps_scope, detector_config, make_batch, repository):
+    """Munjal's detector distillation reads its maps, RPN and boxes; its QRPN and QSimNet do not run."""
+    distil = Config.fromfile(repository / 'configs/_base_/distillers/munjal-detector.py').distil
+    student, teacher = detector_config('fpn'), qeeps_config(detector_config, 'fpn')
+    model = MODELS.build(dict(type='PersonSearchDistill', architecture=student, teacher=teacher, **distil)).train()
+    network = model.teacher.network
+    for part in (network.rpn_head.query_conv, network.similarity, *network.excitations):
+        part.register_forward_hook(lambda *args: pytest.fail('a part that needs a query ran'))
+    losses = model.loss(*make_batch([[0, 3], [3]]))
+    assert {f'distill.loss_{name}' for name in ('dense', 'boxes', 'bounded')} < losses.keys() and torch.isfinite(total(losses))
