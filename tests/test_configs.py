@@ -73,6 +73,7 @@ STEPS = {'e': 1, 'k': 1000, 'it': 1}
 def test_there_are_configs():
     assert {path.parent.name for path in CONFIGS} == {
         'oim',
+        'qeeps',
         'nae',
         'seqnet',
         'alignps',

@@ -1,6 +1,7 @@
 from .base import Annotations, PersonSearchDataset
 from .cuhk_sysu import CUHKSYSU
 from .mot import MOTChallenge
+from .pair_sampler import PairSampler
 from .prw import PRW
 from .transforms import LoadPersonAnnotations, PackPersonSearchInputs
 
@@ -11,5 +12,6 @@ __all__ = [
     'LoadPersonAnnotations',
     'MOTChallenge',
     'PackPersonSearchInputs',
+    'PairSampler',
     'PersonSearchDataset',
 ]

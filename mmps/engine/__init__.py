@@ -1,3 +1,3 @@
-from . import hooks, sharding
+from . import hooks, query_search_loop, sharding
 
-__all__ = ['hooks', 'sharding']
+__all__ = ['hooks', 'query_search_loop', 'sharding']

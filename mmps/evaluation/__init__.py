@@ -10,6 +10,8 @@ from .interval import mean_interval
 from .metric import PersonSearchMetric
 from .predictions import Predictions, load_predictions, save_predictions
 from .protocol import SearchProtocol
+from .query_metric import QuerySearchMetric
+from .query_search import score_query_search
 from .ranking import (
     score_searches,
     search_scores,
@@ -29,6 +31,7 @@ __all__ = [
     'NumPyProduct',
     'PersonSearchMetric',
     'Predictions',
+    'QuerySearchMetric',
     'RankedDetections',
     'Search',
     'SearchProtocol',
@@ -46,6 +49,7 @@ __all__ = [
     'overlap_threshold',
     'precision_recall',
     'save_predictions',
+    'score_query_search',
     'score_searches',
     'search_scores',
     'similarity_histograms',
