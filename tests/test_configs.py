@@ -112,9 +112,9 @@ def build(path):
 def test_compared_maps_have_the_stride_that_their_loss_is_told(path, mmps_scope, make_batch, monkeypatch):
     compared, forward = [], PersonFeatureLoss.forward
 
-    def noted(loss, student, teacher, boxes):
+    def noted(loss, student, teacher, boxes, sizes):
         compared.append((loss.stride, student.shape, teacher.shape))
-        return forward(loss, student, teacher, boxes)
+        return forward(loss, student, teacher, boxes, sizes)
 
     monkeypatch.setattr(PersonFeatureLoss, 'forward', noted)
     model = build(path).train()

@@ -1,13 +1,14 @@
 """Tests that recorders record the inputs and outputs of a model's methods, and only inside their context."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from mmrazor.registry import TASK_UTILS as MMRAZOR
 from torch import nn
 
-from mmps.distillation.recorders import AttributeRecorder, MethodInputsRecorder, MethodOutputsRecorder
+from mmps.distillation.recorders import AttributeRecorder, FeatureMapsRecorder, MethodInputsRecorder, MethodOutputsRecorder
 
 
 class Model(nn.Module):
@@ -105,3 +106,14 @@ def test_recorders_do_not_own_the_model():
 def test_mmrazors_distiller_finds_them(mmps_scope, name):
     recorder = MMRAZOR.build(dict(type=name, source='scale'))
     assert type(recorder).__module__ == 'mmps.distillation.recorders'
+
+
+def test_standardised_maps_have_the_same_size_for_any_teacher(build_detector):
+    detector = build_detector('fpn').eval()
+    recorder = recording(partial(FeatureMapsRecorder, standardised=True), 'extract_feat', detector)
+    with recorder:
+        detector.extract_feat(torch.randn(2, 3, 64, 96))
+    maps = recorder.get_record_data(data_idx=8)
+    assert maps.shape == (2, 16, 8, 12)
+    torch.testing.assert_close(maps.mean((0, 2, 3)), torch.zeros(16), atol=1e-5, rtol=0)
+    assert (maps.var((0, 2, 3)) > 0.9).all() and (maps.var((0, 2, 3)) < 1.01).all()

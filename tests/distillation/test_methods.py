@@ -281,3 +281,12 @@ def test_a_loss_without_a_mapping_is_refused(detector_config, mmps_scope):
 def test_the_dense_head_is_recorded_without_the_students_own_losses(detector_config, make_batch):
     model = build(detector_config, 'munjal-detector', 'fpn', losses=['loss_dense'], calculate_student_loss=False)
     assert model.loss(*make_batch([[0, 3], [5]])).keys() == {'distill.loss_dense'}
+
+
+@pytest.mark.parametrize('teacher, expected', [('seqnet', [(8, 8)]), ('c4', [(8, 16)]), ('alignps', [(8, 8)])])
+def test_alignps_is_distilled_on_the_map_of_a_test(teacher, expected, detector_config, make_batch):
+    """In training it has maps of strides 16 to 128 too, which are thrown away."""
+    model = build(detector_config, 'gdps', 'alignps', teacher, losses=['loss_feature'])
+    assert [(pair.student.stride, pair.teacher.stride) for pair in model.distiller.pairs] == expected
+    loss = model.loss(*make_batch([[0, 3], [-1, 5]]))['distill.loss_feature']
+    assert torch.autograd.grad(loss, next(model.student.neck.parameters()))[0].any()
