@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from mmps.datasets.base import PersonSearchDataset
 from mmps.datasets.fingerprint import fingerprint
+from mmps.distillation.losses.embedding import orthonormal
 from mmps.distillation.teachers.cache_files import typed
 from mmps.fileio.arrays import one_line, open_npz, read_array
 from mmps.fileio.atomic import write_atomic
@@ -153,8 +154,7 @@ def with_dims(table: Tensor, dims: int) -> Tensor:
         directions = torch.linalg.svd(wide, full_matrices=False).Vh[:dims]
         wide = F.normalize(wide @ directions.T)
     wide = F.pad(wide, (0, dims - wide.shape[1]))
-    noise = torch.randn(dims, dims, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    return (wide @ torch.linalg.qr(noise).Q).float()
+    return (wide @ orthonormal(dims, dims)).float()
 
 
 def export_lookup_table(cfg: Config, checkpoint: str, out: str, dims: int | None = None) -> str:

@@ -8,6 +8,7 @@ of 8 bytes. A loss that compares persons with each other gathers those of all ra
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -246,9 +247,16 @@ def projected(embeddings: Tensor, dims: int) -> Tensor:
     size = embeddings.shape[1]
     if size == dims:
         return embeddings
-    matrix = torch.randn(max(size, dims), min(size, dims), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    columns = torch.linalg.qr(matrix).Q.to(embeddings)
+    columns = orthonormal(max(size, dims), min(size, dims)).to(embeddings)
     return F.normalize(embeddings @ (columns if size > dims else columns.T))
+
+
+@lru_cache
+def orthonormal(rows: int, columns: int) -> Tensor:
+    """Returns a fixed random matrix (rows, columns) with orthonormal columns, float64. It is the same on every machine."""
+    noise = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    matrix, triangle = torch.linalg.qr(noise)
+    return matrix * triangle.diagonal().sign()
 
 
 @MODELS.register_module()
