@@ -1,4 +1,5 @@
 from collections.abc import Mapping, Sequence
+from inspect import signature
 
 import torch
 from mmdet.structures import SampleList
@@ -6,7 +7,7 @@ from mmrazor.models import ConfigurableDistiller
 from torch import Tensor, nn
 
 from mmps.distillation.losses.full_precision import guard_losses
-from mmps.distillation.pairing import Pair, apply_per_level, is_per_level, levels_of, pair_levels, with_sizes
+from mmps.distillation.pairing import Pair, apply_per_level, is_per_level, levels_of, pair_levels
 from mmps.distillation.recorders import BatchRecorder, check_module, find
 from mmps.distillation.teachers.base import Teacher
 from mmps.models.roi_heads import PersonSearchRoIHead
@@ -126,17 +127,21 @@ def follow_loss(losses: Mapping[str, Mapping], student: nn.Module, source: str) 
         source: Name of the student's loss, e.g. 'reid_loss'.
 
     Raises:
-        ValueError: The student has no such loss.
+        ValueError: The student has no such loss, or a distillation loss has no ``loss_weight``.
     """
     own = find(student, source.split('.'))
     if not (hasattr(own, 'scale') and hasattr(own, 'loss_weight')):
         raise ValueError(
             f'PersonSearchDistiller: accompanies={source!r}: {type(student).__name__} has no such loss with a scale'
         )
-    return {
-        name: with_sizes({**loss, 'loss_weight': loss.get('loss_weight', 1.0) * own.loss_weight}, dict(scale=own.scale))
-        for name, loss in losses.items()
-    }
+    followed: dict[str, dict] = {}
+    for name, loss in losses.items():
+        taken = signature(MODELS.get(loss['type'])).parameters
+        if 'loss_weight' not in taken:
+            raise ValueError(f'{name}: accompanies={source!r} needs a loss with the argument loss_weight, not {loss["type"]}')
+        scale: dict = dict(scale=own.scale) if 'scale' in taken else {}
+        followed[name] = {**scale, **loss, 'loss_weight': loss.get('loss_weight', 1.0) * own.loss_weight}
+    return followed
 
 
 def check_sources(cfg: Mapping, student: nn.Module, teacher: nn.Module) -> None:
@@ -148,7 +153,8 @@ def check_sources(cfg: Mapping, student: nn.Module, teacher: nn.Module) -> None:
     for role, model in (('student', student), ('teacher', teacher)):
         for name, recorder in cfg[f'{role}_recorders'].items():
             source = recorder.get('source', '')
-            if source.split('.')[0] in ('embed', 'memory') and not hasattr(model, 'embed'):
+            first = source.split('.')[0]
+            if first in ('embed', 'memory') and not hasattr(model, first):
                 raise ValueError(
                     f'the {role} is a {type(model).__name__}, which has no re-id branch: the recorder {name!r} '
                     f'reads its {source!r}; expected a person-search detector'

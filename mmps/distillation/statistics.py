@@ -45,7 +45,7 @@ class OwnStatistics:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Records the mean and the variance of the last batch of each batch norm that is run inside the context."""
+        """Records the mean and the variance of the first batch of each batch norm that is run inside the context."""
         hooks = [norm.register_forward_pre_hook(self._record) for norm in self.norms]
         try:
             yield
@@ -66,7 +66,7 @@ class OwnStatistics:
 
     def _record(self, norm: nn.Module, args: tuple[Tensor]) -> None:
         features = full_precision(args[0])
-        if len(features) > 1:  # otherwise the norm itself uses its running statistics
+        if norm not in self.known and features.numel() > features.shape[1]:  # one value of a channel has no variance
             variance, mean = torch.var_mean(features, [dim for dim in range(features.ndim) if dim != 1], correction=0)
             self.known[norm] = mean, variance
 

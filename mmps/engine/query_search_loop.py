@@ -60,7 +60,8 @@ class QuerySearchLoop(TestLoop):
             ]
             queries = self.model.describe_queries(self.model.extract_feat(data['inputs']), samples, boxes).cpu()
             ids = torch.cat([each.query_ids for each in given if each is not None]).tolist()
-            described.update((query, queries[row]) for row, query in enumerate(ids))
+            for row, query in enumerate(ids):  # copies: a view would be sent to other ranks with the whole batch
+                described[query] = InstanceData(**{name: each.clone() for name, each in queries[row].items()})
         return {query: each for of_rank in all_gather_object(described) for query, each in of_rank.items()}
 
     def search(self, queries: dict[int, InstanceData]) -> None:

@@ -1,12 +1,14 @@
 """Heads that turn the features of persons into embeddings. Shapes: N persons or boxes of a batch, D embedding size."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmps.registry import MODELS
 
@@ -20,6 +22,19 @@ class RowNorm(nn.BatchNorm1d):
     def by_running_statistics(self, rows: Tensor) -> Tensor:
         """Normalizes with the running statistics, also in training, and does not update them."""
         return F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
+@contextmanager
+def without_updates(module: nn.Module) -> Iterator[None]:
+    """Keeps the running statistics of a module's batch norms. In training they still use the statistics of their batch."""
+    norms = [each for each in module.modules() if isinstance(each, _BatchNorm) and each.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 @MODELS.register_module()

@@ -79,7 +79,7 @@ def response(student, teacher, student_lut, teacher_lut, temperature=None, loss_
     )
     student_lut, teacher_lut = (torch.tensor(lut, dtype=torch.float64) for lut in (student_lut, teacher_lut))
     if temperature is None:  # e^(0.8 / t) against all others together: odds of 0.97 to 0.03
-        temperature = scale * 0.8 / math.log(0.97 / 0.03 * max(len(seen) - 1, 1))
+        scale, temperature = 1.0, 0.8 / math.log(0.97 / 0.03 * max(len(seen) - 1, 1))
     return loss_weight * mean(
         [
             divergence(

@@ -1,6 +1,6 @@
 # DKD, diverse knowledge distillation (Zhang et al., AAAI 2021): a re-id network on crops teaches the re-id branch. The terms
 # compare the probabilities of identities, pairs of persons and triplets of persons. The formulas are those of the authors'
-# project page; weights, temperature, margin and jitter are ours, because the page has no values and the code was not published.
+# project page. Weights, margin, jitter and the rule for the temperature are ours: the page has no values.
 distil = dict(
     box_jitter=0.1,
     distiller=dict(
@@ -13,7 +13,7 @@ distil = dict(
             embeddings=dict(type='MethodOutputs', source='embed'), lut=dict(type='Attribute', source='memory.lut')
         ),
         distill_losses=dict(
-            loss_probability=dict(type='ResponseLoss', temperature=0.1, loss_weight=100.0, reverse=True),
+            loss_probability=dict(type='ResponseLoss', loss_weight=100.0, reverse=True),
             loss_pairs=dict(type='RelationLoss', beta=2.0, normalize_rows=True, loss_weight=100.0),  # 25 x squared error
             loss_triplets=dict(type='TripletRelationLoss', margin=0.3, loss_weight=1.0),
         ),

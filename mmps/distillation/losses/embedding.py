@@ -105,8 +105,7 @@ class ResponseLoss(nn.Module):
     the tables are scaled to unit length (AlignPS's are not), so that all similarities are cosines.
 
     Args:
-        temperature: t. None = s times the temperature that follows from the number of identities
-            (:func:`response_temperature`).
+        temperature: t. None = from the number of identities (:func:`response_temperature`), for cosines: s is then 1.
         loss_weight: Factor of the loss.
         symmetric: Adds the divergence in the other direction.
         reverse: Takes the divergence in the other direction, KL(student || teacher) (DKD, AAAI 2021).
@@ -143,8 +142,9 @@ class ResponseLoss(nn.Module):
         seen = seen_by_both('ResponseLoss', student_lut, teacher_lut)
         student, teacher = persons_of(student, person_ids), persons_of(teacher, person_ids)
         with torch.autocast(student.device.type, enabled=False):
-            logits = (self.scale * e @ F.normalize(lut).T for e, lut in ((student, student_lut), (teacher, teacher_lut)))
-            temperature = self.temperature or self.scale * response_temperature(seen.sum()).to(student)
+            scale = 1.0 if self.temperature is None else self.scale
+            logits = (scale * e @ F.normalize(lut).T for e, lut in ((student, student_lut), (teacher, teacher_lut)))
+            temperature = self.temperature or response_temperature(seen.sum()).to(student)
             student, teacher = reversed(tuple(logits)) if self.reverse else logits
             total = divergence(student, teacher, seen, temperature, self.symmetric)
             return self.loss_weight * (total / mean_over_ranks(len(student), at_least=1))
@@ -214,7 +214,8 @@ class TripletRelationLoss(nn.Module):
     """Pulls a person's embedding to the teacher's, away from the teacher's of other persons (triplets of DKD, AAAI 2021).
 
     The loss is [margin + |s_i - t_i| - min over j != i of |s_i - t_j|]_+, averaged over the persons i, with the Euclidean
-    distances between embeddings of the student (s) and of the teacher (t).
+    distances between embeddings of the student (s) and of the teacher (t). As printed, another sighting of the same identity
+    counts as another person.
 
     Embeddings of another size than the student's are first projected by a fixed random matrix with orthonormal rows or columns,
     and normalized. (There both have one size.)
@@ -247,16 +248,16 @@ def projected(embeddings: Tensor, dims: int) -> Tensor:
     size = embeddings.shape[1]
     if size == dims:
         return embeddings
-    columns = orthonormal(max(size, dims), min(size, dims)).to(embeddings)
+    columns = orthonormal(max(size, dims), min(size, dims), embeddings.device).to(embeddings.dtype)
     return F.normalize(embeddings @ (columns if size > dims else columns.T))
 
 
 @lru_cache
-def orthonormal(rows: int, columns: int) -> Tensor:
+def orthonormal(rows: int, columns: int, device: torch.device | None = None) -> Tensor:
     """Returns a fixed random matrix (rows, columns) with orthonormal columns, float64. It is the same on every machine."""
     noise = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     matrix, triangle = torch.linalg.qr(noise)
-    return matrix * triangle.diagonal().sign()
+    return (matrix * triangle.diagonal().sign()).to(device)
 
 
 @MODELS.register_module()

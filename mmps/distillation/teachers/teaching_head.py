@@ -72,7 +72,10 @@ class TeachingHead(Teacher):
 
     def record_from_student(self, recorders: RecorderManager, feats: tuple[Tensor, ...], boxes: Boxes) -> dict[str, Tensor]:
         if not self.rois.data_buffer:
-            raise ValueError("a teaching head reads the RoIs of the student's own losses: set calculate_student_loss=True")
+            raise ValueError(
+                "a teaching head reads the RoIs of the student's own losses, but there are none: set "
+                'calculate_student_loss=True; a copy of the model cannot train'
+            )
         x, samples, batch = self.rois.get_record_data()
         self.rois.reset_data_buffer()
         with recorders:

@@ -15,6 +15,7 @@ from torch import Tensor
 from mmps.dist import losses_over_ranks
 from mmps.models.detectors.base import check_boxes
 from mmps.models.detectors.two_stage import TwoStagePersonSearch
+from mmps.models.embedding_heads import without_updates
 from mmps.models.query_guidance import Excitation, QuerySimilarity, choose_queries
 from mmps.models.roi_heads.person_search_roi_head import loss_of_boxes
 from mmps.models.roi_heads.sampling import positives, sample_rois
@@ -48,7 +49,8 @@ class QEEPS(TwoStagePersonSearch):
 
     def loss_from_feats(self, feats: tuple[Tensor, ...], batch_data_samples: SampleList) -> dict[str, Tensor]:
         losses = super().loss_from_feats(feats, batch_data_samples)
-        guided = self.query_loss(feats, batch_data_samples)
+        with without_updates(self.roi_head):  # the statistics stay those of OIM, without a query
+            guided = self.query_loss(feats, batch_data_samples)
         return losses | {f'query.{name}': value for name, value in guided.items()}
 
     def query_loss(self, feats: tuple[Tensor, ...], samples: SampleList) -> dict[str, Tensor]:
@@ -125,7 +127,7 @@ class QEEPS(TwoStagePersonSearch):
         """
         both = torch.cat([queries.contexts, image_means(feats, samples)], dim=2)
         factors = torch.stack([excite(pooled) for excite, pooled in zip(self.excitations, both.unbind(1), strict=True)], 1)
-        of_queries = factors[torch.arange(len(queries)), queries.levels]
+        of_queries = factors[torch.arange(len(queries), device=factors.device), queries.levels]
         maps = tuple(level * each[:, :, None, None] for level, each in zip(feats, factors.unbind(1), strict=True))
         return maps, queries.feats * of_queries[:, :, None, None]
 

@@ -1,8 +1,0 @@
-# Without spatial-invariant augmentation of teacher and student.
-_base_ = './dkd_reid-r50_oim-r50_20e_prw.py'
-model = dict(
-    box_jitter=0.0,
-    teacher=dict(cfg_path='mmps::reid/reid_r50-still_20e_prw.py'),
-    teacher_ckpt='work_dirs/reid_r50-still_20e_prw/epoch_20.pth',
-    distiller=dict(reid_jitter=0.0),
-)
