@@ -112,6 +112,7 @@ def list_jobs(todo: Sequence[Run], tools: Path, count_steps: bool = False) -> li
             jobs[name].runs = [*jobs[name].runs, run]
             after = [name]
         if run in training:
+            run.write_configs()  # again: MMEngine replaces config.py, and a kill would leave half of it
             shutil.rmtree(run.work_dir / 'test', ignore_errors=True)
             name = f'train {run.name}'
             jobs[name] = RunJob(name, run.train_command(tools), run.work_dir / 'train.log', after=after, runs=[run])

@@ -97,6 +97,10 @@ class Run(TrainingFolder):
 
     def clear(self) -> None:
         super().clear()
+        self.write_configs()
+
+    def write_configs(self) -> None:
+        """Writes the configs of the training and of the test to the run's folder."""
         self.train_config.write_text(self.config_text)
         self.test_config.write_text(config_as_python(self.student.cfg))
 

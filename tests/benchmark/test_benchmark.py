@@ -374,6 +374,15 @@ def test_distillation_waits_for_its_teacher_and_nothing_else_does(tmp_path, cont
     assert [step.after for step in steps if step.is_last] == [[f'train {run.name}'] for run in runs]
 
 
+def test_a_config_that_a_kill_left_unfinished_is_written_again(tmp_path, content):
+    runs = list_runs(read(tmp_path, content), tmp_path / 'work')
+    clear_outdated_runs(runs, runs)
+    before = runs[0].train_config.read_text()
+    runs[0].train_config.write_text("launcher = 'no")
+    list_jobs(runs, tmp_path)
+    assert runs[0].train_config.read_text() == before
+
+
 def test_the_time_left_follows_runs_of_the_same_student(tmp_path, content):
     content['students']['other'] = dict(content['students']['small'])
     runs = list_runs(read(tmp_path, content), tmp_path / 'work')
