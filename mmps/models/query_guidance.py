@@ -52,12 +52,7 @@ def choose_queries(samples: SampleList) -> tuple[list[int], list[Tensor], list[i
     Returns:
         For each image the index of its partner; the query's box (1, 4) in the partner, in input-image pixels; and the index of
         the query's person among the image's own persons, -1 if there is none.
-
-    Raises:
-        ValueError: The number of images is odd and above 1.
     """
-    if len(samples) % 2 and len(samples) > 1:
-        raise ValueError(f'QEEPS: a batch of {len(samples)} images has no pairs: expected an even batch_size, and drop_last')
     boxes, ids = person_boxes(samples), [sample.gt_instances.person_ids for sample in samples]
     partners, query_boxes, wanted = [], [], []
     for image, own in enumerate(ids):

@@ -139,7 +139,12 @@ LOSSES = {
         ResponseLoss,
         response,
         WITH_LUT,
-        [dict(temperature=1 / 30), dict(temperature=1.0, loss_weight=2.0), dict(symmetric=True), dict(scale=16.0)],
+        [
+            dict(temperature=1 / 30),
+            dict(temperature=1.0, loss_weight=2.0),
+            dict(symmetric=True),
+            dict(temperature=2.0, scale=16.0),
+        ],
     ),
     'relation divergence': (
         RelationDivergenceLoss,
