@@ -2,7 +2,7 @@
 _base_ = './reid_r50.py'
 model = dict(
     crop_size=(96, 48),
-    erasing=0.0,  # a thousand steps from scratch are too few: with 0.5 the network has 23.9 mAP on SynthPS mini
+    erasing=0.0,  # a thousand steps from scratch are too few for it: 23.9 instead of 52.5 mAP
     reid=dict(
         backbone=dict(depth=18, base_channels=32, init_cfg=dict(_delete_=True, type='Kaiming', layer='Conv2d')),
         in_channels=256,
