@@ -213,9 +213,9 @@ def divergence(student: Tensor, teacher: Tensor, mask: Tensor, temperature: floa
 class TripletRelationLoss(nn.Module):
     """Pulls a person's embedding to the teacher's, away from the teacher's of other persons (triplets of DKD, AAAI 2021).
 
-    The loss is [margin + |s_i - t_i| - min over j != i of |s_i - t_j|]_+, averaged over the persons i, with the Euclidean
-    distances between embeddings of the student (s) and of the teacher (t). As printed, another sighting of the same identity
-    counts as another person.
+    The loss is ``max(0, margin + |s_i - t_i| - min over j != i of |s_i - t_j|)``, averaged over the persons i, with the
+    Euclidean distances between embeddings of the student (s) and of the teacher (t). As printed, another sighting of the same
+    identity counts as another person.
 
     Embeddings of another size than the student's are first projected by a fixed random matrix with orthonormal rows or columns,
     and normalized. (There both have one size.)
