@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmps.distillation.lookup_table import training_images
-from mmps.distillation.losses.embedding import response_temperature
+from mmps.distillation.losses.embedding import temperature_of
 from mmps.evaluation.tables import markdown_table
 from mmps.fileio.checkpoint import load_exactly
 from mmps.registry import MODELS
@@ -66,7 +66,7 @@ def main() -> None:
         table = F.normalize(torch.zeros(count, embeddings.shape[1]).index_add_(0, ids, embeddings))
         cosines = embeddings @ table.T
         row = [str(count), f'{cosines.gather(1, ids[:, None]).mean():.2f}']
-        for temperature in (1 / 30, 0.1, response_temperature(torch.tensor(count)).item()):
+        for temperature in (1 / 30, 0.1, temperature_of(cosines, torch.ones(count, dtype=torch.bool)).item()):
             log_p = F.log_softmax(cosines / temperature, dim=1)
             own = log_p.gather(1, ids[:, None]).exp().mean()
             perplexity = -(log_p.exp() * log_p).sum(1).mean()

@@ -1,6 +1,6 @@
 # GDPS (JVCIR 2025) distils three kinds of knowledge at once. The feature-based loss compares every pair of feature maps of
 # equal stride. The relation-based and the response-based loss compare the embeddings of the batch's persons. The temperature of
-# the responses follows from the number of identities. To keep one kind only, set for example losses=['loss_relation'].
+# the responses follows from the teacher's doubt. To keep one kind only, set for example losses=['loss_relation'].
 distil = dict(
     box_jitter=0.1,
     distiller=dict(
