@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 
 from mmps.registry import METRICS
 
+from .boxes import box_iou
 from .candidates import Candidates
 from .context import CBGM
 from .detection import match_detections
@@ -34,7 +35,9 @@ class PersonSearchMetric(BaseMetric):
     - ``pred_instances``: ``bboxes`` (N, 4), ``scores`` (N,), ``embeddings`` (N, D);
     - ``gt_instances``: ``bboxes`` (M, 4), ``person_ids`` (M,), -1 = unlabelled;
     - on images that carry queries, ``query_instances``: ``query_ids`` (q,), indices into the protocol's queries, and
-      ``embeddings`` (q, D).
+      ``embeddings`` (q, D);
+    - optionally ``ignored_instances``: ``bboxes`` (K, 4), neither persons nor background. Detections of them do
+      not count.
 
     All boxes are x1 y1 x2 y2 in original-image pixels. Samples may come in any order, and more than once.
 
@@ -100,6 +103,9 @@ class PersonSearchMetric(BaseMetric):
                 'gt_boxes': _array(sample, 'gt_instances', 'bboxes'),
                 'gt_person_ids': _array(sample, 'gt_instances', 'person_ids').astype(np.int64),
             }
+            if len(sample.get('ignored_instances', {}).get('bboxes', ())):
+                kept = ~self._ignored(result, _array(sample, 'ignored_instances', 'bboxes'))
+                result |= {name: result[name][kept] for name in ('boxes', 'scores', 'embeddings')}
             if self.upper_bound or 'embeddings' in sample['gt_instances']:
                 result['gt_embeddings'] = _array(sample, 'gt_instances', 'embeddings')
             if len(sample.get('query_instances', {}).get('query_ids', ())):
@@ -111,6 +117,13 @@ class PersonSearchMetric(BaseMetric):
                         f'{len(result["query_embeddings"])} query embeddings'
                     )
             self.results.append(result)
+
+    def _ignored(self, result: dict, ignored: np.ndarray) -> np.ndarray:
+        """Returns (N,), True for the detections that show an ignored box (K, 4) and no person better."""
+        best, best_person = (
+            box_iou(result['boxes'][:, None], others[None]).max(axis=1, initial=0) for others in (ignored, result['gt_boxes'])
+        )
+        return (best >= self.iou_thr) & (best > best_person)
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Gathers all results of all ranks and computes the metrics. Ranks may have different numbers of results.

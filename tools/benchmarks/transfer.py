@@ -1,0 +1,132 @@
+"""Measures a model on real frames that it never saw: MOTChallenge folders, searched at several sizes.
+
+    python tools/benchmarks/transfer.py CONFIG CHECKPOINT --data FOLDER [FOLDER ...] [--heights 360 540 810] [--out DIR]
+
+Every frame is a test frame. Images are resized to each height, with their proportions. A person is a query in its first frame,
+and is searched in all frames that are `--frame-gap` or more away. Prints detection AP, recall, false alarms per frame, mAP and
+top-1 for each folder and height, then the recall by the persons' heights as the model sees them. With --out it draws the frames
+of the last height: persons found (green), missed (red) and false alarms (orange).
+"""
+
+import argparse
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from tqdm import tqdm
+
+from mmps.evaluation import Predictions, match_detections
+from mmps.evaluation.tables import markdown_table, per_cent
+from mmps.fileio.checkpoint import load_exactly
+from mmps.models.detectors.base import PersonSearchDetector
+from mmps.registry import METRICS, MODELS
+
+HEIGHTS = (0, 20, 40, 80, 160, 320, np.inf)
+FOUND, MISSED, FALSE_ALARM = (80, 220, 60), (60, 60, 240), (0, 165, 255)
+
+
+def load_model(config: str, checkpoint: str, device: str) -> PersonSearchDetector:
+    """Returns the detector of a config with its weights."""
+    with DefaultScope.overwrite_default_scope('mmps'):
+        detector = MODELS.build(Config.fromfile(config).model)
+    load_exactly(detector, checkpoint, 'CHECKPOINT')
+    return detector.to(device).eval()
+
+
+@torch.no_grad()
+def search(
+    model: PersonSearchDetector, folder: str, height: int, frame_gap: int
+) -> tuple[dict, Predictions, np.ndarray, list[str]]:
+    """Returns scores and predictions of all frames of a folder, by how much each was resized, and their paths."""
+    dataset = dict(
+        type='mmps.MOTChallenge',
+        data_root=folder,
+        test_mode=True,
+        train_fraction=0.0,
+        frame_gap=frame_gap,
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='mmdet.Resize', scale=(8 * height, height), keep_ratio=True),
+            dict(type='mmps.LoadPersonAnnotations', with_bbox=True),
+            dict(type='mmps.PackPersonSearchInputs'),
+        ],
+    )
+    loader = Runner.build_dataloader(
+        dict(batch_size=1, num_workers=0, dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=False))
+    )
+    metric = METRICS.build(dict(type='PersonSearchMetric'))
+    metric.dataset_meta = loader.dataset.metainfo
+    for batch in tqdm(loader, desc=f'{Path(folder).name} at {height}', unit='frame', leave=False):
+        metric.process(batch, [sample.to_dict() for sample in model.test_step(batch)])
+    scores = metric.evaluate(len(loader.dataset))
+    assert metric.predictions is not None  # set by evaluate
+    infos = [loader.dataset.get_data_info(index) for index in range(len(loader.dataset))]
+    scales = np.array([height / min(info['height'], info['width']) for info in infos])
+    return scores, metric.predictions, scales, [info['img_path'] for info in infos]
+
+
+def recall_by_height(predictions: Predictions, scales: np.ndarray) -> list[str]:
+    """Returns the recall and the number of persons in each range of heights, in pixels of the resized images."""
+    assert predictions.gt_boxes is not None  # the metric sets them
+    matches = match_detections(predictions.boxes, predictions.scores, predictions.gt_boxes)
+    found = np.isin(np.arange(len(matches.person_heights)), matches.persons[matches.overlaps >= 0.5])
+    heights = matches.person_heights * np.repeat(scales, [len(boxes) for boxes in predictions.gt_boxes])
+    ranges = [(heights >= low) & (heights < high) for low, high in pairwise(HEIGHTS)]
+    return [f'{per_cent(found[each].mean())} of {each.sum()}' if each.any() else '' for each in ranges]
+
+
+def draw(path: str, boxes: np.ndarray, persons: np.ndarray, out: Path) -> None:
+    """Draws what was found in a frame: (N, 4) detections and (M, 4) persons."""
+    image = cv2.imread(path)
+    matches = match_detections([boxes], [np.ones(len(boxes))], [persons])
+    right = matches.overlaps >= 0.5
+    missed = np.delete(persons, matches.persons[right], axis=0)
+    for colour, shown in ((MISSED, missed), (FALSE_ALARM, boxes[~right]), (FOUND, boxes[right])):
+        for box in shown.round().astype(int):
+            cv2.rectangle(image, box[:2], box[2:], colour, max(1, image.shape[0] // 400))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(out), image):
+        raise OSError(f'{out}: could not be written')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('--data', nargs='+', required=True, metavar='FOLDER', help='folders as MOTChallenge has them')
+    parser.add_argument('--heights', type=int, nargs='+', default=[360, 540, 810], help='of the resized frames (%(default)s)')
+    parser.add_argument('--frame-gap', type=int, default=1, help='see above (%(default)s)')
+    parser.add_argument('--out', type=Path, help='folder for pictures')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    args = parser.parse_args()
+    MMLogger.get_instance('transfer', log_level='ERROR')  # the metric's own tables are not shown
+    model = load_model(args.config, args.checkpoint, args.device)
+    rows, by_height = [], []
+    for folder in args.data:
+        for height in args.heights:
+            scores, predictions, scales, paths = search(model, folder, height, args.frame_gap)
+            where = [Path(folder).name, str(height)]
+            detected = match_detections(predictions.boxes, predictions.scores, predictions.gt_boxes or [])
+            false_alarms = np.count_nonzero(detected.overlaps < 0.5) / len(paths)
+            figures = (scores[f'search/{name}'] for name in ('det_AP', 'det_recall', 'mAP', 'top-1'))
+            ap, recall, mean_ap, top1 = map(per_cent, figures)
+            rows.append([*where, ap, recall, f'{false_alarms:.1f}', mean_ap, top1])
+            by_height.append([*where, *recall_by_height(predictions, scales)])
+        for name, path, boxes, found_scores, persons in zip(
+            predictions.images, paths, predictions.boxes, predictions.scores, predictions.gt_boxes or [], strict=True
+        ):
+            if args.out is not None:
+                draw(path, boxes[found_scores >= 0.5], persons, args.out / name)
+    ranges = [f'{low} to {high} px' for low, high in pairwise(HEIGHTS)]
+    print(markdown_table(['frames', 'height', 'det. AP', 'recall', 'false alarms', 'mAP', 'top-1'], rows))
+    print(f'\nRecall by the heights of persons\n\n{markdown_table(["frames", "height", *ranges], by_height)}')
+
+
+if __name__ == '__main__':
+    main()
