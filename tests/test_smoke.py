@@ -26,7 +26,7 @@ GDPS = 'gdps/gdps_oim-mobilenetv2_oim-r18-w8_5e'
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp('scenes') / 'tiny'
-    generate(folder, 'cuhk-sysu', 'tiny', progress=False)
+    generate(folder, 'cuhk-sysu', 'tiny', progress=False, style='classic')
     return folder
 
 

@@ -1,7 +1,7 @@
 """Reads and checks a benchmark's matrix, a YAML file::
 
     data: data/synthps-mini     # root of the data set
-    synthesise: {size: mini, layout: cuhk-sysu, seed: 0}    # optional: the data is SynthPS, and drawn if it is missing
+    synthesise: {size: mini, layout: cuhk-sysu, seed: 0, style: classic}   # optional: SynthPS, drawn if it is missing
     options: {train_cfg.max_epochs: 20}     # optional: overrides of every config
     teachers:
       OIM R50: {config: oim/oim_r50-fpn_20e_prw.py}     # relative to the folder of configs
@@ -50,7 +50,7 @@ MATRIX: Types = dict(
     headline=(list,),
     predictions=(bool,),
 )
-SYNTHESISE: Types = dict(size=(str,), layout=(str,), seed=(int,))
+SYNTHESISE: Types = dict(size=(str,), layout=(str,), seed=(int,), style=(str,))
 TEACHER: Types = dict(config=(str,), options=(dict,), checkpoint=(str,))
 STUDENT: Types = dict(config=(str,), options=(dict,), teacher=(str, list))
 METHOD: Types = dict(distiller=(str,), lookup_table=(bool,), teacher=(str, list), options=(dict,), seeds=(int,))

@@ -4,16 +4,17 @@ It serves learning, tests and demos where the real data is not at hand. It impor
 """
 
 from .contact_sheet import contact_sheet
-from .generate import VERSION, OutputInUse, generate
+from .generate import OutputInUse, generate
 from .layouts import write_annotations
 from .plan import LAYOUTS, Person, Plan, Scene, plan
 from .scene import Studio, render_scene
 from .size import SIZES, Size
+from .styles import STYLES
 
 __all__ = [
     'LAYOUTS',
     'SIZES',
-    'VERSION',
+    'STYLES',
     'OutputInUse',
     'Person',
     'Plan',

@@ -33,12 +33,12 @@ def draw_background(seed: int, camera: Camera, height: int, width: int) -> np.nd
     foot = int((camera.horizon + camera.slope * 0.16) * height)
     _draw_sky(image, rng, horizon)
     if rng.random() < 0.6:
-        _draw_skyline(image, rng, horizon, foot)
+        draw_skyline(image, rng, horizon, foot)
     style = ('shops', 'houses', 'park')[camera.index % 3]
     if style == 'park':
-        _draw_park(image, rng, horizon, foot)
+        draw_park(image, rng, horizon, foot)
     else:
-        _draw_houses(image, rng, foot, shops=style == 'shops')
+        draw_houses(image, rng, foot, shops=style == 'shops')
     _draw_ground(image, rng, camera, foot)
     for _ in range(rng.randrange(0, 3)):
         _draw_tree(image, rng, rng.uniform(0, width), foot + rng.uniform(0.0, 0.05) * height, height * rng.uniform(0.4, 0.6))
@@ -56,7 +56,7 @@ def _draw_sky(image: np.ndarray, rng: random.Random, horizon: int) -> None:
     image[: len(part)] = np.array(zenith) * (1 - part) + np.array(bottom) * part
 
 
-def _draw_skyline(image: np.ndarray, rng: random.Random, horizon: int, foot: int) -> None:
+def draw_skyline(image: np.ndarray, rng: random.Random, horizon: int, foot: int) -> None:
     """Draws distant buildings as plain blocks."""
     height, width = image.shape[:2]
     x = 0.0
@@ -67,7 +67,7 @@ def _draw_skyline(image: np.ndarray, rng: random.Random, horizon: int, foot: int
         x += step
 
 
-def _draw_houses(image: np.ndarray, rng: random.Random, foot: int, shops: bool) -> None:
+def draw_houses(image: np.ndarray, rng: random.Random, foot: int, shops: bool) -> None:
     """Draws a row of houses: windows above; below, shop windows, or doors and windows."""
     height, width = image.shape[:2]
     x = -rng.uniform(0, 0.2) * height
@@ -137,7 +137,7 @@ def _draw_shop(image: np.ndarray, rng: random.Random, left: float, right: float,
             )
 
 
-def _draw_park(image: np.ndarray, rng: random.Random, horizon: int, foot: int) -> None:
+def draw_park(image: np.ndarray, rng: random.Random, horizon: int, foot: int) -> None:
     """Draws a lawn with trees, sometimes behind a fence."""
     height, width = image.shape[:2]
     rectangle(image, 0, horizon + (foot - horizon) * 0.3, width, foot, (70, 118, 96))

@@ -32,6 +32,15 @@ class Camera:
         """Returns where a person of this height (in scene heights) touches the ground."""
         return self.horizon + self.slope * height
 
+    far = FARTHEST
+    near = NEAREST
+    shortest = FARTHEST  # height of the smallest person, whatever the stature
+    sociable = 0.0  # share of the people who stand beside somebody
+
+    def random_depth(self, rng: random.Random) -> float:
+        """Returns the height of an average person at a random place. Near people are rarer: they stand on less ground."""
+        return FARTHEST + (NEAREST - FARTHEST) * rng.random() ** 1.35
+
 
 def make_camera(seed: int, index: int) -> Camera:
     """Returns the camera with this index."""

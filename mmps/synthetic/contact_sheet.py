@@ -14,7 +14,7 @@ _CELL = (200, 100)  # height and width of a sighting, in pixels
 
 
 def contact_sheet(
-    layout: str, size: str | Size, seed: int = 0, rows: int = 10, columns: int = 8, split: int = TEST
+    layout: str, size: str | Size, seed: int = 0, rows: int = 10, columns: int = 8, split: int = TEST, style: str = 'varied'
 ) -> np.ndarray:
     """Draws a contact sheet, from the same JPEG data as the data set's files.
 
@@ -25,12 +25,13 @@ def contact_sheet(
         rows: Number of identities.
         columns: Most sightings per identity. They are taken from each camera in turn.
         split: 0 for training identities, 1 for test identities.
+        style: 'varied' or 'classic'.
 
     Returns:
         uint8 (up to rows * 200, up to columns * 100, 3), BGR.
     """
-    plan = make_plan(layout, size, seed)
-    studio = Studio(plan.size, seed)
+    plan = make_plan(layout, size, seed, style)
+    studio = Studio(plan.size, seed, style)
     lines, shown = [], plan.sightings(split)[:rows]
     columns = min(columns, max(map(len, shown)))
     for found in shown:

@@ -20,8 +20,8 @@ from .plan import Plan, Scene
 from .plan import plan as make_plan
 from .scene import Studio, render_jpeg
 from .size import Size, get_size
+from .styles import get_style
 
-VERSION = 1  # increased when the same seed gives other bytes
 MANIFEST = 'synthps.json'
 _worker: dict[str, Studio] = {}  # what a process keeps from task to task
 
@@ -30,7 +30,15 @@ class OutputInUse(FileExistsError):
     """The output folder holds something else."""
 
 
-def generate(out: str | Path, layout: str, size: str | Size, seed: int = 0, workers: int = 1, progress: bool = True) -> bool:
+def generate(
+    out: str | Path,
+    layout: str,
+    size: str | Size,
+    seed: int = 0,
+    workers: int = 1,
+    progress: bool = True,
+    style: str = 'varied',
+) -> bool:
     """Draws a data set. The same arguments give the same bytes, with any number of workers.
 
     The data set is drawn in a temporary folder beside `out`, which is renamed to `out` when the data set is complete.
@@ -42,6 +50,7 @@ def generate(out: str | Path, layout: str, size: str | Size, seed: int = 0, work
         seed: Not negative.
         workers: Number of processes that draw.
         progress: Shows a progress bar.
+        style: 'varied', or 'classic' (version 1).
 
     Returns:
         True if it was drawn, False if `out` held it already.
@@ -54,10 +63,10 @@ def generate(out: str | Path, layout: str, size: str | Size, seed: int = 0, work
         raise ValueError(f'workers must be 1 or more, got {workers}')
     out = Path(out).expanduser().resolve()
     size = get_size(size)
-    manifest = dict(name='SynthPS', version=VERSION, layout=layout, seed=seed, size=asdict(size))
+    manifest = dict(name='SynthPS', version=get_style(style).version, layout=layout, seed=seed, size=asdict(size))
     if _is_complete(out, manifest):
         return False
-    plan = make_plan(layout, size, seed)
+    plan = make_plan(layout, size, seed, style)
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f'.{out.name}.', suffix='.partial', dir=out.parent))
     try:
@@ -111,13 +120,13 @@ def _draw(plan: Plan, out: Path, workers: int, progress: bool) -> None:
     # OpenCV gets one thread: the processes work in parallel, and its threads do not survive a fork.
     with bar, _single_opencv_thread():
         if workers == 1:
-            _init_worker(plan.size, plan.seed)
+            _init_worker(plan.size, plan.seed, plan.style)
             for task in tasks:
                 _draw_task(task)
                 bar.update()
             return
         context = multiprocessing.get_context('fork' if sys.platform == 'linux' else 'spawn')
-        pool = ProcessPoolExecutor(workers, context, _init_worker, (plan.size, plan.seed))
+        pool = ProcessPoolExecutor(workers, context, _init_worker, (plan.size, plan.seed, plan.style))
         try:
             for _ in pool.map(_draw_task, tasks, chunksize=max(1, min(32, len(tasks) // workers))):
                 bar.update()
@@ -135,9 +144,9 @@ def _single_opencv_thread() -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
-def _init_worker(size: Size, seed: int) -> None:
+def _init_worker(size: Size, seed: int, style: str) -> None:
     cv2.setNumThreads(1)
-    _worker['studio'] = Studio(size, seed)
+    _worker['studio'] = Studio(size, seed, style)
 
 
 def _draw_task(task: tuple[Scene, Path]) -> None:

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 
 from .drawing import Colour
-from .seeds import IDENTITY, UNLABELLED, stream, weighted_choice
+from .seeds import weighted_choice
 
 
 def _bgr(code: str) -> Colour:
@@ -82,6 +82,7 @@ class Look:
     bag_colour: Colour
     bag_side: int  # +1 carried on the person's left, -1 on the right
     scarf: bool
+    fabric: int = 0  # picks folds and texture, which the classic style does not have
 
 
 def draw_look(rng: random.Random) -> Look:
@@ -133,13 +134,3 @@ def draw_look(rng: random.Random) -> Look:
 def _distance(a: Colour, b: Colour) -> int:
     """Returns the sum of absolute channel differences."""
     return sum(abs(x - y) for x, y in zip(a, b, strict=True))
-
-
-def identity_look(seed: int, split: int, person_id: int) -> Look:
-    """Returns the look of a labelled identity. `split` is 0 for training, 1 for test."""
-    return draw_look(stream(seed, IDENTITY, split, person_id))
-
-
-def unlabelled_look(seed: int, scene: int, slot: int) -> Look:
-    """Returns the look of an unlabelled person: the one with this slot in the scene with this index."""
-    return draw_look(stream(seed, UNLABELLED, scene, slot))

@@ -6,18 +6,18 @@ part of a box, its core, counts as hiding others and as being hidden.
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from .camera import FARTHEST, NEAREST, Camera
+from .camera import FARTHEST, Camera
 from .furniture import Item
 from .seeds import CAMERA, stream, weighted_choice
 
 Box = tuple[float, float, float, float]
 
 _ROWS, _COLUMNS = 14, 6  # sample points on a person
-_MIN_VISIBLE = 0.5  # share of a person's sample points that must be in the image and not hidden
 _PERSON_CORE, _FURNITURE_CORE = 0.64, 0.9  # width of the core, relative to the box
 _TRIES = 24
 # Kinds of furniture that stay with a camera, and kinds that come and go; with weights.
@@ -39,10 +39,12 @@ class Visibility:
 
     Args:
         aspect: Scene width in scene heights.
+        least: Share of a person's sample points that must be in the image and not hidden.
     """
 
-    def __init__(self, aspect: float):
+    def __init__(self, aspect: float, least: float):
         self.aspect = aspect
+        self.least = least
         self.placed: list[_Placed] = []
 
     def try_place(self, depth: float, box: Box, is_person: bool = True, force: bool = False) -> float:
@@ -55,7 +57,7 @@ class Visibility:
             force: Places it even if somebody is then hidden.
 
         Returns:
-            Visible share, 0 to 1, of the person who is seen least. Without `force`, nothing is placed if it is below 0.5.
+            Visible share, 0 to 1, of the person who is seen least. Without `force`, nothing is placed if it is below `least`.
         """
         left, top, right, bottom = box
         middle, half = (left + right) / 2, (right - left) / 2 * (_PERSON_CORE if is_person else _FURNITURE_CORE)
@@ -75,7 +77,7 @@ class Visibility:
                 _hide(still_visible, other.core, core)
                 least = min(least, _share(still_visible))
                 changed.append((other, still_visible))
-        if least >= _MIN_VISIBLE or force:
+        if least >= self.least or force:
             for other, still_visible in changed:
                 other.visible = still_visible
             self.placed.append(_Placed(depth, core, visible))
@@ -125,18 +127,26 @@ def _random_item(rng: random.Random, weights: dict[str, int], aspect: float, nea
     return Item(weighted_choice(rng, weights), rng.uniform(0, aspect), rng.uniform(FARTHEST, nearest), rng.randrange(24))
 
 
-def _random_place(rng: random.Random, camera: Camera, stature: float, ratio: float, aspect: float) -> tuple[float, Box]:
+def _random_place(
+    rng: random.Random, camera: Camera, stature: float, ratio: Callable[[float], float], visibility: 'Visibility'
+) -> tuple[float, Box]:
     """Returns depth and box of a random place to stand; arguments as in `place_person`."""
-    # Near people are rarer, because they stand on less ground.
-    depth = FARTHEST + (NEAREST - FARTHEST) * rng.random() ** 1.35
-    height = min(max(depth * stature, FARTHEST), NEAREST)
-    foot, width = camera.foot(depth), height * ratio
-    x = rng.uniform(0.1 * width, aspect - 0.1 * width)
+    people = [other for other in visibility.placed if other.visible is not None] if camera.sociable else []
+    if people and rng.random() < camera.sociable:
+        friend = rng.choice(people)
+        depth = min(max(friend.depth * rng.uniform(0.93, 1.07), camera.far), camera.near)
+        x = (friend.core[0] + friend.core[2]) / 2 + rng.choice((-1, 1)) * rng.uniform(0.2, 0.6) * depth
+    else:
+        depth, x = camera.random_depth(rng), None
+    height = min(max(depth * stature, camera.shortest), camera.near)
+    foot, width = camera.foot(depth), height * ratio(depth)
+    if x is None:
+        x = rng.uniform(0.1 * width, visibility.aspect - 0.1 * width)
     return depth, (x - width / 2, foot - height, x + width / 2, foot)
 
 
 def place_person(
-    rng: random.Random, visibility: Visibility, camera: Camera, stature: float, ratio: float, required: bool
+    rng: random.Random, visibility: Visibility, camera: Camera, stature: float, ratio: Callable[[float], float], required: bool
 ) -> tuple[float, Box] | None:
     """Finds a place for one person, at which nobody is hidden too much.
 
@@ -145,7 +155,7 @@ def place_person(
         visibility: Who stands where already. The new person is added to it.
         camera: Tells where the ground is.
         stature: The person's height, 1 = average.
-        ratio: Width of the person's box, relative to its height.
+        ratio: Returns the width of the person's box, relative to its height, at a depth.
         required: Takes the best of the places tried if none is good. Labelled people must be in their scenes.
 
     Returns:
@@ -153,9 +163,9 @@ def place_person(
     """
     tried = []
     for _ in range(_TRIES if required else _TRIES // 3):
-        depth, box = _random_place(rng, camera, stature, ratio, visibility.aspect)
+        depth, box = _random_place(rng, camera, stature, ratio, visibility)
         share = visibility.try_place(depth, box)
-        if share >= _MIN_VISIBLE:
+        if share >= visibility.least:
             return depth, box
         tried.append((share, depth, box))
     if not required:

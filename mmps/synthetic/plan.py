@@ -3,14 +3,17 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from .camera import Camera, make_camera
+from .camera import Camera
+from .classic import Classic
 from .furniture import Item
-from .look import Look, identity_look, unlabelled_look
-from .placement import Box, Visibility, camera_furniture, place_person, scene_furniture
-from .pose import Pose, aspect, draw_pose
-from .seeds import QUERY, SCENE, SPLIT, stream
+from .look import Look
+from .placement import Box, Visibility, place_person
+from .pose import Pose, stature
+from .seeds import IDENTITY, QUERY, SCENE, SPLIT, UNLABELLED, stream
 from .size import Size, get_size
+from .styles import get_style
 
 PixelBox = tuple[int, int, int, int]  # x, y, w, h
 
@@ -60,6 +63,7 @@ class Plan:
         size: Its counts.
         layout: 'cuhk-sysu' or 'prw'.
         seed: Its seed.
+        style: How it is drawn: 'varied' or 'classic'.
         scenes: Training scenes, then test scenes.
         queries: (index of the scene, position of the person in its `persons`).
     """
@@ -67,6 +71,7 @@ class Plan:
     size: Size
     layout: str
     seed: int
+    style: str
     scenes: list[Scene]
     queries: list[tuple[int, int]]
 
@@ -86,20 +91,22 @@ class Plan:
         return found
 
 
-def look_of(seed: int, scene: Scene, person: Person) -> Look:
-    """Returns the look of a person of a scene, from the data set's seed."""
+def look_of(seed: int, scene: Scene, person: Person, style: str) -> Look:
+    """Returns the look of a person of a scene, from the data set's seed and style."""
+    draw_look = get_style(style).draw_look
     if person.person_id < 0:
-        return unlabelled_look(seed, scene.index, person.slot)
-    return identity_look(seed, scene.split, person.person_id)
+        return draw_look(stream(seed, UNLABELLED, scene.index, person.slot))
+    return draw_look(stream(seed, IDENTITY, scene.split, person.person_id))
 
 
-def plan(layout: str, size: str | Size, seed: int = 0) -> Plan:
+def plan(layout: str, size: str | Size, seed: int = 0, style: str = 'varied') -> Plan:
     """Plans a data set. The same arguments give the same plan.
 
     Args:
         layout: 'cuhk-sysu' or 'prw'; decides nothing but the names of the images.
         size: A name in `SIZES`, or a Size.
         seed: Not negative.
+        style: 'varied' or 'classic'.
 
     Raises:
         ValueError: If an argument is not one of these, or the size has too few scenes to show each identity twice.
@@ -109,13 +116,16 @@ def plan(layout: str, size: str | Size, seed: int = 0) -> Plan:
         raise ValueError(f'layout must be one of {", ".join(LAYOUTS)}, got {layout!r}')
     if seed < 0:
         raise ValueError(f'seed must not be negative, got {seed}')
-    cameras = [make_camera(seed, index) for index in range(size.cameras)]
-    fixed = [camera_furniture(seed, camera, size.width / size.height) for camera in cameras]
+    drawn = get_style(style)
+    if size.cameras > 6 and layout == 'prw':
+        raise ValueError(f"size {size.name}: PRW's layout has at most 6 cameras, got {size.cameras}")
+    cameras = [drawn.make_camera(seed, index) for index in range(size.cameras)]
+    fixed = [drawn.camera_furniture(seed, camera, size.width / size.height) for camera in cameras]
     numbers = list(range(1, size.train_scenes + size.test_scenes + 1))
     stream(seed, SPLIT, 2).shuffle(numbers)
     scenes: list[Scene] = []
     for split, count, num_ids in ((TRAIN, size.train_scenes, size.train_ids), (TEST, size.test_scenes, size.test_ids)):
-        looks = [identity_look(seed, split, person_id) for person_id in range(num_ids)]
+        looks = [drawn.draw_look(stream(seed, IDENTITY, split, person_id)) for person_id in range(num_ids)]
         people = _assign_people(stream(seed, SPLIT, split), size, count, num_ids)
         for order, (person_ids, num_unlabelled) in enumerate(people):
             index = len(scenes)
@@ -128,10 +138,10 @@ def plan(layout: str, size: str | Size, seed: int = 0) -> Plan:
             rng = stream(seed, SCENE, index)
             labelled = [(person_id, looks[person_id]) for person_id in person_ids]
             slots = range(len(person_ids), len(person_ids) + num_unlabelled)
-            unlabelled = [(-1, unlabelled_look(seed, index, slot)) for slot in slots]
-            persons, furniture = _place(rng, size, cameras[camera], fixed[camera], [*labelled, *unlabelled])
+            unlabelled = [(-1, drawn.draw_look(stream(seed, UNLABELLED, index, slot))) for slot in slots]
+            persons, furniture = _place(rng, size, drawn, cameras[camera], fixed[camera], [*labelled, *unlabelled])
             scenes.append(Scene(index, name, split, camera, persons, furniture))
-    unasked = Plan(size, layout, seed, scenes, [])
+    unasked = Plan(size, layout, seed, style, scenes, [])
     return replace(unasked, queries=_choose_queries(unasked))
 
 
@@ -174,18 +184,24 @@ def _assign_people(rng: random.Random, size: Size, num_scenes: int, num_ids: int
 
 
 def _place(
-    rng: random.Random, size: Size, camera: Camera, fixed: Sequence[Item], people: Sequence[tuple[int, Look]]
+    rng: random.Random,
+    size: Size,
+    style: Classic,
+    camera: Camera,
+    fixed: Sequence[Item],
+    people: Sequence[tuple[int, Look]],
 ) -> tuple[tuple[Person, ...], tuple[Item, ...]]:
     """Places the furniture and the people, given as (person id, look), of one scene."""
     width = size.width / size.height
-    visibility = Visibility(width)
-    furniture = (*fixed, *scene_furniture(rng, width))
+    visibility = Visibility(width, style.min_visible)
+    furniture = (*fixed, *style.scene_furniture(rng, camera, width))
     for item in furniture:
         visibility.try_place(item.height, item.box(camera), is_person=False, force=True)
     persons = []
     for slot, (person_id, look) in enumerate(people):
-        pose = draw_pose(rng, look)
-        place = place_person(rng, visibility, camera, look.height, aspect(look, pose), required=person_id >= 0)
+        pose = style.draw_pose(rng, look)
+        ratio = partial(style.ratio, look, pose, camera)
+        place = place_person(rng, visibility, camera, look.height * stature(pose), ratio, required=person_id >= 0)
         if place is not None:
             depth, box = place
             persons.append(Person(person_id, slot, pose, depth, *_to_pixels(box, size)))

@@ -28,6 +28,9 @@ class Pose:
     stride: float  # largest angle of a leg from the vertical
     elbow: float  # bend of the elbows
     phone: int  # the hand that is raised and holds a phone: 1 left, -1 right, 0 none
+    arms: tuple[tuple[float, float], ...] | None = None  # (swing, bend) of the left and the right arm; None = as they walk
+    sit: float = 0.0  # angle of the thighs of a person who sits; 0 = stands or walks
+    pitch: float = PITCH
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Skeleton:
     arm_depth: tuple[float, ...]
     cos: float  # of the yaw; a frontal view has > 0
     sin: float
+    base: float = 0.0  # y of the ground: 0, but for a person who sits
 
     @property
     def knee_middle(self) -> float:
@@ -74,7 +78,7 @@ def skeleton(pose: Pose, girth: float = 1.0, shoulders: float = 1.0) -> Skeleton
     cos, sin = math.cos(pose.yaw), math.sin(pose.yaw)
 
     def project(lateral: float, forward: float, up: float) -> Point:
-        return lateral * cos + forward * sin, up - PITCH * (forward * cos - lateral * sin)
+        return lateral * cos + forward * sin, up - pose.pitch * (forward * cos - lateral * sin)
 
     legs: list[tuple[Point, ...]] = []
     arms: list[tuple[Point, ...]] = []
@@ -84,6 +88,8 @@ def skeleton(pose: Pose, girth: float = 1.0, shoulders: float = 1.0) -> Skeleton
         swing = pose.stride * math.sin(cycle)
         # A leg bends while it swings forwards, so that the foot clears the ground.
         bend = 0.06 + 1.7 * pose.stride * max(0.0, math.cos(cycle)) ** 1.5
+        if pose.sit:
+            swing = bend = pose.sit
         lateral = side * 0.046 * girth
         knee_f, knee_y = THIGH * math.sin(swing), HIP - THIGH * math.cos(swing)
         ankle_f = knee_f + SHIN * math.sin(swing - bend)
@@ -105,6 +111,8 @@ def skeleton(pose: Pose, girth: float = 1.0, shoulders: float = 1.0) -> Skeleton
         bend = pose.elbow + 0.4 * max(0.0, swing)
         if side == pose.phone:
             swing, bend = 0.2, 2.0
+        elif pose.arms is not None:
+            swing, bend = pose.arms[SIDES.index(side)]
         lateral = side * 0.103 * girth * shoulders
         elbow_f, elbow_y = UPPER_ARM * math.sin(swing), SHOULDER - UPPER_ARM * math.cos(swing)
         hand_f = elbow_f + FOREARM * math.sin(swing + bend)
@@ -118,8 +126,18 @@ def skeleton(pose: Pose, girth: float = 1.0, shoulders: float = 1.0) -> Skeleton
         )
         arm_depth.append(elbow_f * cos - lateral * sin + 0.5 * hand_f * cos)
     ground = min(min(leg[2][1] - 0.03, leg[3][1] - 0.012) for leg in legs)
+    if pose.sit:
+        return Skeleton(tuple(legs), tuple(arms), tuple(leg_depth), tuple(arm_depth), cos, sin, base=ground)
     legs, arms = ([tuple((x, y - ground) for x, y in limb) for limb in limbs] for limbs in (legs, arms))
     return Skeleton(tuple(legs), tuple(arms), tuple(leg_depth), tuple(arm_depth), cos, sin)
+
+
+def stature(pose: Pose) -> float:
+    """Returns the height of a body in this pose, relative to the same body upright."""
+    if not pose.sit:
+        return 1.0
+    top = HEAD_Y + HEAD_R * 1.25
+    return (top - skeleton(pose).base) / top
 
 
 def spread(width: float, depth: float, bones: Skeleton) -> float:
@@ -152,7 +170,7 @@ def aspect(look: Look, pose: Pose) -> float:
     for x, radius in bag_reach(look, bones):
         cover(x, radius)
     top = HEAD_Y + HEAD_R * 1.25
-    return (max(right) - min(left)) / (top + 0.01)
+    return (max(right) - min(left)) / (top - bones.base + 0.01)
 
 
 def skirt_reach(look: Look, bones: Skeleton) -> float:

@@ -27,7 +27,7 @@ def roots(tmp_path_factory):
     """SynthPS tiny in both layouts."""
     folder = tmp_path_factory.mktemp('scoring')
     for layout in TYPES:
-        generate(folder / layout, layout, 'tiny', progress=False)
+        generate(folder / layout, layout, 'tiny', progress=False, style='classic')
     # Of tiny's 16 test scenes the usual sizes all list as many.
     cuhk_sysu.write(plan('cuhk-sysu', 'tiny', 0), folder / 'cuhk-sysu', gallery_sizes=(4, 8))
     return {layout: folder / layout for layout in TYPES}

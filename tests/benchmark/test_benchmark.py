@@ -415,7 +415,7 @@ def test_predictions_are_kept_where_the_matrix_says_so_and_made_again_where_they
 
 
 def test_trainings_tell_how_many_steps_they_have_and_have_done(tmp_path, content):
-    generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
+    generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False, style='classic')
     content['data'] = str(tmp_path / 'tiny')
     runs = list_runs(read(tmp_path, content), tmp_path / 'work')
     clear_outdated_runs(runs, runs)

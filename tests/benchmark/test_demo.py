@@ -84,7 +84,7 @@ def test_the_table_has_a_row_for_each_network_and_the_interval_of_its_map(runs, 
 
 
 def test_the_colour_histogram_is_scored_on_the_annotated_boxes(tmp_path):
-    generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
+    generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False, style='classic')
     matrix = read_matrix(CONFIGS / module.MATRIX, CONFIGS, tmp_path / 'tiny')
     run = list_runs(matrix, tmp_path)[0]
     dataset = module.build_dataset(run.student.cfg.test_dataloader.dataset)
@@ -102,7 +102,7 @@ def test_a_run_that_failed_ends_the_demo_with_an_error(tmp_path, monkeypatch):
 
 def test_the_demo_prints_its_table_and_writes_a_report_with_every_network(tmp_path, monkeypatch, capsys):
     """The runs are finished. Their predictions are the annotations, with embeddings of more or less noise."""
-    generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
+    generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False, style='classic')
     monkeypatch.setattr(module, 'run_benchmark', lambda *args, **kwargs: True)
     runs = list_runs(read_matrix(CONFIGS / module.MATRIX, CONFIGS, tmp_path / 'tiny'), tmp_path / 'work')
     dataset = module.build_dataset(runs[0].student.cfg.test_dataloader.dataset)

@@ -164,7 +164,7 @@ def test_a_distilled_embedding_is_normalized_as_in_the_students_own_loss(detecto
 @pytest.mark.soak
 def test_the_distillation_does_not_move_the_mean_before_the_norm(repository, mmps_scope, tmp_path):
     """With running statistics in the distillation, it ends two standard deviations away from 0."""
-    generate(tmp_path / 'data', 'cuhk-sysu', 'tiny', progress=False)
+    generate(tmp_path / 'data', 'cuhk-sysu', 'tiny', progress=False, style='classic')
     cfg = Config.fromfile(repository / 'configs/hkd/hkd-self_oim-r18-w8_10e_synthps-mini.py')
     cfg.train_dataloader.dataset.data_root = str(tmp_path / 'data')
     torch.manual_seed(0)

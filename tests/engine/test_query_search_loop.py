@@ -16,7 +16,7 @@ def runner(tmp_path, repository, monkeypatch):
     """runner(model type, **test_cfg) -> a runner with the small QEEPS over 'tiny' scenes."""
     monkeypatch.setitem(MODELS.module_dict, 'DetectsWithoutQuery', DetectsWithoutQuery)
     monkeypatch.setenv('MMPS_CACHE', str(tmp_path / 'cache'))
-    generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
+    generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False, style='classic')
 
     def build(model='QEEPS', evaluator='QuerySearchMetric', **test_cfg):
         cfg = Config.fromfile(repository / 'configs/qeeps/qeeps_r18-w8-fpn_10e_synthps-mini.py')

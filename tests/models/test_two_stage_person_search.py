@@ -205,7 +205,7 @@ def test_annotations_do_not_change_detections(detector, make_batch, annotations)
 def test_a_test_runs_the_network_once_per_image(repository, mmps_scope, tmp_path, monkeypatch):
     """Detections, queries and annotated persons share one pass and one call of embed. Query images are in the gallery."""
     monkeypatch.setenv('MMPS_CACHE', str(tmp_path / 'cache'))
-    generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
+    generate(tmp_path / 'tiny', 'cuhk-sysu', 'tiny', progress=False, style='classic')
     cfg = Config.fromfile(repository / 'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py')
     cfg.merge_from_dict(
         {'test_dataloader.dataset.data_root': str(tmp_path / 'tiny'), 'test_dataloader.dataset.pipeline.1.scale': (224, 128)}

@@ -25,7 +25,7 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp('data') / 'tiny'
-    generate(folder, 'cuhk-sysu', 'tiny', progress=False)
+    generate(folder, 'cuhk-sysu', 'tiny', progress=False, style='classic')
     return folder
 
 

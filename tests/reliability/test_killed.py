@@ -63,7 +63,7 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 def inputs(tmp_path_factory):
     """A folder with the data set, a teacher's checkpoint and the configs, by epoch and by iteration, by their data workers."""
     folder = tmp_path_factory.mktemp('inputs')
-    generate(folder / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
+    generate(folder / 'tiny', 'cuhk-sysu', 'tiny', progress=False, style='classic')
     teacher = Config.fromfile(ROOT / 'configs/oim/oim_r18-w32-fpn_10e_synthps-mini.py').model
     teacher.roi_head.reid_loss.num_identities = 10
     torch.manual_seed(0)

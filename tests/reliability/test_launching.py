@@ -51,7 +51,7 @@ run_tool(main)
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp('launching') / 'tiny'
-    generate(folder, 'cuhk-sysu', 'tiny', progress=False)
+    generate(folder, 'cuhk-sysu', 'tiny', progress=False, style='classic')
     return folder
 
 

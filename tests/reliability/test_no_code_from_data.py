@@ -279,7 +279,7 @@ def test_a_malicious_checkpoint_ends_a_tool_with_one_line(tmp_path, mark, enviro
     data = tmp_path / 'data'
     from mmps.synthetic import generate
 
-    generate(data, 'cuhk-sysu', 'tiny', progress=False)
+    generate(data, 'cuhk-sysu', 'tiny', progress=False, style='classic')
     names = {'FILE': str(path), 'OUT': str(tmp_path / 'out.pth')}
     arguments = [
         names.get(each, each.replace('DATA', str(data)).replace('configs/', f'{ROOT}/configs/')) for each in CALLS[tool]

@@ -79,7 +79,7 @@ def train(kind: str, data: str, folder: str, epochs: int, between: int) -> None:
 def data(tmp_path_factory):
     """The data set, and a teacher beside it."""
     folder = tmp_path_factory.mktemp('soak') / 'tiny'
-    generate(folder, 'cuhk-sysu', 'tiny', progress=False)
+    generate(folder, 'cuhk-sysu', 'tiny', progress=False, style='classic')
     cfg = Config.fromfile(TEACHER).model
     cfg.roi_head.reid_loss.num_identities = 10
     with DefaultScope.overwrite_default_scope('mmps'):

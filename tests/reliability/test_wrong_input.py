@@ -41,7 +41,7 @@ def build(config, **changes):
 def given(tmp_path_factory):
     """A folder with a data set and what was made of others: checkpoints, predictions, a lookup table, teacher caches."""
     folder = tmp_path_factory.mktemp('given')
-    generate(folder / 'data', 'cuhk-sysu', 'tiny', progress=False)
+    generate(folder / 'data', 'cuhk-sysu', 'tiny', progress=False, style='classic')
     persons = 'model.roi_head.reid_loss.num_identities'
     student = build(STUDENT, **{persons: 10, 'model.backbone.base_channels': 8, 'model.neck.in_channels': [8, 16, 32, 64]})
     for name, model in (('student', student), ('teacher', build(TEACHER, **{persons: 7}))):

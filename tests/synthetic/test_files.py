@@ -13,15 +13,15 @@ PAIRS = Size('pairs', 96, 160, 12, 8, 3, 3, (1, 2), 2, 3)
 @pytest.fixture(scope='module', params=['tiny', PAIRS], ids=['tiny', 'pairs'])
 def cuhk(request, tmp_path_factory):
     out = tmp_path_factory.mktemp('cuhk') / 'data'
-    generate(out, 'cuhk-sysu', request.param, seed=3, progress=False)
-    return out, plan('cuhk-sysu', request.param, seed=3)
+    generate(out, 'cuhk-sysu', request.param, seed=3, progress=False, style='classic')
+    return out, plan('cuhk-sysu', request.param, seed=3, style='classic')
 
 
 @pytest.fixture(scope='module')
 def prw(tmp_path_factory):
     out = tmp_path_factory.mktemp('prw') / 'data'
-    generate(out, 'prw', 'tiny', seed=3, progress=False)
-    return out, plan('prw', 'tiny', seed=3)
+    generate(out, 'prw', 'tiny', seed=3, progress=False, style='classic')
+    return out, plan('prw', 'tiny', seed=3, style='classic')
 
 
 def read_images(out):
@@ -110,7 +110,7 @@ def test_cuhk_protocol_lists_all_targets_and_never_the_query_image(cuhk, count):
 
 
 def test_a_small_gallery_has_its_own_size_and_no_hidden_target(tmp_path):
-    planned = plan('cuhk-sysu', 'mini')
+    planned = plan('cuhk-sysu', 'mini', style='classic')
     write_annotations(planned, tmp_path, gallery_sizes=(50,))
     assert not (tmp_path / 'Image').exists()
     holders = [{scene.name for scene, _ in found} for found in planned.sightings(TEST)]

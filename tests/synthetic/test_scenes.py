@@ -6,24 +6,29 @@ import cv2
 import numpy as np
 import pytest
 
-from mmps.synthetic import SIZES, Studio, plan, render_scene
+from mmps.synthetic import SIZES, STYLES, Studio, plan, render_scene
 from mmps.synthetic.figure import draw_figure
-from mmps.synthetic.look import identity_look
+from mmps.synthetic.look import draw_look
 from mmps.synthetic.plan import TEST, TRAIN, look_of
-from mmps.synthetic.pose import Pose, aspect, draw_pose
+from mmps.synthetic.pose import Pose, aspect
 from mmps.synthetic.seeds import stream
 
 
-@pytest.fixture(scope='module')
-def mini():
-    return plan('cuhk-sysu', 'mini')
+@pytest.fixture(scope='module', params=STYLES)
+def style(request):
+    return request.param
 
 
 @pytest.fixture(scope='module')
-def pictures():
+def mini(style):
+    return plan('cuhk-sysu', 'mini', style=style)
+
+
+@pytest.fixture(scope='module')
+def pictures(style):
     """Scenes of `tiny` drawn larger, each with its picture and the person that every pixel shows."""
-    planned = plan('prw', dataclasses.replace(SIZES['tiny'], height=192, width=336), seed=7)
-    studio = Studio(planned.size, planned.seed)
+    planned = plan('prw', dataclasses.replace(SIZES['tiny'], height=192, width=336), 7, style)
+    studio = Studio(planned.size, planned.seed, style)
     shown = []
     for scene in planned.scenes:
         owner = np.zeros((192, 336), int)
@@ -40,10 +45,20 @@ def test_boxes_lie_in_the_image(mini):
             assert x + w <= mini.size.width and y + h <= mini.size.height
 
 
-def test_people_are_a_quarter_to_two_thirds_of_the_scene_high(mini):
-    heights = [person.figure[3] / mini.size.height for scene in mini.scenes for person in scene.persons]
+def test_people_of_the_classic_style_are_a_quarter_to_two_thirds_of_the_scene_high():
+    planned = plan('cuhk-sysu', 'mini', style='classic')
+    heights = [person.figure[3] / planned.size.height for scene in planned.scenes for person in scene.persons]
     assert min(heights) > 0.24
     assert max(heights) < 0.66
+
+
+def test_people_of_the_varied_style_are_small_and_large_and_stand_in_crowds():
+    size = dataclasses.replace(SIZES['mini'], height=1080, width=1920, persons=(1, 40), cameras=200)
+    planned = plan('cuhk-sysu', size, style='varied')
+    heights = np.array([person.figure[3] for scene in planned.scenes for person in scene.persons])
+    assert np.quantile(heights, 0.05) < 100 and np.quantile(heights, 0.95) > 400
+    assert heights.min() >= 20 and heights.max() > 700
+    assert max(len(scene.persons) for scene in planned.scenes) > 30
 
 
 def test_a_third_of_the_people_has_no_identity(mini):
@@ -62,18 +77,17 @@ def test_most_identities_are_seen_by_several_cameras(mini):
 
 
 def test_no_two_people_look_alike(mini):
-    looks = {look_of(mini.seed, scene, person) for scene in mini.scenes for person in scene.persons}
+    looks = {look_of(mini.seed, scene, person, mini.style) for scene in mini.scenes for person in scene.persons}
     num_unlabelled = sum(person.person_id < 0 for scene in mini.scenes for person in scene.persons)
     assert len(looks) == mini.size.train_ids + mini.size.test_ids + num_unlabelled
 
 
-def test_many_people_share_a_garments_colour(mini):
-    colours = [identity_look(mini.seed, TEST, k).upper_colour for k in range(mini.size.test_ids)]
-    assert len(set(colours)) <= 8
+def test_many_people_of_the_classic_style_share_a_garments_colour():
+    assert len({draw_look(stream(0, 2, 1, k)).upper_colour for k in range(300)}) <= 8
 
 
 def test_layouts_differ_in_names_only(mini):
-    for ours, theirs in zip(mini.scenes, plan('prw', 'mini').scenes, strict=True):
+    for ours, theirs in zip(mini.scenes, plan('prw', 'mini', style=mini.style).scenes, strict=True):
         assert dataclasses.replace(theirs, name=ours.name) == ours
 
 
@@ -90,13 +104,15 @@ def test_everybody_annotated_can_be_seen(pictures):
             assert (owner == position + 1).sum() > 0.07 * person.figure[2] * person.figure[3], scene.name
 
 
-def test_a_box_is_tight_around_its_person(pictures):
+def test_a_box_is_tight_around_its_person(pictures, style):
     tight = 0
     for scene, _, owner in pictures:
         nearest = len(scene.persons)
-        if any(item.height > scene.persons[-1].depth for item in scene.furniture):
+        last = scene.persons[-1]
+        is_cut = style == 'varied' and last.figure != last.box  # the widest part may lie outside the scene
+        if is_cut or any(item.height > last.depth for item in scene.furniture):
             continue
-        x, y, w, h = scene.persons[-1].box
+        x, y, w, h = last.box
         left, top, wide, tall = cv2.boundingRect((owner == nearest).astype(np.uint8))
         assert abs(left - x) <= 1 and abs(top - y) <= 1
         assert abs(left + wide - x - w) <= 1 and abs(top + tall - y - h) <= 1
@@ -112,18 +128,18 @@ def test_nobody_is_drawn_outside_the_boxes(pictures):
         assert not (owner > 0)[~inside].any()
 
 
-def test_the_planned_shape_is_the_drawn_one():
+def test_the_planned_shape_is_the_drawn_one(style):
     """If the shapes differed, people would be stretched to fit their boxes."""
     for k in range(40):
-        look = identity_look(0, TRAIN, k)
-        pose = draw_pose(stream(0, 9, k), look)
+        look = STYLES[style].draw_look(stream(0, 2, 0, k))
+        pose = STYLES[style].draw_pose(stream(0, 9, k), look)
         h, w = draw_figure(look, pose, 300).shape[:2]
         assert abs(w / h / aspect(look, pose) - 1) < 0.12
 
 
 def test_a_logo_shows_on_the_front_only():
     look = dataclasses.replace(
-        identity_look(0, TRAIN, 0),
+        draw_look(stream(0, 2, 0, 0)),
         pattern='logo',
         upper='tshirt',
         is_open=False,

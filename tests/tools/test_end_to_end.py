@@ -61,7 +61,9 @@ def call(environment, load_script, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def data(shared):
-    return shared('data', lambda folder: generate(folder / 'tiny', 'cuhk-sysu', 'tiny', progress=False)) / 'tiny'
+    return (
+        shared('data', lambda folder: generate(folder / 'tiny', 'cuhk-sysu', 'tiny', progress=False, style='classic')) / 'tiny'
+    )
 
 
 def options(data, *more):

@@ -31,7 +31,7 @@ def scores(work_dir):
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp('two_ranks')
-    generate(folder / 'tiny', 'cuhk-sysu', 'tiny', progress=False)
+    generate(folder / 'tiny', 'cuhk-sysu', 'tiny', progress=False, style='classic')
     roots = [f'{split}_dataloader.dataset.data_root={folder / "tiny"}' for split in ('train', 'val', 'test')]
     options = [
         '--cfg-options',

@@ -14,15 +14,15 @@ from pathlib import Path
 import cv2
 
 from mmps.evaluation.tables import markdown_table
-from mmps.synthetic import SIZES, Size, Studio, plan
+from mmps.synthetic import SIZES, STYLES, Size, Studio, plan
 from mmps.synthetic.scene import render_jpeg
 
 
-def time_drawing(num_scenes: int, height: int, width: int) -> list[str]:
+def time_drawing(style: str, num_scenes: int, height: int, width: int) -> list[str]:
     """Returns a row of the table: what was measured, wall-clock and CPU figures."""
-    size = Size('benchmark', height, width, num_scenes, 20, 10, 5, (2, 5), 3, 5)
-    planned = plan('prw', size)
-    studio = Studio(size, planned.seed)
+    size = Size('benchmark', height, width, num_scenes, 20, 10, 5, (2, 5), 6, 5)
+    planned = plan('cuhk-sysu', size, style=style)
+    studio = Studio(size, planned.seed, style)
     scenes = planned.scenes[:num_scenes]
     with tempfile.TemporaryDirectory() as folder:
         wall_start, cpu_start = time.perf_counter(), time.process_time()
@@ -30,7 +30,7 @@ def time_drawing(num_scenes: int, height: int, width: int) -> list[str]:
             (Path(folder) / scene.name).write_bytes(render_jpeg(scene, studio))
         wall, cpu = time.perf_counter() - wall_start, time.process_time() - cpu_start
     people = sum(len(scene.persons) for scene in scenes) / num_scenes
-    what = f'draw {height} x {width}, {people:.1f} people per scene'
+    what = f'draw {style}, {height} x {width}, {people:.1f} people per scene'
     return [what, f'{num_scenes / wall:.1f} scenes/s', f'{num_scenes / cpu:.1f} scenes/s']
 
 
@@ -48,7 +48,8 @@ def main() -> None:
     parser.add_argument('--width', type=int, default=448, help='of a scene, in pixels (%(default)s)')
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    rows = [time_drawing(args.scenes, args.height, args.width), *map(time_planning, SIZES)]
+    rows = [time_drawing(style, args.scenes, args.height, args.width) for style in STYLES]
+    rows += map(time_planning, SIZES)
     print(markdown_table(['', 'wall clock', 'CPU'], rows))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -31,10 +31,12 @@ HEIGHTS = (0, 20, 40, 80, 160, 320, np.inf)
 FOUND, MISSED, FALSE_ALARM = (80, 220, 60), (60, 60, 240), (0, 165, 255)
 
 
-def load_model(config: str, checkpoint: str, device: str) -> PersonSearchDetector:
+def load_model(config: str, checkpoint: str, options: dict, device: str) -> PersonSearchDetector:
     """Returns the detector of a config with its weights."""
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(options)
     with DefaultScope.overwrite_default_scope('mmps'):
-        detector = MODELS.build(Config.fromfile(config).model)
+        detector = MODELS.build(cfg.model)
     load_exactly(detector, checkpoint, 'CHECKPOINT')
     return detector.to(device).eval()
 
@@ -103,10 +105,11 @@ def main() -> None:
     parser.add_argument('--heights', type=int, nargs='+', default=[360, 540, 810], help='of the resized frames (%(default)s)')
     parser.add_argument('--frame-gap', type=int, default=1, help='see above (%(default)s)')
     parser.add_argument('--out', type=Path, help='folder for pictures')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     args = parser.parse_args()
     MMLogger.get_instance('transfer', log_level='ERROR')  # the metric's own tables are not shown
-    model = load_model(args.config, args.checkpoint, args.device)
+    model = load_model(args.config, args.checkpoint, args.cfg_options, args.device)
     rows, by_height = [], []
     for folder in args.data:
         for height in args.heights:

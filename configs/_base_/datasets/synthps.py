@@ -1,4 +1,4 @@
-# SynthPS as tools/make_synthetic.py --layout cuhk-sysu --size mini writes it
+# SynthPS as tools/make_synthetic.py --layout cuhk-sysu --size mini --style classic writes it
 _base_ = './cuhk_sysu.py'
 data_root = 'data/synthps-mini'
 img_scale = (336, 192)

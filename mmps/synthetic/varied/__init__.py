@@ -1,0 +1,1 @@
+"""The varied style, from which detectors transfer to photographs."""
