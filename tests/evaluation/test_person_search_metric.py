@@ -254,3 +254,19 @@ def test_a_missing_prediction_is_named(scene, samples, spoil, message):
     spoil(samples)
     with pytest.raises(ValueError, match=message):
         evaluate(scene, samples)
+
+
+def test_detections_of_ignored_boxes_count_neither_as_right_nor_as_wrong(scene, samples):
+    """People whom nobody was meant to find: a detection of them is no false alarm, but one of a person still counts."""
+    extra, beside = torch.tensor([[400.0, 400, 440, 500]]), samples[0]['gt_instances']['bboxes'][:1] + 3
+    found = samples[0]['pred_instances']
+    expected = evaluate(scene, copy.deepcopy(samples))[0]
+    samples[0]['pred_instances'] = InstanceData(
+        bboxes=torch.cat([found['bboxes'], extra]),
+        scores=torch.cat([found['scores'], torch.ones(1)]),
+        embeddings=torch.cat([found['embeddings'], found['embeddings'][:1]]),
+    )
+    worse = evaluate(scene, copy.deepcopy(samples))[0]
+    assert worse['search/det_AP'] < expected['search/det_AP']
+    samples[0]['ignored_instances'] = InstanceData(bboxes=torch.cat([extra + 2, beside]))
+    assert evaluate(scene, samples)[0] == expected

@@ -37,7 +37,7 @@ def develop(image: np.ndarray, view: View, rng: random.Random, noise: np.ndarray
         soft = cv2.GaussianBlur(image, (0, 0), 1.2)
         image = cv2.addWeighted(image, 1 + view.sharpening, soft, -view.sharpening, 0)
     if view.interlaced:
-        image[1::2] = np.roll(image[1::2], rng.choice((-2, -1, 1, 2)), axis=1)
+        image[1::2] = np.roll(image[1::2], rng.choice((-1, 1)), axis=1)
     if view.grey:
         image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     return image
@@ -64,7 +64,7 @@ def light_lamps(image: np.ndarray, view: View, rng: random.Random) -> np.ndarray
     """Darkens the scene but for pools of light, and adds lamps with their glow."""
     height, width = image.shape[:2]
     rows, columns = height // 8 + 1, width // 8 + 1
-    ambient = rng.uniform(0.3, 0.6) if view.time == 'night' else rng.uniform(0.6, 0.9)
+    ambient = rng.uniform(0.4, 0.7) if view.time == 'night' else rng.uniform(0.6, 0.9)
     light = np.full((rows, columns, 3), ambient, np.float32)
     glow = np.zeros((rows, columns, 3), np.float32)
     for _ in range(rng.randrange(1, 8)):

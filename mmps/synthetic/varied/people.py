@@ -17,7 +17,7 @@ from .place import flat_texture
 from .textures import KINDS
 from .view import View
 
-_ARMS = {'walking': 6, 'phone': 1.5, 'down': 2, 'folded': 1.5, 'carrying': 1, 'reaching': 1, 'raised': 0.4}
+_ARMS = {'walking': 6, 'phone': 1.5, 'down': 2, 'folded': 1.5, 'carrying': 1, 'reaching': 0.6, 'raised': 0.2}
 _SITTING = 0.08
 
 

@@ -81,6 +81,6 @@ def make_view(seed: int, index: int) -> View:
         detail=rng.choice((1.0, 1.0, rng.uniform(0.35, 0.9))),
         haze=rng.choice((0.0, 0.0, rng.uniform(0.05, 0.5))),
         sharpening=rng.choice((0.0, rng.uniform(0.2, 1.2))),
-        interlaced=rng.random() < 0.08,
-        grey=rng.random() < 0.05,
+        interlaced=rng.random() < 0.04,
+        grey=rng.random() < 0.03,
     )
