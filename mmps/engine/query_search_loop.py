@@ -36,12 +36,19 @@ class QuerySearchLoop(TestLoop):
             raise ValueError("QuerySearchLoop: test_evaluator: expected type='QuerySearchMetric'")
 
     def run(self) -> dict[str, float]:
-        model = self.runner.model
-        self.model = model.module if is_model_wrapper(model) else model
+        runner = self.runner
+        runner.call_hook('before_test')
+        runner.call_hook('before_test_epoch')  # EMAHook puts its weights in place
+        self.model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.model.eval()
         with torch.no_grad(), autocast(enabled=self.fp16):
             self.search(self.describe())
-        return super().run()
+        for index, batch in enumerate(self.dataloader):
+            self.run_iter(index, batch)
+        metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        runner.call_hook('after_test_epoch', metrics=metrics)
+        runner.call_hook('after_test')
+        return metrics
 
     def describe(self) -> dict[int, InstanceData]:
         """Returns all queries' descriptions by query id, on the CPU, gathered from all ranks."""

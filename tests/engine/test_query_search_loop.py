@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
@@ -56,6 +57,23 @@ def test_a_query_independent_detector_scores_as_in_the_ordinary_search(runner):
     assert 0 < scores['search/mAP'] < 1
     for name in ('mAP', 'top-1', 'top-5', 'top-10'):
         assert scores[f'search/query_{name}'] == scores[f'search/{name}']
+
+
+class OtherWeights(Hook):
+    """Gives the detector other weights for the test, as EMAHook does."""
+
+    def before_test_epoch(self, runner):
+        torch.manual_seed(5)
+        for weight in runner.model.roi_head.embedding_head.parameters():
+            torch.nn.init.normal_(weight)
+
+
+def test_queries_are_searched_with_the_weights_of_the_test(runner):
+    model = runner('DetectsWithoutQuery')
+    before = model.test()
+    model.register_hook(OtherWeights())
+    scores = model.test()
+    assert 0 < scores['search/query_mAP'] == scores['search/mAP'] != before['search/mAP']
 
 
 @pytest.mark.soak
