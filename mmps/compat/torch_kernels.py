@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NMS_BLOCK = 128  # number of boxes that are compared with all later boxes at once
+WIDE = 512  # up to so many channels, RoIAlign gathers single cells; beyond, it multiplies matrices
 LARGE = 2**16  # from this size of a pooled RoI or of its weights, two products (rows, then columns) are faster than one
 SAMPLED_VALUES = 2**24  # number of values that a deformable convolution samples at once: 64 MiB of float32
 
@@ -125,6 +126,15 @@ def roi_align(feats: Tensor, rois: Tensor, size: tuple[int, int], scale: float, 
     Returns:
         (R, C, h, w), in the dtype of ``feats``.
     """
+    if sampling_ratio > 0 and feats.shape[1] <= WIDE:
+        cells, weights = _cells(feats.shape, rois, size, scale, sampling_ratio, aligned)
+        table = feats.permute(0, 2, 3, 1).reshape(-1, feats.shape[1]).to(exact_type(feats))
+        pooled = F.embedding_bag(cells, table, per_sample_weights=weights.to(table.dtype), mode='sum')
+        return (
+            pooled.view(len(rois), *size, feats.shape[1])
+            .permute(0, 3, 1, 2)
+            .to(feats.dtype, memory_format=torch.contiguous_format)
+        )
     pooled = feats.new_empty(len(rois), feats.shape[1], *size, dtype=exact_type(feats))
     pieces = _pieces(feats.shape, rois, size, scale, sampling_ratio, aligned)
     for out, (image, rows, columns, row_weights, column_weights) in zip(pooled, pieces, strict=True):
@@ -142,6 +152,16 @@ def roi_align_backward(
     grad_output: Tensor, rois: Tensor, shape: tuple[int, ...], scale: float, sampling_ratio: int, aligned: bool
 ) -> Tensor:
     """Returns the gradient of :func:`roi_align` for the map, of shape ``shape`` = (B, C, H, W), given that of its output."""
+    if sampling_ratio > 0 and shape[1] <= WIDE:
+        cells, weights = _cells(shape, rois, grad_output.shape[2:], scale, sampling_ratio, aligned)
+        # Each cell of the map sums up the bins that read it: the transposed sum.
+        order = cells.flatten().argsort()
+        starts = torch.searchsorted(cells.flatten()[order], torch.arange(shape[0] * shape[2] * shape[3], device=rois.device))
+        table = grad_output.permute(0, 2, 3, 1).reshape(-1, shape[1]).to(exact_type(grad_output))
+        weights = weights.flatten()[order].to(table.dtype)
+        summed = F.embedding_bag(order // cells.shape[1], table, starts, per_sample_weights=weights, mode='sum')
+        summed = summed.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
+        return summed.to(grad_output.dtype, memory_format=torch.contiguous_format)
     grad_feats = grad_output.new_zeros(shape, dtype=exact_type(grad_output))
     pieces = _pieces(shape, rois, grad_output.shape[2:], scale, sampling_ratio, aligned)
     for grad_roi, (image, rows, columns, row_weights, column_weights) in zip(grad_output, pieces, strict=True):
@@ -161,9 +181,7 @@ def _pieces(
 
     The weights are (h, rows) and (w, columns). This is a loop because the RoIs' parts of the map differ in size.
     """
-    boxes = rois[:, 1:].to(exact_type(rois)) * scale - (0.5 if aligned else 0.0)
-    starts, ends = boxes[:, :2], boxes[:, 2:]
-    lengths = ends - starts if aligned else (ends - starts).clamp(min=1)
+    starts, lengths = _corners(rois, scale, aligned)
     rows, tops, bottoms = _axis_weights(starts[:, 1], lengths[:, 1], shape[2], size[0], sampling_ratio)
     columns, lefts, rights = _axis_weights(starts[:, 0], lengths[:, 0], shape[3], size[1], sampling_ratio)
     limits = torch.stack([rois[:, 0].long(), tops, bottoms, lefts, rights], dim=1).tolist()
@@ -171,11 +189,39 @@ def _pieces(
         yield image, slice(top, bottom), slice(left, right), row[:, top:bottom], column[:, left:right]
 
 
+def _corners(rois: Tensor, scale: float, aligned: bool) -> tuple[Tensor, Tensor]:
+    """Returns the RoIs' first corners and their sizes, (R, 2) each, in cells of the map."""
+    boxes = rois[:, 1:].to(exact_type(rois)) * scale - (0.5 if aligned else 0.0)
+    starts, ends = boxes[:, :2], boxes[:, 2:]
+    return starts, ends - starts if aligned else (ends - starts).clamp(min=1)
+
+
+def _cells(
+    shape: tuple[int, ...], rois: Tensor, size: Sequence[int], scale: float, sampling_ratio: int, aligned: bool
+) -> tuple[Tensor, Tensor]:
+    """Returns which cells each bin reads, as indices into the B H W cells, and their weights, (R h w, 4 samples) each."""
+    starts, lengths = _corners(rois, scale, aligned)
+    rows, row_weights = _samples(starts[:, 1], lengths[:, 1], shape[2], size[0], sampling_ratio)
+    columns, column_weights = _samples(starts[:, 0], lengths[:, 0], shape[3], size[1], sampling_ratio)
+    rows = rows + rois[:, 0].long()[:, None, None] * shape[2]
+    cells = rows[:, :, None, :, None] * shape[3] + columns[:, None, :, None, :]
+    weights = row_weights[:, :, None, :, None] * column_weights[:, None, :, None, :]
+    return cells.flatten(3).flatten(0, 2), weights.flatten(3).flatten(0, 2)
+
+
 def _axis_weights(start: Tensor, length: Tensor, cells: int, bins: int, sampling_ratio: int) -> tuple[Tensor, Tensor, Tensor]:
     """Returns, for one axis, each cell's weight in each bin (R, bins, cells), and the first and past-the-last cell (R,)."""
+    read, shares = _samples(start, length, cells, bins, sampling_ratio)
+    weights = shares.new_zeros(len(read), bins, cells).scatter_add_(2, read, shares)
+    return weights, read.flatten(1).amin(1), read.flatten(1).amax(1) + 1
+
+
+def _samples(start: Tensor, length: Tensor, cells: int, bins: int, sampling_ratio: int) -> tuple[Tensor, Tensor]:
+    """Returns, for one axis, the cells that each bin reads and their weights, (R, bins, 2 samples) each."""
     bin_length = length / bins
     samples = torch.full_like(start, sampling_ratio) if sampling_ratio > 0 else bin_length.ceil()
-    sample = torch.arange(max(int(samples.max()), 1) if len(samples) else 1, device=start.device)
+    most = sampling_ratio or (max(int(samples.max()), 1) if len(samples) else 1)
+    sample = torch.arange(most, device=start.device)
     start, bin_length, samples = (each[:, None, None] for each in (start, bin_length, samples))
     first = start + torch.arange(bins, device=start.device)[:, None] * bin_length
     at = first + (sample + 0.5) * bin_length / samples.clamp(min=1)
@@ -183,10 +229,7 @@ def _axis_weights(start: Tensor, length: Tensor, cells: int, bins: int, sampling
     at = at.clamp(0, cells - 1)
     low = at.floor().long()
     high, beyond = (low + 1).clamp(max=cells - 1), at - low
-    weights = at.new_zeros(len(at), bins, cells)
-    weights.scatter_add_(2, low, (1 - beyond) * share)
-    weights.scatter_add_(2, high, beyond * share)
-    return weights, low.flatten(1).amin(1), high.flatten(1).amax(1) + 1
+    return torch.cat([low, high], dim=2), torch.cat([(1 - beyond) * share, beyond * share], dim=2)
 
 
 def deform_conv(
