@@ -55,7 +55,7 @@ def make_view(seed: int, index: int) -> View:
     }[kind]()
     # The nearest people stand somewhere between the middle and below the lower border.
     near = min(max((rng.uniform(0.75, 1.25) - horizon) / slope, 0.1), 1.2)
-    far = max(near * rng.uniform(0.08, 0.5), (0.04 - horizon) / slope, 0.02)
+    far = max(near * rng.uniform(0.08, 0.5), (0.02 - horizon) / (slope - 0.5), 0.02)  # half of a body is in the picture
     warm, tint = rng.gauss(0, 0.08), rng.gauss(0, 0.03)
     time = weighted_choice(rng, TIMES)
     dark = {'day': 0.0, 'dusk': 0.3, 'night': 0.8}[time]
