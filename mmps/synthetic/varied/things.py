@@ -28,6 +28,7 @@ THINGS = {
     'case': (0.26, 0.45, 1),
     'dog': (0.5, 0.36, 0.7),
     'barrier': (1.2, 0.6, 1),
+    'motorbike': (1.1, 0.7, 2),
 }
 SIZES.update({kind: size[:2] for kind, size in THINGS.items()})
 _CLASSIC = ('pole', 'bin', 'bench', 'planter', 'bike', 'sign', 'bollard')
@@ -115,6 +116,14 @@ def draw_thing(image: np.ndarray, item: Item, view: View) -> None:
     elif item.kind == 'case':
         fill([(0, 0.06), (1, 0.06), (1, 0.7), (0, 0.7)], colour)
         polyline(image, [at(0.3, 0.7), at(0.3, 1), at(0.7, 1), at(0.7, 0.7)], dark, 0.02 * unit)
+    elif item.kind == 'motorbike':
+        for x in (0.16, 0.84):
+            blob(x, 0.28, 0.18, (24, 24, 26))
+            blob(x, 0.28, 0.08, (120, 120, 122))
+        fill([(0.2, 0.3), (0.75, 0.3), (0.86, 0.75), (0.6, 0.85), (0.5, 0.6), (0.12, 0.68)], colour)
+        fill([(0.1, 0.66), (0.5, 0.6), (0.48, 0.74), (0.08, 0.8)], (26, 26, 28))
+        polyline(image, [at(0.84, 0.3), at(0.72, 0.95), at(0.62, 1)], dark, 0.04 * unit)
+        blob(0.8, 0.78, 0.05, hsv(0.14, 0.15, 0.9))
     else:  # dog
         fur = hsv(0.08, rng.uniform(0, 0.6), rng.uniform(0.1, 0.9))
         for x in (0.2, 0.3, 0.68, 0.78):
@@ -145,12 +154,14 @@ def draw_car(fill: Fill, blob: Callable[..., None], colour: Colour, rng: random.
 def draw_plant(fill: Fill, blob: Callable[..., None], kind: str, rng: random.Random) -> None:
     """Draws a tree with a round crown, a narrow conifer or a shrub."""
     green = hsv(rng.gauss(0.28, 0.05), rng.uniform(0.25, 0.8), rng.uniform(0.15, 0.6))
-    low, high, wide, radius = {'tree': (0.5, 0.95, 0.35, 0.2), 'cypress': (0.1, 1, 0.3, 0.1), 'shrub': (0.2, 0.85, 0.4, 0.12)}[
-        kind
-    ]
+    low, high, wide, radius = {
+        'tree': (0.5, 0.95, 0.35, 0.2),
+        'cypress': (0.05, 1, 0.4, 0.2),
+        'shrub': (0.1, 0.85, 0.4, 0.14),
+    }[kind]
     if kind == 'tree':
         fill([(0.44, 0), (0.56, 0), (0.53, 0.7), (0.47, 0.7)], hsv(0.08, 0.4, rng.uniform(0.15, 0.45)))
-    for _ in range(30):
+    for _ in range(60 if kind == 'cypress' else 30):
         up = rng.random()
         reach = wide * (1 - up if kind == 'cypress' else 1)
         leaves = shade(green, rng.uniform(0.6, 1.5))
