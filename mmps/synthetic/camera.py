@@ -36,6 +36,7 @@ class Camera:
     near = NEAREST
     shortest = FARTHEST  # height of the smallest person, whatever the stature
     sociable = 0.0  # share of the people who stand beside somebody
+    tries = 24  # places that are tried for a person
 
     def random_depth(self, rng: random.Random) -> float:
         """Returns the height of an average person at a random place. Near people are rarer: they stand on less ground."""

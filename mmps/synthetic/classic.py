@@ -14,32 +14,22 @@ from .furniture import Item, draw_item
 from .look import Look, draw_look
 from .placement import camera_furniture, scene_furniture
 from .pose import Pose, aspect, draw_pose
-
-Shown = tuple[tuple[slice, slice], np.ndarray]
-PixelBox = tuple[int, int, int, int]  # x, y, w, h
+from .style import PixelBox, Shown, Style, paste
 
 
-class Classic:
-    """Draws the classic style. Another style overrides what it draws otherwise.
-
-    Attributes:
-        version: Increased when the same seed gives other bytes.
-        min_visible: Share of a person that must be in the image and not hidden.
-    """
+class Classic(Style[Camera]):
+    """Draws the classic style."""
 
     version = 1
     min_visible = 0.5
 
     def make_camera(self, seed: int, index: int) -> Camera:
-        """Returns the camera with this index."""
         return make_camera(seed, index)
 
     def camera_furniture(self, seed: int, camera: Camera, aspect: float) -> Sequence[Item]:
-        """Returns the things that every scene of a camera shows. `aspect` is width / height of a scene."""
         return camera_furniture(seed, camera, aspect)
 
     def scene_furniture(self, rng: random.Random, camera: Camera, aspect: float) -> Sequence[Item]:
-        """Returns the things of one scene alone."""
         return scene_furniture(rng, aspect)
 
     def draw_look(self, rng: random.Random) -> Look:
@@ -49,20 +39,16 @@ class Classic:
         return draw_pose(rng, look)
 
     def ratio(self, look: Look, pose: Pose, camera: Camera, depth: float) -> float:
-        """Returns width / height of a person's box, where an average person has the height `depth`."""
         return aspect(look, pose)
 
     def draw_place(self, seed: int, camera: Camera, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns what all scenes of a camera share: the empty place, uint8 (H, W, 3), BGR, and the sensor's noise."""
         return draw_background(seed, camera, height, width), noise_tile(seed, camera, height, width)
 
     def light(self, image: np.ndarray, camera: Camera, rng: random.Random) -> float:
-        """Puts the light of one scene onto the empty place, in place. Returns the sun, which `draw_person` gets."""
         shade_ground(image, rng)
         return 0.0
 
     def draw_item(self, image: np.ndarray, item: Item, camera: Camera) -> None:
-        """Draws a thing and its shadow, in place."""
         draw_item(image, item, camera)
 
     def draw_person(
@@ -76,11 +62,6 @@ class Classic:
         sun: float,
         rng: random.Random,
     ) -> Shown:
-        """Draws a person into its box and the shadow at its feet, in place.
-
-        Returns:
-            The part of the image that the box shows, and the person's alpha there.
-        """
         x, y, w, h = figure
         # Small figures are drawn at twice their size, large ones at 1.4 times, which is enough for smooth edges.
         scale = min(2.0 * h, max(300.0, 1.4 * h))
@@ -92,27 +73,7 @@ class Classic:
         return paste(image, sprite, x, y, brightness)
 
     def expose(self, image: np.ndarray, camera: Camera, rng: random.Random, noise: np.ndarray) -> np.ndarray:
-        """Returns the picture that the camera takes."""
         return expose(image, camera, rng, noise)
-
-
-def paste(image: np.ndarray, sprite: np.ndarray, x: int, y: int, brightness: float) -> Shown:
-    """Puts a sprite, (h, w, 4) with premultiplied alpha, into an image at (x, y), in place.
-
-    Returns:
-        The part of the image, and the sprite's alpha there.
-    """
-    left, top = max(0, x), max(0, y)
-    right, bottom = min(image.shape[1], x + sprite.shape[1]), min(image.shape[0], y + sprite.shape[0])
-    sprite = sprite[top - y : bottom - y, left - x : right - x]
-    alpha = sprite[..., 3]
-    colour = cv2.convertScaleAbs(sprite[..., :3], alpha=brightness)
-    # Brightness must not lift a premultiplied colour above its alpha.
-    cover = cv2.merge([alpha] * 3)
-    shown = slice(top, bottom), slice(left, right)
-    part = image[shown]
-    part[:] = cv2.add(cv2.multiply(part, cv2.bitwise_not(cover), scale=1 / 255), cv2.min(colour, cover))
-    return shown, alpha
 
 
 def shade_ground(image: np.ndarray, rng: random.Random) -> None:

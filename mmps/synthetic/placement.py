@@ -19,7 +19,6 @@ Box = tuple[float, float, float, float]
 
 _ROWS, _COLUMNS = 14, 6  # sample points on a person
 _PERSON_CORE, _FURNITURE_CORE = 0.64, 0.9  # width of the core, relative to the box
-_TRIES = 24
 # Kinds of furniture that stay with a camera, and kinds that come and go; with weights.
 _FIXED = {'pole': 4, 'bin': 3, 'bench': 3, 'planter': 3, 'bollard': 2, 'hydrant': 1}
 _LOOSE = {'bike': 4, 'sign': 3, 'bin': 1, 'planter': 1}
@@ -162,7 +161,7 @@ def place_person(
         Depth and box, or None if there is no good place and the person is not required.
     """
     tried = []
-    for _ in range(_TRIES if required else _TRIES // 3):
+    for _ in range(camera.tries if required else camera.tries // 3):
         depth, box = _random_place(rng, camera, stature, ratio, visibility)
         share = visibility.try_place(depth, box)
         if share >= visibility.least:

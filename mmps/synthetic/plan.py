@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from .camera import Camera
-from .classic import Classic
 from .furniture import Item
 from .look import Look
 from .placement import Box, Visibility, place_person
 from .pose import Pose, stature
 from .seeds import IDENTITY, QUERY, SCENE, SPLIT, UNLABELLED, stream
 from .size import Size, get_size
+from .style import Style
 from .styles import get_style
 
 PixelBox = tuple[int, int, int, int]  # x, y, w, h
@@ -186,7 +186,7 @@ def _assign_people(rng: random.Random, size: Size, num_scenes: int, num_ids: int
 def _place(
     rng: random.Random,
     size: Size,
-    style: Classic,
+    style: Style,
     camera: Camera,
     fixed: Sequence[Item],
     people: Sequence[tuple[int, Look]],

@@ -1,12 +1,15 @@
-"""The ways to draw SynthPS. A style decides how places, people and things look; plans and files are the same."""
+"""The styles by name."""
+
+from typing import Any
 
 from .classic import Classic
+from .style import Style
 from .varied.style import Varied
 
-STYLES: dict[str, Classic] = {'varied': Varied(), 'classic': Classic()}
+STYLES: dict[str, Style[Any]] = {'varied': Varied(), 'classic': Classic()}
 
 
-def get_style(name: str) -> Classic:
+def get_style(name: str) -> Style[Any]:
     """Returns the style with this name.
 
     Raises:

@@ -144,10 +144,10 @@ class ResponseLoss(nn.Module):
         student, teacher = persons_of(student, person_ids), persons_of(teacher, person_ids)
         with torch.autocast(student.device.type, enabled=False):
             student_lut, teacher_lut = F.normalize(student_lut), F.normalize(teacher_lut)
-            if self.temperature is None:
-                scale, temperature = 1.0, temperature_of(gather_rows(teacher)[0] @ teacher_lut.T, seen)
-            else:
-                scale, temperature = self.scale, self.temperature
+            temperature: float | Tensor | None = self.temperature
+            scale = 1.0 if temperature is None else self.scale
+            if temperature is None:
+                temperature = temperature_of(gather_rows(teacher)[0] @ teacher_lut.T, seen)
             student, teacher = scale * student @ student_lut.T, scale * teacher @ teacher_lut.T
             if self.reverse:
                 student, teacher = teacher, student

@@ -7,11 +7,11 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from ..classic import PixelBox, Shown, paste
 from ..figure import draw_figure
 from ..look import Look, draw_look
 from ..pose import Pose, aspect
 from ..seeds import weighted_choice
+from ..style import PixelBox, Shown, paste
 from .colours import cloth_colour, hsv
 from .place import flat_texture
 from .textures import KINDS

@@ -72,7 +72,7 @@ def draw_backdrop(image: np.ndarray, rng: random.Random, view: View, foot: int) 
             draw_signs(image, rng, foot, rng.randrange(0, 8))
     wall = image[:foot]
     kind = rng.choice(('bricks', 'clouds', 'grain', 'leaves', 'slabs'))
-    weather(wall, flat_texture(rng, kind, *wall.shape[:2], rng.uniform(0.2, 1.2) * height / 250), rng.uniform(0.1, 0.7))
+    weather(wall, flat_texture(rng, kind, foot, image.shape[1], rng.uniform(0.2, 1.2) * height / 250), rng.uniform(0.1, 0.7))
 
 
 def draw_shapes(image: np.ndarray, rng: random.Random, top: int, bottom: int, count: int) -> None:

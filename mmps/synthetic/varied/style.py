@@ -9,11 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..camera import Camera
-from ..classic import Classic, PixelBox, Shown
 from ..furniture import Item
 from ..look import Look
 from ..pose import Pose
+from ..style import PixelBox, Shown, Style
 from .develop import develop, noise_of
 from .people import draw_person, draw_varied_look, draw_varied_pose, ratio
 from .place import draw_place
@@ -21,7 +20,7 @@ from .things import draw_thing, draw_things
 from .view import View, make_view
 
 
-class Varied(Classic):
+class Varied(Style[View]):
     """Draws the varied style."""
 
     version = 2
@@ -30,7 +29,7 @@ class Varied(Classic):
     def make_camera(self, seed: int, index: int) -> View:
         return make_view(seed, index)
 
-    def camera_furniture(self, seed: int, camera: Camera, aspect: float) -> Sequence[Item]:
+    def camera_furniture(self, seed: int, camera: View, aspect: float) -> Sequence[Item]:
         return ()
 
     def scene_furniture(self, rng: random.Random, camera: View, aspect: float) -> Sequence[Item]:

@@ -19,6 +19,7 @@ class View(Camera):
     """A camera at any height, with any lens."""
 
     shortest: float = 0.02
+    tries: int = 96
     far: float = 0.1  # heights of the farthest and nearest average person, in scene heights
     near: float = 0.6
     focal: float = 1.5  # focal length in scene heights

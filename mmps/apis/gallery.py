@@ -1,0 +1,344 @@
+"""A gallery in Milvus: the embeddings of persons, with where and when each was seen.
+
+Q queries, D the embedding size. Similarities are cosines, because embeddings have unit length.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pymilvus import DataType, MilvusClient
+from pymilvus.exceptions import ConnectionConfigException, MilvusException
+
+PERSONS, NOTES = 'persons', 'notes'  # Milvus collections; a note is one of the gallery's own records
+FORMAT = 1
+MOST = 16384  # rows that Milvus returns at once
+EXACT_UP_TO = 50_000  # persons; more are searched with HNSW
+FIELDS = ('source', 'frame', 'time', 'camera', 'bbox', 'score')
+
+
+class OtherModelError(ValueError):
+    """The gallery belongs to another model, whose embeddings do not compare."""
+
+
+class GalleryInUseError(OSError):
+    """Another process has the gallery open."""
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A person in an image or video frame.
+
+    Attributes:
+        source: Path or URL of the image or video.
+        frame: Number of the frame, from 0; 0 in an image.
+        time: Seconds: of the clock if a start was given, else since the first frame; 0 in an image.
+        camera: Its name, or ''.
+        bbox: x, y, width, height in pixels.
+        score: Confidence, 0 to 1.
+        embedding: (D,), unit length; not among the results of a search.
+    """
+
+    source: str
+    frame: int
+    time: float
+    camera: str
+    bbox: tuple[float, float, float, float]
+    score: float
+    embedding: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Match:
+    """A sighting and its similarity to the query, -1 to 1."""
+
+    similarity: float
+    sighting: Sighting
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which sightings count. Without arguments all do.
+
+    Args:
+        cameras: Names of cameras.
+        sources: Names of sources.
+        since: Least time, in seconds.
+        until: Greatest time.
+        min_score: Least confidence.
+    """
+
+    cameras: Sequence[str] = ()
+    sources: Sequence[str] = ()
+    since: float | None = None
+    until: float | None = None
+    min_score: float | None = None
+
+    def expression(self) -> str:
+        """Returns the filter in Milvus's language; '' if all sightings count."""
+        terms = [
+            f'{name} in {_quoted(values)}' for name, values in (('camera', self.cameras), ('source', self.sources)) if values
+        ]
+        for name, sign, value in (('time', '>=', self.since), ('time', '<=', self.until), ('score', '>=', self.min_score)):
+            if value is not None:
+                terms.append(f'{name} {sign} {float(value)!r}')
+        return ' and '.join(terms)
+
+
+class Gallery:
+    """Persons that one model has found, in a local file (Milvus Lite) or on a Milvus server.
+
+    A source is an image or a video. It is added frame by frame, and how far it has come is kept with it: after a kill it goes
+    on there, and no person is there twice. The file serves one process at a time; a server serves many.
+
+    Args:
+        uri: A file name ending in .db, which is made if it does not exist, or ``http://host:19530``.
+        model: Fingerprint of the model whose embeddings these are. None = whatever is there, for looking at it.
+        dims: D. Needed for a new gallery.
+
+    Raises:
+        OtherModelError: The gallery belongs to another model.
+        GalleryInUseError: Another process has the file open.
+        FileNotFoundError: There is no gallery, and no model to make one for.
+        ConnectionError: The server does not answer.
+        ValueError: ``uri`` is neither.
+    """
+
+    def __init__(self, uri: str | Path, model: str | None = None, dims: int | None = None) -> None:
+        self.uri = str(uri)
+        is_server = '://' in self.uri
+        if not is_server and not self.uri.endswith('.db'):
+            raise ValueError(f'{self.uri}: expected a file name that ends in .db, or http://host:19530')
+        if model is None and not is_server and not Path(self.uri).exists():
+            raise FileNotFoundError(f'{self.uri}: there is no gallery')
+        Path('.' if is_server else self.uri).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.client = MilvusClient(self.uri)
+        except ConnectionConfigException as error:
+            raise GalleryInUseError(
+                f'{self.uri}: another process has this gallery open; a Milvus server serves many'
+            ) from error
+        except MilvusException as error:
+            raise ConnectionError(f'{self.uri}: no Milvus server answers there') from error
+        if not self.client.has_collection(NOTES):
+            if model is None or dims is None:
+                raise FileNotFoundError(f'{self.uri}: there is no gallery')
+            self._create(model, dims)
+        for collection in (NOTES, PERSONS):
+            self.client.load_collection(collection)
+        about = self._note('about')
+        if model is not None and model != about['model']:
+            raise OtherModelError(
+                f'{self.uri}: the gallery belongs to the model {about["model"]}, and this is {model}: their embeddings do not '
+                'compare; make another gallery'
+            )
+        self.model: str = about['model']
+        self.dims: int = about['dims']
+
+    def _create(self, model: str, dims: int) -> None:
+        schema = self.client.create_schema(auto_id=True, enable_dynamic_field=False)
+        schema.add_field('id', DataType.INT64, is_primary=True)
+        schema.add_field('embedding', DataType.FLOAT_VECTOR, dim=dims)
+        schema.add_field('source', DataType.VARCHAR, max_length=4096)
+        schema.add_field('frame', DataType.INT64)
+        schema.add_field('time', DataType.DOUBLE)
+        schema.add_field('camera', DataType.VARCHAR, max_length=256)
+        schema.add_field('bbox', DataType.ARRAY, element_type=DataType.FLOAT, max_capacity=4)
+        schema.add_field('score', DataType.FLOAT)
+        self.client.create_collection(PERSONS, schema=schema, index_params=self._index('FLAT'))
+        notes = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
+        notes.add_field('name', DataType.VARCHAR, is_primary=True, max_length=4096)
+        notes.add_field('value', DataType.VARCHAR, max_length=4096)
+        notes.add_field('unused', DataType.FLOAT_VECTOR, dim=2)  # Milvus wants a vector in every collection
+        index = self.client.prepare_index_params()
+        index.add_index('unused', index_type='FLAT', metric_type='L2')
+        self.client.create_collection(NOTES, schema=notes, index_params=index)
+        self._write_note('about', dict(format=FORMAT, model=model, dims=dims, index='FLAT'))
+
+    def _index(self, kind: str) -> Any:
+        index = self.client.prepare_index_params()
+        params = dict(M=16, efConstruction=200) if kind == 'HNSW' else {}
+        index.add_index('embedding', index_type=kind, metric_type='IP', params=params)
+        return index
+
+    def _note(self, name: str) -> dict[str, Any]:
+        found = self.client.query(NOTES, filter=f'name == {_quoted(name)}', output_fields=['value'])
+        return json.loads(found[0]['value']) if found else {}
+
+    def _write_note(self, name: str, value: dict[str, Any]) -> None:
+        self.client.upsert(NOTES, [dict(name=name, value=json.dumps(value), unused=[0.0, 0.0])])
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def count(self, where: Where | None = None) -> int:
+        """Returns the number of persons."""
+        expression = (where or Where()).expression() or 'frame >= 0'
+        return int(self.client.query(PERSONS, filter=expression, output_fields=['count(*)'])[0]['count(*)'])
+
+    def sources(self) -> Iterator[dict[str, Any]]:
+        """Yields ``source``, ``camera``, ``next_frame`` and ``complete`` of every source, in the order of their names."""
+        last = 'source:'
+        while found := sorted(
+            self.client.query(
+                NOTES, filter=f'name > {_quoted(last)} and name < "source;"', output_fields=['name', 'value'], limit=MOST
+            ),
+            key=lambda row: row['name'],
+        ):
+            for row in found:
+                yield {'source': row['name'].removeprefix('source:'), **json.loads(row['value'])}
+            last = found[-1]['name']
+            if len(found) < MOST:
+                return
+
+    def begin(self, source: str, camera: str = '') -> int:
+        """Begins or goes on with a source. One that is complete, or of another camera, is removed first: it is replaced.
+
+        Returns:
+            The first frame that is to be added.
+        """
+        note = self._note(f'source:{source}')
+        goes_on = bool(note) and not note['complete'] and note['camera'] == camera
+        next_frame = note['next_frame'] if goes_on else 0
+        # A kill may have left persons of a batch that was not noted.
+        self._delete(f'source == {_quoted(source)} and frame >= {next_frame}')
+        self._write_note(f'source:{source}', dict(camera=camera, next_frame=next_frame, complete=False))
+        return next_frame
+
+    def add(self, source: str, sightings: Sequence[Sighting], next_frame: int, complete: bool = False) -> None:
+        """Adds a batch of a source's persons. All its frames before ``next_frame`` are then done.
+
+        Raises:
+            ValueError: The source was not begun, or a sighting is of another source or has no embedding of D numbers.
+        """
+        note = self._note(f'source:{source}')
+        if not note:
+            raise ValueError(f'{source}: not begun')
+        rows = []
+        for each in sightings:
+            if each.source != source or each.embedding is None or each.embedding.shape != (self.dims,):
+                raise ValueError(f'{each.source}: expected a person of {source} with an embedding of {self.dims} numbers')
+            row = {name: getattr(each, name) for name in FIELDS}
+            rows.append(row | dict(bbox=[float(v) for v in each.bbox], embedding=each.embedding.astype(np.float32)))
+        if rows:
+            self.client.insert(PERSONS, rows)
+        self._write_note(f'source:{source}', note | dict(next_frame=next_frame, complete=complete))
+        if complete:
+            self._grow()
+
+    def _grow(self) -> None:
+        """Changes to HNSW when the gallery gets large."""
+        about = self._note('about')
+        if about['index'] == 'FLAT' and len(self) > EXACT_UP_TO:
+            self.build_index('HNSW')
+
+    def build_index(self, kind: str) -> None:
+        """Builds another index: 'FLAT' (exact) or 'HNSW'."""
+        self.client.release_collection(PERSONS)
+        self.client.drop_index(PERSONS, 'embedding')
+        self.client.create_index(PERSONS, self._index(kind))
+        self.client.load_collection(PERSONS)
+        self._write_note('about', self._note('about') | dict(index=kind))
+
+    def search(
+        self,
+        embeddings: np.ndarray,
+        topk: int = 20,
+        min_similarity: float | None = None,
+        where: Where | None = None,
+        best_of: str | None = None,
+    ) -> list[list[Match]]:
+        """Returns the most similar persons of each query, the most similar first.
+
+        Args:
+            embeddings: (Q, D), unit length.
+            topk: How many at most, up to 16,384.
+            min_similarity: Less similar ones are left out.
+            where: Which sightings count.
+            best_of: 'source' or 'camera': only the best match of each.
+
+        Raises:
+            ValueError: An argument is out of range.
+        """
+        if not 1 <= topk <= MOST:
+            raise ValueError(f'topk: expected 1 to {MOST}, got {topk}')
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.dims:
+            raise ValueError(f'embeddings: expected (Q, {self.dims}), got {embeddings.shape}')
+        if best_of not in (None, 'source', 'camera'):
+            raise ValueError(f"best_of: expected 'source' or 'camera', got {best_of!r}")
+        if not len(embeddings):
+            return []
+        found = self.client.search(
+            PERSONS,
+            data=list(embeddings.astype(np.float32)),
+            limit=topk,
+            filter=(where or Where()).expression(),
+            output_fields=list(FIELDS),
+            search_params=dict(metric_type='IP', params=dict(ef=max(128, 2 * topk))),
+            **(dict(group_by_field=best_of) if best_of else {}),
+        )
+        return [
+            [
+                Match(float(hit['distance']), _sighting(hit['entity']))
+                for hit in hits
+                if min_similarity is None or hit['distance'] >= min_similarity
+            ]
+            for hits in found
+        ]
+
+    def remove(self, where: Where) -> int:
+        """Removes persons for good. Sources that were named are removed with their progress.
+
+        Returns:
+            How many persons were removed.
+
+        Raises:
+            ValueError: ``where`` has no condition.
+        """
+        if not where.expression():
+            raise ValueError('remove: expected a condition; to remove everything delete the gallery')
+        removed = self._delete(where.expression())
+        if where == Where(sources=where.sources):
+            self.client.delete(NOTES, filter=f'name in {_quoted([f"source:{name}" for name in where.sources])}')
+        return removed
+
+    def forget(self, embedding: np.ndarray, min_similarity: float) -> int:
+        """Removes every sighting that is at least so similar to an embedding (D,). Returns how many."""
+        removed = 0
+        while True:
+            hits = self.client.search(
+                PERSONS, data=[embedding.astype(np.float32)], limit=MOST, search_params=dict(params=dict(ef=MOST))
+            )[0]
+            ids = [hit['id'] for hit in hits if hit['distance'] >= min_similarity]
+            if not ids:
+                return removed
+            self.client.delete(PERSONS, ids=ids)
+            removed += len(ids)
+
+    def _delete(self, expression: str) -> int:
+        count = int(self.client.query(PERSONS, filter=expression, output_fields=['count(*)'])[0]['count(*)'])
+        if count:
+            self.client.delete(PERSONS, filter=expression)
+        return count
+
+    def close(self) -> None:
+        """Lets other processes open the file."""
+        self.client.close()
+
+    def __enter__(self) -> 'Gallery':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _quoted(value: str | Sequence[str]) -> str:
+    """Writes a text, or a list of texts, as Milvus's language does."""
+    return json.dumps(value if isinstance(value, str) else list(value), ensure_ascii=False)
+
+
+def _sighting(row: dict[str, Any]) -> Sighting:
+    return Sighting(**{name: row[name] for name in FIELDS} | dict(bbox=tuple(row['bbox'])))

@@ -1,0 +1,22 @@
+"""Adds everybody in images and videos to a gallery."""
+
+import json
+
+from .searching import model_parser, open_inferencer
+
+
+def main() -> None:
+    parser = model_parser(__doc__)
+    parser.add_argument('inputs', nargs='+', help='images, videos, folders, patterns, URLs of streams')
+    parser.add_argument('--camera', default='', help='name of the camera')
+    parser.add_argument('--start', type=float, default=0.0, help='time of the first frame, in seconds (%(default)s)')
+    parser.add_argument('--stride', type=int, default=1, help='only every n-th frame of a video (%(default)s)')
+    parser.add_argument('--batch-size', type=int, default=1, help='images at a time (%(default)s)')
+    args = parser.parse_args()
+    inferencer = open_inferencer(args)
+    counts = inferencer.index(args.inputs, args.camera, args.start, args.stride, args.batch_size)
+    inferencer.close()
+    if args.json:
+        print(json.dumps(counts))
+    else:
+        print(', '.join(f'{count} {name}' for name, count in counts.items()))

@@ -1,0 +1,40 @@
+"""What the subcommands that use a trained model share."""
+
+import argparse
+
+from mmps.apis.gallery import Where
+from mmps.apis.inferencer import PersonSearchInferencer
+
+
+def model_parser(description: str | None) -> argparse.ArgumentParser:
+    """Returns a parser for a gallery and a model. :func:`open_inferencer` opens them."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('gallery', help='a file name ending in .db, or http://host:19530 of a Milvus server')
+    parser.add_argument('--model', required=True, help='config of the model, or its name in the model index')
+    parser.add_argument('--weights', required=True, help='its checkpoint')
+    parser.add_argument('--device', help='default: a GPU, if there is one')
+    parser.add_argument(
+        '--height', type=int, help='shorter side of the images for the model, in pixels; default its test config'
+    )
+    parser.add_argument('--score-thr', type=float, default=0.5, help='least confidence of a person (%(default)s)')
+    parser.add_argument('--json', action='store_true', help='print JSON')
+    return parser
+
+
+def open_inferencer(args: argparse.Namespace) -> PersonSearchInferencer:
+    """Returns the model with its gallery."""
+    return PersonSearchInferencer(
+        args.model, args.weights, args.device, args.gallery, args.score_thr, args.height, show_progress=not args.json
+    )
+
+
+def add_where(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that say which persons count. :func:`where` reads them."""
+    parser.add_argument('--cameras', nargs='+', default=(), metavar='NAME', help='only these cameras')
+    parser.add_argument('--sources', nargs='+', default=(), metavar='PATH', help='only these images and videos')
+    parser.add_argument('--since', type=float, metavar='SECONDS', help='least time')
+    parser.add_argument('--until', type=float, metavar='SECONDS', help='greatest time')
+
+
+def where(args: argparse.Namespace) -> Where:
+    return Where(tuple(args.cameras), tuple(args.sources), args.since, args.until)

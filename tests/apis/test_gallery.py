@@ -1,0 +1,181 @@
+"""The gallery in Milvus Lite: searches equal NumPy's, nothing is there twice, and what is removed is gone."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mmps.apis.gallery import Gallery, GalleryInUseError, OtherModelError, Sighting, Where
+
+DIMS = 16
+NASTY = ['a "quoted" name.jpg', "it's.jpg", 'back\\slash.jpg', 'ümläut 雪.jpg', 'a, b] or true.jpg', 'line\nbreak.jpg']
+
+
+def unit(count, seed=0):
+    rows = np.random.default_rng(seed).standard_normal((count, DIMS)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def sightings(source, embeddings, camera='', first=0):
+    return [
+        Sighting(source, first + k, (first + k) / 10, camera, (k, 2, 30, 60), 0.5 + k % 50 / 100, embedding)
+        for k, embedding in enumerate(embeddings)
+    ]
+
+
+def add(gallery, source, embeddings, camera=''):
+    gallery.begin(source, camera)
+    gallery.add(source, sightings(source, embeddings, camera), len(embeddings), complete=True)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / 'gallery.db'
+
+
+@pytest.fixture
+def gallery(path):
+    with Gallery(path, 'model one', DIMS) as gallery:
+        yield gallery
+
+
+def test_a_search_returns_what_numpy_does(gallery):
+    embeddings, queries = unit(300), unit(4, seed=1)
+    add(gallery, 'north.mp4', embeddings[:200], 'north')
+    add(gallery, 'south.mp4', embeddings[200:], 'south')
+    similarities = queries @ embeddings.T
+    for row, matches in zip(similarities, gallery.search(queries, topk=7), strict=True):
+        best = np.argsort(-row)[:7]
+        np.testing.assert_allclose([match.similarity for match in matches], row[best], atol=1e-6)
+        assert [match.sighting.frame for match in matches] == [k if k < 200 else k - 200 for k in best]
+        assert [match.sighting.camera for match in matches] == ['north' if k < 200 else 'south' for k in best]
+    found = gallery.search(queries[:1], topk=1)[0][0].sighting
+    assert found.bbox == (found.frame, 2, 30, 60) and found.time == pytest.approx(found.frame / 10)
+
+
+def test_a_search_with_hnsw_finds_nearly_the_same(gallery):
+    embeddings, queries = unit(2000), unit(20, seed=1)
+    add(gallery, 'all.mp4', embeddings)
+    exact = gallery.search(queries, topk=20)
+    gallery.build_index('HNSW')
+    approximate = gallery.search(queries, topk=20)
+    shared = [
+        len({m.sighting.frame for m in a} & {m.sighting.frame for m in b}) / 20 for a, b in zip(exact, approximate, strict=True)
+    ]
+    assert np.mean(shared) >= 0.99
+
+
+@pytest.mark.parametrize(
+    'where, counts',
+    [
+        (Where(cameras=['south']), lambda k: k >= 20),
+        (Where(sources=['north.mp4']), lambda k: k < 20),
+        (Where(since=0.5, until=1.0), lambda k: 5 <= k % 20 <= 10),
+        (Where(min_score=0.6), lambda k: k % 20 >= 10),
+        (Where(cameras=['north', 'south'], since=1.85), lambda k: k % 20 == 19),
+        (Where(cameras=['nowhere']), lambda k: False),
+    ],
+)
+def test_a_filter_keeps_what_it_names(gallery, where, counts):
+    embeddings = unit(40)
+    add(gallery, 'north.mp4', embeddings[:20], 'north')
+    add(gallery, 'south.mp4', embeddings[20:], 'south')
+    found = {(m.sighting.source, m.sighting.frame) for m in gallery.search(embeddings[:1], topk=40, where=where)[0]}
+    assert found == {('north.mp4' if k < 20 else 'south.mp4', k % 20) for k in range(40) if counts(k)}
+    assert gallery.count(where) == len(found)
+
+
+def test_the_best_match_of_each_camera(gallery):
+    embeddings = unit(30)
+    for number, camera in enumerate(('north', 'south', 'west')):
+        add(gallery, f'{camera}.mp4', embeddings[10 * number : 10 * number + 10], camera)
+    matches = gallery.search(embeddings[3:4], topk=3, best_of='camera')[0]
+    similarities = (embeddings @ embeddings[3]).reshape(3, 10).max(axis=1)
+    assert {match.sighting.camera: match.similarity for match in matches} == pytest.approx(
+        dict(zip(('north', 'south', 'west'), similarities, strict=True)), abs=1e-6
+    )
+    close = gallery.search(embeddings[3:4], topk=30, min_similarity=0.3)[0]
+    assert len(close) == (embeddings @ embeddings[3] >= 0.3).sum()
+
+
+def test_names_with_quotes_and_brackets_are_only_names(gallery):
+    for number, name in enumerate(NASTY):
+        add(gallery, name, unit(2, seed=number), camera=name[:20])
+    assert [each['source'] for each in gallery.sources()] == sorted(NASTY)
+    for name in NASTY:
+        assert gallery.count(Where(sources=[name])) == gallery.count(Where(cameras=[name[:20]])) == 2
+    assert gallery.remove(Where(sources=NASTY[:1])) == 2
+    assert [each['source'] for each in gallery.sources()] == sorted(NASTY[1:]) and len(gallery) == 2 * len(NASTY) - 2
+
+
+def test_an_interrupted_source_goes_on_after_its_last_batch(path):
+    embeddings = unit(10)
+    with Gallery(path, 'model one', DIMS) as gallery:
+        assert gallery.begin('video.mp4', 'north') == 0
+        gallery.add('video.mp4', sightings('video.mp4', embeddings[:4], 'north'), 4)
+        # Killed after the persons of the next batch were written, and before that was noted:
+        note = gallery._note('source:video.mp4')
+        gallery.add('video.mp4', sightings('video.mp4', embeddings[4:7], 'north', first=4), 7)
+        gallery._write_note('source:video.mp4', note)
+    with Gallery(path, 'model one') as gallery:
+        assert [each['complete'] for each in gallery.sources()] == [False]
+        assert gallery.begin('video.mp4', 'north') == 4 and len(gallery) == 4
+        gallery.add('video.mp4', sightings('video.mp4', embeddings[4:], 'north', first=4), 10, complete=True)
+        found = gallery.search(embeddings[:1], topk=20)[0]
+        assert sorted(match.sighting.frame for match in found) == list(range(10))
+
+
+def test_adding_a_complete_source_again_replaces_it(gallery):
+    add(gallery, 'image.jpg', unit(5))
+    add(gallery, 'other.jpg', unit(2, seed=2))
+    add(gallery, 'image.jpg', unit(3, seed=1))
+    assert gallery.count(Where(sources=['image.jpg'])) == 3 and len(gallery) == 5
+
+
+def test_what_is_removed_or_forgotten_is_gone_for_good(path):
+    embeddings = unit(50)
+    embeddings[10:14] = embeddings[10]
+    with Gallery(path, 'model one', DIMS) as gallery:
+        add(gallery, 'video.mp4', embeddings, 'north')
+        assert gallery.forget(embeddings[10], 0.999) == 4
+        assert gallery.remove(Where(until=0.45)) == 5
+        with pytest.raises(ValueError, match='remove: expected a condition'):
+            gallery.remove(Where())
+    with Gallery(path) as gallery:
+        assert len(gallery) == 41
+        assert gallery.search(embeddings[10:11], topk=1)[0][0].similarity < 0.99
+
+
+def test_another_model_is_refused_with_both_named(path):
+    Gallery(path, 'model one', DIMS).close()
+    with pytest.raises(OtherModelError, match='belongs to the model model one, and this is model two'):
+        Gallery(path, 'model two', DIMS)
+    with Gallery(path) as gallery:
+        assert (gallery.model, gallery.dims) == ('model one', DIMS)
+
+
+def test_a_second_process_is_told_in_one_line(gallery, path):
+    program = f'from mmps.apis.gallery import Gallery; Gallery({str(path)!r})'
+    second = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    assert second.returncode and second.stderr.strip().splitlines()[-1].endswith(
+        f'{GalleryInUseError.__name__}: {path}: another process has this gallery open; a Milvus server serves many'
+    )
+
+
+def test_wrong_arguments_are_refused_in_one_line(gallery, tmp_path):
+    with pytest.raises(ValueError, match=r'expected a file name that ends in \.db, or http'):
+        Gallery(tmp_path / 'folder')
+    with pytest.raises(FileNotFoundError, match='there is no gallery'):
+        Gallery(tmp_path / 'nothing.db')
+    assert not (tmp_path / 'nothing.db').exists()
+    with pytest.raises(ValueError, match='topk: expected 1 to 16384, got 0'):
+        gallery.search(unit(1), topk=0)
+    with pytest.raises(ValueError, match=r'embeddings: expected \(Q, 16\)'):
+        gallery.search(np.zeros((1, 8)))
+    with pytest.raises(ValueError, match=r'image\.jpg: not begun'):
+        gallery.add('image.jpg', [], 1)
+    gallery.begin('image.jpg')
+    with pytest.raises(ValueError, match=r'expected a person of image\.jpg with an embedding of 16 numbers'):
+        gallery.add('image.jpg', sightings('other.jpg', unit(1)), 1)
+    assert gallery.search(unit(0)) == [] and gallery.search(unit(1)) == [[]]

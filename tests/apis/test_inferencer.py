@@ -1,0 +1,207 @@
+"""Searching photographs and videos with a model: the same as a test gives, whatever the batches, and nobody lost or twice."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+
+from mmps.apis.found import write_found
+from mmps.apis.gallery import Where
+from mmps.apis.inferencer import PersonSearchInferencer
+from mmps.apis.video import UnreadableSourceError, list_sources, read_frames
+from mmps.registry import MODELS
+from mmps.synthetic import generate
+
+CONFIG = 'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py'
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory, repository):
+    """A folder with tiny SynthPS, a config for it and weights with which the model finds somebody everywhere."""
+    folder = tmp_path_factory.mktemp('search')
+    generate(folder / 'tiny', 'cuhk-sysu', 'tiny', progress=False, style='classic')
+    cfg = Config.fromfile(repository / CONFIG)
+    cfg.test_dataloader.dataset.data_root = str(folder / 'tiny')
+    cfg.dump(folder / 'config.py')
+    torch.manual_seed(3)
+    with DefaultScope.overwrite_default_scope('mmps'):
+        detector = MODELS.build(cfg.model)
+    detector.roi_head.bbox_head.fc_cls.bias.data[:] = torch.tensor([2.0, -2.0])
+    torch.save({'state_dict': detector.state_dict()}, folder / 'weights.pth')
+    return folder
+
+
+@pytest.fixture
+def search(files, tmp_path):
+    """search(**arguments) -> an inferencer with a new gallery, or that of an earlier call."""
+    opened = []
+
+    def open_inferencer(**arguments):
+        for each in opened:
+            each.close()
+        opened.append(
+            PersonSearchInferencer(
+                str(files / 'config.py'),
+                str(files / 'weights.pth'),
+                **{'gallery': tmp_path / 'gallery.db', 'device': 'cpu', 'show_progress': False, **arguments},
+            )
+        )
+        return opened[-1]
+
+    yield open_inferencer
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def images(files):
+    return sorted((files / 'tiny/Image/SSM').glob('*.jpg'))[:6]
+
+
+@pytest.fixture
+def video(tmp_path, images):
+    """Twelve frames at 4 a second: the first image six times, then the second."""
+    path = tmp_path / 'street.avi'
+    frames = [cv2.imread(str(images[k])) for k in (0, 1)]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 4, frames[0].shape[1::-1])
+    for number in range(12):
+        writer.write(frames[number // 6])
+    writer.release()
+    return path
+
+
+def test_it_finds_what_a_test_of_the_data_set_finds(search, files):
+    inferencer = search()
+    cfg = Config.fromfile(files / 'config.py')
+    with DefaultScope.overwrite_default_scope('mmps'):
+        loader = Runner.build_dataloader(cfg.test_dataloader)
+    compared = 0
+    for batch in loader:
+        with torch.no_grad():
+            (expected,) = inferencer.model.test_step(batch)
+        boxes = [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in expected.get('gt_instances').bboxes.tolist()]
+        ((_, found),) = inferencer.detect(read_frames(expected.img_path), [boxes])
+        kept = expected.pred_instances[expected.pred_instances.scores >= 0.5]
+        for name in ('bboxes', 'scores', 'embeddings'):
+            torch.testing.assert_close(found.pred_instances[name], kept[name], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found.query_instances.embeddings, expected.gt_instances.embeddings, atol=1e-4, rtol=1e-5)
+        compared += len(kept)
+    assert compared > 20
+
+
+def test_a_person_of_an_image_is_found_in_that_image(search, images):
+    inferencer = search()
+    counts = inferencer.index(images, camera='north', start=100.0)
+    assert counts == dict(sources=6, frames=6, persons=len(inferencer.gallery), unreadable=0) and counts['persons'] > 6
+    (first, *_) = inferencer(str(images[2]), topk=3, return_embeddings=True)['predictions']
+    match = first['matches'][0]
+    assert match['source'] == str(images[2]) and match['similarity'] == pytest.approx(1, abs=1e-5)
+    assert match['bbox'] == pytest.approx(first['query']['bbox'], abs=1e-3) and match['time'] == 100 and match['rank'] == 1
+    assert json.loads(json.dumps(first)) == first
+    # The same by its box, by its pixels, and as one of two boxes of a person.
+    again = inferencer(cv2.imread(str(images[2])), bboxes=[first['query']['bbox']], topk=1)['predictions'][0]['matches'][0]
+    assert again['source'] == match['source'] and again['similarity'] > 0.999
+    both = inferencer(
+        [str(images[2])] * 2, bboxes=[[first['query']['bbox']]] * 2, topk=1, same_person=True, where=Where(cameras=['north'])
+    )['predictions']
+    assert len(both) == 1 and both[0]['matches'][0]['similarity'] > 0.999
+    assert inferencer(str(images[2]), bboxes=[], topk=1) == dict(predictions=[])
+
+
+def test_batches_and_threads_change_nothing(search, images, tmp_path):
+    found = {}
+    for size in (1, 4):
+        gallery = (inferencer := search(gallery=tmp_path / f'{size}.db')).gallery
+        counts = inferencer.index(images, batch_size=size)
+        assert [each['source'] for each in gallery.sources()] == sorted(map(str, images))
+        persons = [match.sighting for match in gallery.search(np.eye(1, gallery.dims), 1000)[0]]
+        found[size] = counts, sorted([images.index(Path(each.source)), each.score, *each.bbox] for each in persons)
+    assert found[1][0] == found[4][0]
+    np.testing.assert_allclose(found[1][1], found[4][1], atol=1e-2)
+
+
+def test_every_second_frame_of_a_video_with_its_time(search, video):
+    inferencer = search()
+    counts = inferencer.index(video, stride=2, batch_size=4)
+    assert (counts['sources'], counts['frames']) == (1, 6)
+    matches = inferencer.gallery.search(np.eye(1, inferencer.gallery.dims), 1000)[0]
+    times = {match.sighting.frame: match.sighting.time for match in matches}
+    assert times == pytest.approx({number: number / 4 for number in range(0, 12, 2)})
+
+
+def test_an_interrupted_video_goes_on_where_it_was(search, video, monkeypatch):
+    inferencer = search()
+    whole = inferencer.index(video)['persons']
+    inferencer.gallery.remove(Where(sources=[str(video)]))
+    add, calls = inferencer.gallery.add, []
+
+    def add_five_batches(*arguments, **more):
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        calls.append(arguments)
+        add(*arguments, **more)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(inferencer.gallery, 'add', add_five_batches)
+        inferencer.index(video)
+    (source,) = inferencer.gallery.sources()
+    assert (source['next_frame'], source['complete']) == (5, False)
+    assert inferencer.index(video)['frames'] == 7
+    assert len(inferencer.gallery) == whole
+    assert next(iter(inferencer.gallery.sources()))['complete']
+
+
+def test_what_cannot_be_read_is_counted_and_passed_over(search, images, video, tmp_path):
+    folder = tmp_path / 'mixed'
+    folder.mkdir()
+    for name, source in (('a.jpg', images[0]), ('d.jpg', images[1])):
+        shutil.copy(source, folder / name)
+    (folder / 'b.jpg').write_bytes(b'no image')
+    (folder / 'c.mp4').write_bytes(b'')
+    (folder / 'notes.txt').write_text('no image either')
+    inferencer = search()
+    counts = inferencer.index(folder)
+    assert (counts['sources'], counts['unreadable']) == (2, 2)
+    assert [each['source'] for each in inferencer.gallery.sources()] == [str(folder / 'a.jpg'), str(folder / 'd.jpg')]
+    # A video that was cut off: what can be read is kept.
+    cut = folder / 'cut.avi'
+    cut.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    assert 0 < inferencer.index(cut)['frames'] < 12
+
+
+def test_matches_are_written_as_data_table_and_picture(search, images, video, tmp_path):
+    inferencer = search()
+    inferencer.index([*images[:2], video], stride=3)
+    predictions = inferencer(str(images[0]), topk=4)['predictions']
+    write_found(predictions, tmp_path / 'out')
+    assert json.loads((tmp_path / 'out/matches.json').read_text()) == predictions
+    lines = (tmp_path / 'out/matches.csv').read_text().splitlines()
+    assert len(lines) == 1 + sum(len(each['matches']) for each in predictions)
+    assert cv2.imread(str(tmp_path / 'out/matches.png')).shape[0] > 100 * len(predictions)
+
+
+def test_wrong_arguments_are_refused_in_one_line(search, images, tmp_path):
+    with pytest.raises(ValueError, match='gallery: none was given'):
+        search(gallery=None).index(images)
+    with pytest.raises(FileNotFoundError, match='there is no image or video'):
+        search().index(tmp_path / 'nothing*')
+    with pytest.raises(UnreadableSourceError, match=r'nothing\.jpg: No such file'):
+        search()(str(tmp_path / 'nothing.jpg'))
+    with pytest.raises(ValueError, match='bboxes: expected the boxes of 2 images, got 1'):
+        search()([str(images[0])] * 2, bboxes=[[]])
+    with pytest.raises(FileNotFoundError, match='weights'):
+        PersonSearchInferencer(CONFIG, str(tmp_path / 'nothing.pth'))
+
+
+def test_sources_are_listed_once_and_in_order(images, tmp_path):
+    folder = images[0].parent
+    assert list_sources(folder)[:2] == [str(path) for path in images[:2]]
+    assert list_sources([images[1], folder / '*.jpg', 'rtsp://camera'])[0] == str(images[1])
+    assert len(list_sources([images[1], images[1]])) == 1
