@@ -16,6 +16,7 @@ from mmps.apis.found import write_found
 from mmps.apis.gallery import Where
 from mmps.apis.inferencer import PersonSearchInferencer
 from mmps.apis.video import UnreadableSourceError, list_sources, read_frames
+from mmps.cli.main import main
 from mmps.registry import MODELS
 from mmps.synthetic import generate
 
@@ -205,3 +206,28 @@ def test_sources_are_listed_once_and_in_order(images, tmp_path):
     assert list_sources(folder)[:2] == [str(path) for path in images[:2]]
     assert list_sources([images[1], folder / '*.jpg', 'rtsp://camera'])[0] == str(images[1])
     assert len(list_sources([images[1], images[1]])) == 1
+
+
+def test_the_commands_do_the_same(files, images, tmp_path, monkeypatch, capsys):
+    def mmps(*arguments):
+        monkeypatch.setattr('sys.argv', ['mmps', *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as stop:
+            return stop.code
+        return capsys.readouterr().out
+
+    gallery = tmp_path / 'commands.db'
+    model = ('--model', files / 'config.py', '--weights', files / 'weights.pth', '--device', 'cpu')
+    counts = json.loads(mmps('index', gallery, *images[:3], '--camera', 'north', *model, '--json'))
+    assert counts['sources'] == 3 and counts['unreadable'] == 0
+    found = json.loads(mmps('search', gallery, images[1], *model, '--topk', 2, '--json', '--out', tmp_path / 'out'))
+    assert found[0]['matches'][0]['source'] == str(images[1]) and found[0]['matches'][0]['similarity'] > 0.999
+    assert json.loads((tmp_path / 'out/matches.json').read_text()) == found
+    x, y, width, height = (str(value) for value in found[0]['query']['bbox'])
+    table = mmps('search', gallery, images[1], '--box', x, y, width, height, *model, '--topk', 1, '--cameras', 'north')
+    assert table.splitlines()[2].startswith('| 0     |    1 |      1.000 |')
+    assert f'{counts["persons"]} persons, found by' in mmps('gallery', 'info', gallery)
+    assert mmps('gallery', 'remove', gallery, '--cameras', 'north') == f'{counts["persons"]} persons removed, 0 left\n'
+    assert mmps('gallery', 'remove', gallery) == 'error: remove: expected a condition; to remove everything delete the gallery'
+    assert mmps('gallery', 'info', tmp_path / 'nothing.db') == f'error: {tmp_path}/nothing.db: there is no gallery'
