@@ -7,6 +7,7 @@ All operators compute in float32 (float64 if the input is float64) and accept an
 of MMCV 2.1.0 step by step, so borderline cases (a box just above the threshold, a point just inside the map) agree.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NMS_BLOCK = 128  # number of boxes that are compared with all later boxes at once
-WIDE = 512  # up to so many channels, RoIAlign gathers single cells; beyond, it multiplies matrices
+SMALL_MAP = 2**22  # up to so many values, RoIAlign gathers the cells of a map; of larger ones it multiplies the RoI's part
 LARGE = 2**16  # from this size of a pooled RoI or of its weights, two products (rows, then columns) are faster than one
 SAMPLED_VALUES = 2**24  # number of values that a deformable convolution samples at once: 64 MiB of float32
 
@@ -126,7 +127,7 @@ def roi_align(feats: Tensor, rois: Tensor, size: tuple[int, int], scale: float, 
     Returns:
         (R, C, h, w), in the dtype of ``feats``.
     """
-    if sampling_ratio > 0 and feats.shape[1] <= WIDE:
+    if sampling_ratio > 0 and feats.numel() <= SMALL_MAP:
         cells, weights = _cells(feats.shape, rois, size, scale, sampling_ratio, aligned)
         table = feats.permute(0, 2, 3, 1).reshape(-1, feats.shape[1]).to(exact_type(feats))
         pooled = F.embedding_bag(cells, table, per_sample_weights=weights.to(table.dtype), mode='sum')
@@ -152,7 +153,7 @@ def roi_align_backward(
     grad_output: Tensor, rois: Tensor, shape: tuple[int, ...], scale: float, sampling_ratio: int, aligned: bool
 ) -> Tensor:
     """Returns the gradient of :func:`roi_align` for the map, of shape ``shape`` = (B, C, H, W), given that of its output."""
-    if sampling_ratio > 0 and shape[1] <= WIDE:
+    if sampling_ratio > 0 and math.prod(shape) <= SMALL_MAP:
         cells, weights = _cells(shape, rois, grad_output.shape[2:], scale, sampling_ratio, aligned)
         # Each cell of the map sums up the bins that read it: the transposed sum.
         order = cells.flatten().argsort()
