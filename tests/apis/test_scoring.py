@@ -29,7 +29,7 @@ def roots(tmp_path_factory):
     for layout in TYPES:
         generate(folder / layout, layout, 'tiny', progress=False, style='classic')
     # Of tiny's 16 test scenes the usual sizes all list as many.
-    cuhk_sysu.write(plan('cuhk-sysu', 'tiny', 0), folder / 'cuhk-sysu', gallery_sizes=(4, 8))
+    cuhk_sysu.write(plan('cuhk-sysu', 'tiny', style='classic'), folder / 'cuhk-sysu', gallery_sizes=(4, 8))
     return {layout: folder / layout for layout in TYPES}
 
 

@@ -76,7 +76,7 @@ def main() -> None:
         os.environ['MMPS_CACHE'] = f'{folder}/cache'
         roots = {name: Path(folder) / name for name in DATASETS}
         for name, (layout, size) in PLANS.items():
-            planned = plan(layout, size)
+            planned = plan(layout, size, style='classic')
             options = {'gallery_sizes': (100, *args.galleries)} if layout == 'cuhk-sysu' else {}
             write_annotations(planned, roots[name], **options)
             if args.images:

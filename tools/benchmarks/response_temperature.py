@@ -59,7 +59,7 @@ def main() -> None:
     for count in args.identities:
         with tempfile.TemporaryDirectory() as folder:
             size = replace(SIZES['mini'], name=f'{count} identities', train_ids=count, train_scenes=5 * count, test_scenes=100)
-            generate(f'{folder}/data', 'cuhk-sysu', replace(size, test_ids=20, queries=20), workers=2)
+            generate(f'{folder}/data', 'cuhk-sysu', replace(size, test_ids=20, queries=20), workers=2, style='classic')
             cfg = Config.fromfile(args.config)
             cfg.train_dataloader.dataset.data_root = f'{folder}/data'
             embeddings, ids = embed(cfg, args.checkpoint)
