@@ -8,7 +8,7 @@ from .scoring import Scores, build_test_set, score, write_scores
 from .teacher_cache import cache_teacher
 
 # Imported when they are asked for: they need Milvus, which an extra installs.
-SEARCH = {'Gallery': 'gallery', 'Where': 'gallery', 'PersonSearchInferencer': 'inferencer', 'write_found': 'found'}
+SEARCH = {'Gallery': 'gallery', 'Where': 'sightings', 'PersonSearchInferencer': 'inferencer', 'write_found': 'found'}
 
 __all__ = [
     'Gallery',

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmps.visualization import Crop, SearchRow, draw_rows, write_picture
 
-from .video import is_video, read_frames
+from .video import is_video, read_frame
 
 COLUMNS = ('query', 'rank', 'similarity', 'source', 'frame', 'time', 'camera', 'x', 'y', 'width', 'height', 'score')
 BLUE, GREY, SHOWN = (30, 110, 200), (120, 120, 120), 10
@@ -21,7 +21,6 @@ def write_found(predictions: Sequence[dict[str, Any]], out: str | Path) -> None:
     """Writes the predictions of a :class:`PersonSearchInferencer` to a folder.
 
     ``matches.json`` has all of it, ``matches.csv`` a row per match, and ``matches.png`` each query with its ten best matches.
-    Frames of videos that the picture shows are kept in ``frames``.
 
     Raises:
         UnreadableSourceError: An image or video is not there any more.
@@ -38,34 +37,39 @@ def write_found(predictions: Sequence[dict[str, Any]], out: str | Path) -> None:
                 box = [round(value, 1) for value in match['bbox']]
                 table.writerow([number, match['rank'], round(match['similarity'], 4), *where, *box, round(match['score'], 4)])
     if predictions:
-        write_picture(out / 'matches.png', draw_rows([_row(each, out / 'frames') for each in predictions], legend=False))
+        write_picture(out / 'matches.png', draw_found(predictions))
 
 
-def _row(prediction: dict[str, Any], frames: Path) -> SearchRow:
-    query = prediction['query']
-    image, box = (query['image'], query['bbox']) if 'image' in query else (query['images'][0], query['bboxes'][0])
-    results = [
-        Crop(_picture(match, frames), _corners(match['bbox']), GREY, f'{match["similarity"]:.2f}{_when(match)}')
-        for match in prediction['matches'][:SHOWN]
-    ]
-    return SearchRow(Crop(image, _corners(box), BLUE, 'query'), results)
+def draw_found(predictions: Sequence[dict[str, Any]], images: Sequence[np.ndarray] | None = None) -> np.ndarray:
+    """Draws each query with its ten best matches: RGB picture.
+
+    Args:
+        predictions: From a :class:`PersonSearchInferencer`.
+        images: The queries' images, uint8 (H, W, 3) BGR, where they are not files.
+
+    Raises:
+        UnreadableSourceError: An image or video is not there any more.
+    """
+    rows = []
+    for number, prediction in enumerate(predictions):
+        query = prediction['query']
+        image, box = (query['image'], query['bbox']) if 'image' in query else (query['images'][0], query['bboxes'][0])
+        results = [
+            Crop(_rgb(read_frame(match['source'], match['frame'])), _corners(match['bbox']), GREY, _caption(match))
+            for match in prediction['matches'][:SHOWN]
+        ]
+        asked = read_frame(image) if images is None else images[number]
+        rows.append(SearchRow(Crop(_rgb(asked), _corners(box), BLUE, 'query'), results))
+    return draw_rows(rows, legend=False)
 
 
-def _picture(match: dict[str, Any], frames: Path) -> str:
-    """Returns the path of a match's image. A frame of a video is written to a file first."""
-    source, number = match['source'], match['frame']
-    if not is_video(source):
-        return source
-    path = frames / f'{Path(source).stem}_{number:06d}.png'
-    if not path.is_file():
-        frames.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), next(read_frames(source, number)).image)
-    return str(path)
+def _rgb(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _when(match: dict[str, Any]) -> str:
+def _caption(match: dict[str, Any]) -> str:
     minutes, seconds = divmod(round(match['time']), 60)
-    return f'  {minutes}:{seconds:02d}' if is_video(match['source']) else ''
+    return f'{match["similarity"]:.2f}' + (f'  {minutes}:{seconds:02d}' if is_video(match['source']) else '')
 
 
 def _corners(box: Sequence[float]) -> np.ndarray:

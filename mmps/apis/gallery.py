@@ -5,7 +5,6 @@ Q queries, D the embedding size. Similarities are cosines, because embeddings ha
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ import numpy as np
 from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import ConnectionConfigException, MilvusException
 
+from .sightings import FIELDS, Match, Sighting, Where, quoted
+
 PERSONS, NOTES = 'persons', 'notes'  # Milvus collections; a note is one of the gallery's own records
 FORMAT = 1
 MOST = 16384  # rows that Milvus returns at once
 EXACT_UP_TO = 50_000  # persons; more are searched with HNSW
-FIELDS = ('source', 'frame', 'time', 'camera', 'bbox', 'score')
 
 
 class OtherModelError(ValueError):
@@ -26,66 +26,6 @@ class OtherModelError(ValueError):
 
 class GalleryInUseError(OSError):
     """Another process has the gallery open."""
-
-
-@dataclass(frozen=True)
-class Sighting:
-    """A person in an image or video frame.
-
-    Attributes:
-        source: Path or URL of the image or video.
-        frame: Number of the frame, from 0; 0 in an image.
-        time: Seconds: of the clock if a start was given, else since the first frame; 0 in an image.
-        camera: Its name, or ''.
-        bbox: x, y, width, height in pixels.
-        score: Confidence, 0 to 1.
-        embedding: (D,), unit length; not among the results of a search.
-    """
-
-    source: str
-    frame: int
-    time: float
-    camera: str
-    bbox: tuple[float, float, float, float]
-    score: float
-    embedding: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Match:
-    """A sighting and its similarity to the query, -1 to 1."""
-
-    similarity: float
-    sighting: Sighting
-
-
-@dataclass(frozen=True)
-class Where:
-    """Which sightings count. Without arguments all do.
-
-    Args:
-        cameras: Names of cameras.
-        sources: Names of sources.
-        since: Least time, in seconds.
-        until: Greatest time.
-        min_score: Least confidence.
-    """
-
-    cameras: Sequence[str] = ()
-    sources: Sequence[str] = ()
-    since: float | None = None
-    until: float | None = None
-    min_score: float | None = None
-
-    def expression(self) -> str:
-        """Returns the filter in Milvus's language; '' if all sightings count."""
-        terms = [
-            f'{name} in {_quoted(values)}' for name, values in (('camera', self.cameras), ('source', self.sources)) if values
-        ]
-        for name, sign, value in (('time', '>=', self.since), ('time', '<=', self.until), ('score', '>=', self.min_score)):
-            if value is not None:
-                terms.append(f'{name} {sign} {float(value)!r}')
-        return ' and '.join(terms)
 
 
 class Gallery:
@@ -165,7 +105,7 @@ class Gallery:
         return index
 
     def _note(self, name: str) -> dict[str, Any]:
-        found = self.client.query(NOTES, filter=f'name == {_quoted(name)}', output_fields=['value'])
+        found = self.client.query(NOTES, filter=f'name == {quoted(name)}', output_fields=['value'])
         return json.loads(found[0]['value']) if found else {}
 
     def _write_note(self, name: str, value: dict[str, Any]) -> None:
@@ -184,7 +124,7 @@ class Gallery:
         last = 'source:'
         while found := sorted(
             self.client.query(
-                NOTES, filter=f'name > {_quoted(last)} and name < "source;"', output_fields=['name', 'value'], limit=MOST
+                NOTES, filter=f'name > {quoted(last)} and name < "source;"', output_fields=['name', 'value'], limit=MOST
             ),
             key=lambda row: row['name'],
         ):
@@ -204,7 +144,7 @@ class Gallery:
         goes_on = bool(note) and not note['complete'] and note['camera'] == camera
         next_frame = note['next_frame'] if goes_on else 0
         # A kill may have left persons of a batch that was not noted.
-        self._delete(f'source == {_quoted(source)} and frame >= {next_frame}')
+        self._delete(f'source == {quoted(source)} and frame >= {next_frame}')
         self._write_note(f'source:{source}', dict(camera=camera, next_frame=next_frame, complete=False))
         return next_frame
 
@@ -302,7 +242,7 @@ class Gallery:
             raise ValueError('remove: expected a condition; to remove everything delete the gallery')
         removed = self._delete(where.expression())
         if where == Where(sources=where.sources):
-            self.client.delete(NOTES, filter=f'name in {_quoted([f"source:{name}" for name in where.sources])}')
+            self.client.delete(NOTES, filter=f'name in {quoted([f"source:{name}" for name in where.sources])}')
         return removed
 
     def forget(self, embedding: np.ndarray, min_similarity: float) -> int:
@@ -333,11 +273,6 @@ class Gallery:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _quoted(value: str | Sequence[str]) -> str:
-    """Writes a text, or a list of texts, as Milvus's language does."""
-    return json.dumps(value if isinstance(value, str) else list(value), ensure_ascii=False)
 
 
 def _sighting(row: dict[str, Any]) -> Sighting:

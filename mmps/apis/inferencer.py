@@ -6,7 +6,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +23,9 @@ from tqdm import tqdm
 from mmps.fileio.checkpoint import load_exactly
 from mmps.registry import MODELS, TRANSFORMS
 
-from .gallery import Gallery, Sighting, Where
+from .found import draw_found, write_found
+from .gallery import Gallery
+from .sightings import FIELDS, Match, Sighting, Where
 from .video import Frame, UnreadableSourceError, list_sources, read_frames
 
 DECODERS, AHEAD = 2, 8  # threads that prepare images, and how many images they may be ahead
@@ -208,6 +209,8 @@ class PersonSearchInferencer(BaseInferencer):
         best_of: str | None = None,
         same_person: bool = False,
         return_embeddings: bool = False,
+        return_vis: bool = False,
+        out_dir: str | Path = '',
     ) -> dict[str, list]:
         """Finds persons again.
 
@@ -218,46 +221,42 @@ class PersonSearchInferencer(BaseInferencer):
             topk, min_similarity, where, best_of: As in :meth:`Gallery.search`.
             same_person: All boxes show one person: their mean embedding is the only query.
             return_embeddings: Also return the queries' embeddings.
+            return_vis: Also draw each query with its best matches.
+            out_dir: Where to write matches.json, matches.csv and matches.png; '' = nowhere.
 
         Returns:
             ``predictions``: per query a dict with ``query`` (image, bbox, score) and ``matches``: rank, similarity, source,
-            frame, time, camera, bbox and score. Everything can be written as JSON.
+            frame, time, camera, bbox and score. They can be written as JSON. ``visualization``: per query an RGB picture.
 
         Raises:
             ValueError: There is no gallery, or the boxes do not fit the images.
             UnreadableSourceError: A query cannot be read.
         """
         gallery = self._gallery()
-        found = list(self._queries(queries, bboxes))
-        if not found:
-            return dict(predictions=[])
-        embeddings = np.stack([embedding for _, embedding in found])
-        asked = [query for query, _ in found]
-        if same_person:
-            mean = embeddings.mean(axis=0, keepdims=True)
-            embeddings, asked = (
-                mean / np.linalg.norm(mean),
-                [dict(images=[q['image'] for q in asked], bboxes=[q['bbox'] for q in asked])],
-            )
+        asked = list(self._queries(queries, bboxes))
+        if same_person and asked:
+            images, each, embeddings = zip(*asked, strict=True)
+            mean = np.mean(embeddings, axis=0)
+            together = dict(images=[query['image'] for query in each], bboxes=[query['bbox'] for query in each])
+            asked = [(images[0], together, mean / np.linalg.norm(mean))]
+        embeddings = np.array([embedding for *_, embedding in asked]).reshape(-1, gallery.dims)
         results = gallery.search(embeddings, topk, min_similarity, where, best_of)
-        predictions = []
-        for query, embedding, matches in zip(asked, embeddings, results, strict=True):
-            entry: dict[str, Any] = dict(query=query, matches=[])
-            for rank, match in enumerate(matches, 1):
-                sighting = asdict(match.sighting)
-                del sighting['embedding']
-                entry['matches'].append(
-                    dict(rank=rank, similarity=match.similarity, **sighting | dict(bbox=list(sighting['bbox'])))
-                )
-            if return_embeddings:
-                entry['embedding'] = embedding.tolist()
-            predictions.append(entry)
-        return dict(predictions=predictions)
+        predictions = [
+            dict(query=query, matches=[as_dict(rank, match) for rank, match in enumerate(matches, 1)])
+            | (dict(embedding=embedding.tolist()) if return_embeddings else {})
+            for (_, query, embedding), matches in zip(asked, results, strict=True)
+        ]
+        pictures = (
+            [draw_found([each], [image]) for each, (image, *_) in zip(predictions, asked, strict=True)] if return_vis else []
+        )
+        if out_dir:
+            write_found(predictions, out_dir)
+        return dict(predictions=predictions, visualization=pictures)
 
     def _queries(
         self, queries: str | np.ndarray | Sequence[str | np.ndarray], bboxes: Sequence | None
-    ) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-        """Yields each query's description and embedding."""
+    ) -> Iterator[tuple[np.ndarray, dict[str, Any], np.ndarray]]:
+        """Yields each query's image, description and embedding."""
         if isinstance(queries, str | Path | np.ndarray):
             queries, bboxes = [queries], None if bboxes is None else [bboxes]
         if bboxes is not None and len(bboxes) != len(queries):
@@ -270,10 +269,10 @@ class PersonSearchInferencer(BaseInferencer):
             if bboxes is None:
                 for each in sightings_of(frame, sample, '', 0.0):
                     assert each.embedding is not None
-                    yield dict(image=frame.source, bbox=list(each.bbox), score=each.score), each.embedding
+                    yield frame.image, dict(image=frame.source, bbox=list(each.bbox), score=each.score), each.embedding
             elif len(bboxes[number]):
                 for box, embedding in zip(bboxes[number], to_numpy(sample.query_instances.embeddings), strict=True):
-                    yield dict(image=frame.source, bbox=[float(value) for value in box], score=None), embedding
+                    yield frame.image, dict(image=frame.source, bbox=[float(value) for value in box], score=None), embedding
 
     def close(self) -> None:
         """Lets other processes open the gallery's file."""
@@ -312,6 +311,12 @@ def sightings_of(frame: Frame, sample: DetDataSample, camera: str, time: float) 
         Sighting(frame.source, frame.number, time, camera, (x1, y1, x2 - x1, y2 - y1), score, embedding)
         for (x1, y1, x2, y2), score, embedding in zip(corners.tolist(), scores.tolist(), embeddings, strict=True)
     ]
+
+
+def as_dict(rank: int, match: Match) -> dict[str, Any]:
+    """Returns a match as plain values."""
+    sighting = {name: getattr(match.sighting, name) for name in FIELDS}
+    return dict(rank=rank, similarity=match.similarity, **sighting | dict(bbox=list(match.sighting.bbox)))
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:

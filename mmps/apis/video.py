@@ -101,6 +101,23 @@ def _decode(source: str, first: int, stride: int) -> Iterator[Frame]:
         raise UnreadableSourceError(f'{source}: no video, or one without frames')
 
 
+def read_frame(source: str, number: int = 0) -> np.ndarray:
+    """Returns one frame of a video, uint8 (H, W, 3), BGR, or an image.
+
+    Raises:
+        UnreadableSourceError: It cannot be read.
+    """
+    if not is_video(source):
+        return read_image(source)
+    video = cv2.VideoCapture(source)
+    video.set(cv2.CAP_PROP_POS_FRAMES, number)
+    done, image = video.read()
+    video.release()
+    if not done:
+        raise UnreadableSourceError(f'{source}: frame {number} cannot be read')
+    return image
+
+
 def read_image(path: str) -> np.ndarray:
     """Reads an image as a test does: uint8 (H, W, 3), BGR, turned as its EXIF data say.
 

@@ -2,7 +2,6 @@
 
 import json
 
-from mmps.apis.found import write_found
 from mmps.evaluation.tables import markdown_table
 
 from .searching import add_where, model_parser, open_inferencer, where
@@ -27,12 +26,17 @@ def main() -> None:
     parser.add_argument('--out', metavar='DIR', help='write matches.json, matches.csv and matches.png there')
     args = parser.parse_args()
     inferencer = open_inferencer(args)
-    predictions = inferencer(args.query, args.box, args.topk, args.min_similarity, where(args), args.best_of, args.same_person)[
-        'predictions'
-    ]
+    predictions = inferencer(
+        args.query,
+        args.box,
+        args.topk,
+        args.min_similarity,
+        where(args),
+        args.best_of,
+        args.same_person,
+        out_dir=args.out or '',
+    )['predictions']
     inferencer.close()
-    if args.out:
-        write_found(predictions, args.out)
     if args.json:
         print(json.dumps(predictions))
         return

@@ -2,8 +2,8 @@
 
 import argparse
 
-from mmps.apis.gallery import Where
 from mmps.apis.inferencer import PersonSearchInferencer
+from mmps.apis.sightings import Where
 
 
 def model_parser(description: str | None) -> argparse.ArgumentParser:

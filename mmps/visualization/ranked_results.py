@@ -23,9 +23,9 @@ LEGEND_TEXTS = {BLUE: 'query', GREEN: 'the person sought', RED: 'a wrong result'
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """A box of an image: path, box (4,) x1 y1 x2 y2 in pixels of that image, frame colour (RGB) and caption."""
+    """A box of an image: the image (path or RGB pixels), box (4,) x1 y1 x2 y2 in its pixels, frame colour (RGB) and caption."""
 
-    path: str
+    image: str | np.ndarray
     box: np.ndarray
     colour: tuple[int, int, int]
     caption: str
@@ -170,7 +170,8 @@ def _failure_title(why: Explanation) -> str:
 
 
 def _draw_crop(sheet: Sheet, crop: Crop, y: int, x: int) -> None:
-    sheet.paste(_fit(_cut(read_picture(crop.path), crop.box), CELL), y, x)
+    picture = read_picture(crop.image) if isinstance(crop.image, str) else crop.image
+    sheet.paste(_fit(_cut(picture, crop.box), CELL), y, x)
     sheet.frame(y, x, *CELL, crop.colour)
     sheet.write(crop.caption, y + CELL[0] + CAPTION, x, points=7.5)
 

@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from mmps.apis.gallery import Gallery, GalleryInUseError, OtherModelError, Sighting, Where
+from mmps.apis.gallery import Gallery, GalleryInUseError, OtherModelError
+from mmps.apis.sightings import Sighting, Where
 
 DIMS = 16
 NASTY = ['a "quoted" name.jpg', "it's.jpg", 'back\\slash.jpg', 'ümläut 雪.jpg', 'a, b] or true.jpg', 'line\nbreak.jpg']

@@ -12,9 +12,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from mmps.apis.found import write_found
-from mmps.apis.gallery import Where
 from mmps.apis.inferencer import PersonSearchInferencer
+from mmps.apis.sightings import Where
 from mmps.apis.video import UnreadableSourceError, list_sources, read_frames
 from mmps.cli.main import main
 from mmps.registry import MODELS
@@ -113,7 +112,7 @@ def test_a_person_of_an_image_is_found_in_that_image(search, images):
         [str(images[2])] * 2, bboxes=[[first['query']['bbox']]] * 2, topk=1, same_person=True, where=Where(cameras=['north'])
     )['predictions']
     assert len(both) == 1 and both[0]['matches'][0]['similarity'] > 0.999
-    assert inferencer(str(images[2]), bboxes=[], topk=1) == dict(predictions=[])
+    assert inferencer(str(images[2]), bboxes=[], topk=1) == dict(predictions=[], visualization=[])
 
 
 def test_batches_and_threads_change_nothing(search, images, tmp_path):
@@ -180,8 +179,9 @@ def test_what_cannot_be_read_is_counted_and_passed_over(search, images, video, t
 def test_matches_are_written_as_data_table_and_picture(search, images, video, tmp_path):
     inferencer = search()
     inferencer.index([*images[:2], video], stride=3)
-    predictions = inferencer(str(images[0]), topk=4)['predictions']
-    write_found(predictions, tmp_path / 'out')
+    found = inferencer(cv2.imread(str(images[0])), topk=4, return_vis=True)
+    assert len(found['visualization']) == len(found['predictions']) and found['visualization'][0].shape[2] == 3
+    predictions = inferencer(str(images[0]), topk=4, out_dir=tmp_path / 'out')['predictions']
     assert json.loads((tmp_path / 'out/matches.json').read_text()) == predictions
     lines = (tmp_path / 'out/matches.csv').read_text().splitlines()
     assert len(lines) == 1 + sum(len(each['matches']) for each in predictions)

@@ -20,7 +20,7 @@ from mmps.visualization.ranked_results import (
 
 def shown(crops):
     """Returns scene, frame colour and caption of each crop."""
-    return [(int(crop.path[-5]), crop.colour, crop.caption) for crop in crops]
+    return [(int(crop.image[-5]), crop.colour, crop.caption) for crop in crops]
 
 
 def has(picture, colour):

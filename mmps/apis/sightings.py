@@ -1,0 +1,74 @@
+"""What a gallery holds and what a search returns."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+FIELDS = ('source', 'frame', 'time', 'camera', 'bbox', 'score')
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A person in an image or video frame.
+
+    Attributes:
+        source: Path or URL of the image or video.
+        frame: Number of the frame, from 0; 0 in an image.
+        time: Seconds: of the clock if a start was given, else since the first frame; 0 in an image.
+        camera: Its name, or ''.
+        bbox: x, y, width, height in pixels.
+        score: Confidence, 0 to 1.
+        embedding: (D,), unit length; not among the results of a search.
+    """
+
+    source: str
+    frame: int
+    time: float
+    camera: str
+    bbox: tuple[float, float, float, float]
+    score: float
+    embedding: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Match:
+    """A sighting and its similarity to the query, -1 to 1."""
+
+    similarity: float
+    sighting: Sighting
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which sightings count. Without arguments all do.
+
+    Args:
+        cameras: Names of cameras.
+        sources: Names of sources.
+        since: Least time, in seconds.
+        until: Greatest time.
+        min_score: Least confidence.
+    """
+
+    cameras: Sequence[str] = ()
+    sources: Sequence[str] = ()
+    since: float | None = None
+    until: float | None = None
+    min_score: float | None = None
+
+    def expression(self) -> str:
+        """Returns the filter in Milvus's language; '' if all sightings count."""
+        terms = [
+            f'{name} in {quoted(values)}' for name, values in (('camera', self.cameras), ('source', self.sources)) if values
+        ]
+        for name, sign, value in (('time', '>=', self.since), ('time', '<=', self.until), ('score', '>=', self.min_score)):
+            if value is not None:
+                terms.append(f'{name} {sign} {float(value)!r}')
+        return ' and '.join(terms)
+
+
+def quoted(value: str | Sequence[str]) -> str:
+    """Writes a text, or a list of texts, as Milvus's language does."""
+    return json.dumps(value if isinstance(value, str) else list(value), ensure_ascii=False)
