@@ -110,7 +110,7 @@ def draw_person(
 
 
 def dress(sprite: np.ndarray, look: Look, height: int) -> np.ndarray:
-    """Gives the clothes their fabric and folds, and the body light from one side."""
+    """Gives the clothes their fabric and folds, which a person always has."""
     rng = random.Random(look.fabric)
     rows, columns = sprite.shape[:2]
     folds = flat_texture(rng, 'clouds', rows, columns, rows / 150)

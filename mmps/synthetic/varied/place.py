@@ -151,10 +151,7 @@ def ground_texture(rng: random.Random, view: View, yaw: float, foot: int, height
     texture = cv2.remap(source, map_x % SIDE, map_y % SIDE, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     step = zoom * view.focal / (depth**2 * view.slope * height)  # texture pixels per row
     kept = np.clip(4 / step, 0, 1).astype(np.float32)
-    return cv2.add(
-        cv2.multiply(texture, np.broadcast_to(kept, texture.shape).copy(), dtype=cv2.CV_8U),
-        (128 * (1 - kept)).astype(np.uint8) + np.zeros_like(texture),
-    )
+    return (128 + kept * (texture.astype(np.float32) - 128)).astype(np.uint8)
 
 
 def draw_marking(ground: np.ndarray, rng: random.Random, view: View, yaw: float, foot: int) -> None:
