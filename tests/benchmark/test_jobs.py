@@ -15,12 +15,13 @@ def job(tmp_path, name, code, after=()):
 
 
 def test_a_job_waits_only_for_the_jobs_that_it_is_after(tmp_path):
-    stamp = 'import time, pathlib; time.sleep({}); pathlib.Path({!r}).write_text(str(time.time()))'
+    stamp = 'import time, pathlib; {} pathlib.Path({!r}).write_text(str(time.time()))'
     files = {name: tmp_path / name for name in 'abc'}
+    until_c = f'[time.sleep(0.02) for _ in range(1000) if not pathlib.Path({str(files["c"])!r}).exists()];'
     jobs = [
-        job(tmp_path, 'a', stamp.format(0.6, str(files['a']))),
-        job(tmp_path, 'b', stamp.format(0, str(files['b'])), after=['a']),
-        job(tmp_path, 'c', stamp.format(0, str(files['c']))),
+        job(tmp_path, 'a', stamp.format(until_c, str(files['a']))),
+        job(tmp_path, 'b', stamp.format('', str(files['b'])), after=['a']),
+        job(tmp_path, 'c', stamp.format('', str(files['c']))),
     ]
     seconds = {each.job.name: each.seconds for each in run_jobs(jobs, workers=2, poll=0.02)}
     ended = {name: float(path.read_text()) for name, path in files.items()}

@@ -215,7 +215,11 @@ def test_dkds_terms_are_those_that_its_authors_print(detector_config, make_batch
         max(0.3 + float((s[i] - t[i]).norm()) - min(float((s[i] - t[j]).norm()) for j in range(count) if j != i), 0)
         for i in range(count)
     )
-    temperature, divergence = 0.8 / math.log(0.97 / 0.03 * (len(s_lut) - 1)), 0.0
+    lower, temperature, divergence = 0.01, 1.0, 0.0
+    for _ in range(14):  # the teacher hesitates between three identities
+        middle = (lower * temperature) ** 0.5
+        hesitation = torch.special.entr((t @ t_lut.T / middle).softmax(1)).sum(1).mean()
+        lower, temperature = (lower, middle) if hesitation > math.log(3) else (middle, temperature)
     for i in range(count):
         p, q = ((embeddings[i] @ lut.T / temperature).softmax(0).tolist() for embeddings, lut in ((s, s_lut), (t, t_lut)))
         divergence += sum(a * (torch.tensor(a).log() - torch.tensor(b).log()).item() for a, b in zip(p, q, strict=True))
