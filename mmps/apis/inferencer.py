@@ -246,12 +246,10 @@ class PersonSearchInferencer(BaseInferencer):
             | (dict(embedding=embedding.tolist()) if return_embeddings else {})
             for (_, query, embedding), matches in zip(asked, results, strict=True)
         ]
-        pictures = (
-            [draw_found([each], [image]) for each, (image, *_) in zip(predictions, asked, strict=True)] if return_vis else []
-        )
+        pictures = self.visualize([image for image, *_ in asked], predictions) if return_vis else []
         if out_dir:
             write_found(predictions, out_dir)
-        return dict(predictions=predictions, visualization=pictures)
+        return self.postprocess(predictions, pictures)
 
     def _queries(
         self, queries: str | np.ndarray | Sequence[str | np.ndarray], bboxes: Sequence | None
@@ -284,11 +282,13 @@ class PersonSearchInferencer(BaseInferencer):
             raise ValueError("gallery: none was given: PersonSearchInferencer(..., gallery='work_dirs/gallery.db')")
         return self.gallery
 
-    def visualize(self, *args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError
+    def visualize(self, inputs: Sequence[np.ndarray], preds: Sequence[dict[str, Any]]) -> list[np.ndarray]:
+        """Draws each query, of which ``inputs`` are the images (H, W, 3) BGR, with its best matches: RGB pictures."""
+        return [draw_found([each], [image]) for image, each in zip(inputs, preds, strict=True)]
 
-    def postprocess(self, *args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError
+    def postprocess(self, preds: list[dict[str, Any]], visualization: list[np.ndarray]) -> dict[str, list]:
+        """Returns the result of a call."""
+        return dict(predictions=preds, visualization=visualization)
 
 
 def run_ahead(

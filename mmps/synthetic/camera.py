@@ -28,15 +28,15 @@ class Camera:
     quality: int  # JPEG
     light: float  # direction: -1 from the left to 1 from the right
 
-    def foot(self, height: float) -> float:
-        """Returns where a person of this height (in scene heights) touches the ground."""
-        return self.horizon + self.slope * height
-
     far = FARTHEST
     near = NEAREST
     shortest = FARTHEST  # height of the smallest person, whatever the stature
     sociable = 0.0  # share of the people who stand beside somebody
     tries = 24  # places that are tried for a person
+
+    def foot(self, height: float) -> float:
+        """Returns where a person of this height (in scene heights) touches the ground."""
+        return self.horizon + self.slope * height
 
     def random_depth(self, rng: random.Random) -> float:
         """Returns the height of an average person at a random place. Near people are rarer: they stand on less ground."""
