@@ -31,6 +31,7 @@ class Pose:
     arms: tuple[tuple[float, float], ...] | None = None  # (swing, bend) of the left and the right arm; None = as they walk
     sit: float = 0.0  # angle of the thighs of a person who sits; 0 = stands or walks
     pitch: float = PITCH
+    carried: str = ''  # what the person holds, pushes or rides, in styles that have it
 
 
 @dataclass(frozen=True)

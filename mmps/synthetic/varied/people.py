@@ -9,9 +9,10 @@ import numpy as np
 
 from ..figure import draw_figure
 from ..look import Look, draw_look
-from ..pose import Pose, aspect
+from ..pose import Pose, aspect, stature
 from ..seeds import weighted_choice
 from ..style import PixelBox, Shown, paste
+from .carried import draw_carried, give
 from .colours import cloth_colour, hsv
 from .place import flat_texture
 from .textures import KINDS
@@ -45,7 +46,10 @@ def draw_varied_look(rng: random.Random) -> Look:
 
 
 def draw_varied_pose(rng: random.Random, look: Look) -> Pose:
-    """Returns a random pose: walking or standing in any direction, with any business for the arms, or sitting."""
+    """Returns a random pose: walking or standing in any direction, with any business for the arms, or sitting.
+
+    One in seven holds, pushes or rides something.
+    """
     arms = weighted_choice(rng, _ARMS)
     swing = {
         'down': lambda: (rng.uniform(-0.1, 0.15), rng.uniform(0.05, 0.4)),
@@ -56,7 +60,7 @@ def draw_varied_pose(rng: random.Random, look: Look) -> Pose:
     }.get(arms)
     sits = rng.random() < _SITTING
     standing = sits or rng.random() < 0.35
-    return Pose(
+    pose = Pose(
         yaw=rng.uniform(0, 2 * math.pi),
         phase=rng.uniform(0, 2 * math.pi),
         stride=rng.uniform(0.0, 0.12) if standing else rng.uniform(0.2, 0.5),
@@ -65,6 +69,7 @@ def draw_varied_pose(rng: random.Random, look: Look) -> Pose:
         arms=tuple(swing() if rng.random() < 0.8 else (0.0, 0.2) for _ in range(2)) if swing else None,
         sit=rng.uniform(1.2, 1.55) if sits else 0.0,
     )
+    return give(rng, pose)
 
 
 def seen_from(pose: Pose, view: View, depth: float) -> Pose:
@@ -106,7 +111,9 @@ def draw_person(
     sprite = draw_figure(look, seen_from(pose, view, depth), min(2.0 * h, max(300.0, 1.4 * h)), view.light)
     sprite = stand(dress(sprite, look, h), w, h, view, depth)
     cast_shadow(image, sprite[..., 3], x, y, sun)
-    return paste(image, sprite, x, y, rng.uniform(0.6, 1.2))
+    shown = paste(image, sprite, x, y, rng.uniform(0.6, 1.2))
+    draw_carried(image, pose, figure, h / stature(pose), rng)
+    return shown
 
 
 def dress(sprite: np.ndarray, look: Look, height: int) -> np.ndarray:

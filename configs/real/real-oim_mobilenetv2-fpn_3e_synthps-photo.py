@@ -1,0 +1,13 @@
+# A small model for photographs. It sees only drawings and ImageNet.
+_base_ = [
+    '../_base_/models/oim_mobilenetv2-c64_fpn.py',
+    '../_base_/datasets/synthps_photo.py',
+    '../_base_/schedules/schedule_3e_pretrained.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    rpn_head=dict(anchor_generator=dict(scales=[5, 9])),
+    roi_head=dict(reid_loss=dict(loss_weight=0.1)),
+    train_cfg=dict(rpn=dict(sampler=dict(num=128)), rpn_proposal=dict(nms_pre=500, max_per_img=200)),
+    test_cfg=dict(rpn=dict(nms_pre=1000, max_per_img=300), rcnn=dict(max_per_img=100)),
+)
