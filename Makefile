@@ -6,11 +6,12 @@ SEEDS ?= 1
 # Processes that run tests.
 JOBS ?= 2
 PY := .venv/bin/python
+REAL := configs/real/real-oim_mobilenetv2-fpn_3e_synthps-photo.py
 # What .venv was made from. Where it changed, or .venv was moved, pip runs again.
 STAMP := .venv/mmps-installed
 STATE = { pwd; echo $(TORCH); cat requirements.txt requirements/tests.txt setup.* pyproject.toml; }
 
-.PHONY: help install lint test smoke soak docs demo clean
+.PHONY: help install lint test smoke soak docs demo real clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## +/  make \1\t/' | expand -t 20
@@ -53,6 +54,11 @@ docs: install  ## the documentation site, in docs/_build/html
 
 demo: install  ## distil a small model on drawn scenes
 	$(PY) tools/demo.py --seeds $(SEEDS)
+
+real: install  ## train the model for photographs again: an hour, and mmps/weights/real.pth is replaced
+	$(PY) tools/make_synthetic.py data/synthps-photo --size photo --layout cuhk-sysu --workers $(JOBS)
+	$(PY) tools/train.py $(REAL) --resume --work-dir work_dirs/real
+	$(PY) tools/model_converters/publish.py work_dirs/real/epoch_3.pth mmps/weights/real.pth --force
 
 clean:  ## remove .venv and what tools left behind
 	rm -rf .venv build dist docs/_build docs/pages *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -66,7 +66,14 @@ REAL = {
 }
 BUILT = sorted({*SMALL, *REAL.values()} - set(PAIRS))
 # The end of a config's name, and the class that reads it.
-DATA = {'cuhk-sysu': 'CUHKSYSU', 'prw': 'PRW', 'mot': 'MOTChallenge', 'mot17-mini': 'MOTChallenge', 'synthps-mini': 'CUHKSYSU'}
+DATA = {
+    'cuhk-sysu': 'CUHKSYSU',
+    'prw': 'PRW',
+    'mot': 'MOTChallenge',
+    'mot17-mini': 'MOTChallenge',
+    'synthps-mini': 'CUHKSYSU',
+    'synthps-photo': 'CUHKSYSU',
+}
 STEPS = {'e': 1, 'k': 1000, 'it': 1}
 
 
@@ -77,6 +84,7 @@ def test_there_are_configs():
         'nae',
         'seqnet',
         'alignps',
+        'real',
         'reid',
         'gdps',
         'munjal',

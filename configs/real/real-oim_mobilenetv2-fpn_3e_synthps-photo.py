@@ -1,4 +1,4 @@
-# A small model for photographs. It sees only drawings and ImageNet.
+# A small model for photographs. It sees only drawings and ImageNet, of which it is to keep what it learnt.
 _base_ = [
     '../_base_/models/oim_mobilenetv2-c64_fpn.py',
     '../_base_/datasets/synthps_photo.py',
@@ -11,3 +11,4 @@ model = dict(
     train_cfg=dict(rpn=dict(sampler=dict(num=128)), rpn_proposal=dict(nms_pre=500, max_per_img=200)),
     test_cfg=dict(rpn=dict(nms_pre=1000, max_per_img=300), rcnn=dict(max_per_img=100)),
 )
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.2))))

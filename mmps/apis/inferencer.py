@@ -20,8 +20,8 @@ from mmengine.registry import DefaultScope
 from torch import nn
 from tqdm import tqdm
 
-from mmps.fileio.checkpoint import load_exactly
-from mmps.registry import MODELS, TRANSFORMS
+from mmps.fileio.checkpoint import load_exactly, weights_fingerprint
+from mmps.registry import MODELS, TRANSFORMS, did_you_mean
 
 from .found import draw_found, write_found
 from .gallery import Gallery
@@ -44,8 +44,8 @@ class PersonSearchInferencer(BaseInferencer):
             print(match['similarity'], match['source'], match['time'])
 
     Args:
-        model: Path of a config, its name in the model index, or a config.
-        weights: Path of a checkpoint. Every tensor must fit.
+        model: Path of a config, its name in the model index, or a config. 'real' is the model for photographs of mmps.
+        weights: Path of a checkpoint. Every tensor must fit. Default: those of the model index.
         device: Default: a GPU, if there is one.
         gallery: A :class:`Gallery`'s file or server, for :meth:`index` and searches.
         score_thr: Persons of a lower confidence are not kept.
@@ -65,7 +65,7 @@ class PersonSearchInferencer(BaseInferencer):
     def __init__(
         self,
         model: str | Config,
-        weights: str,
+        weights: str | None = None,
         device: str | None = None,
         gallery: str | Path | None = None,
         score_thr: float = 0.5,
@@ -79,12 +79,22 @@ class PersonSearchInferencer(BaseInferencer):
         if gallery is not None:
             self.gallery = Gallery(gallery, self.fingerprint, self.model.memory.embed_dims)
 
-    def _init_model(self, cfg: Config, weights: str, device: str = 'cpu') -> nn.Module:
+    def _load_model_from_metafile(self, model: str) -> tuple[Config, str | None]:
+        """Returns config and weights of a model of the index. MMEngine wants every model there to have weights."""
+        root = Path(self._get_repo_or_mim_dir('mmps'))
+        index = {name: each for each in self._get_models_from_metafile(root) for name in (each['Name'], *each.get('Alias', ()))}
+        if model not in index:
+            raise FileNotFoundError(f'{model}: no config, and no model of the index{did_you_mean(model, index)}')
+        return Config.fromfile(root / index[model]['Config']), index[model].get('Weights')
+
+    def _init_model(self, cfg: Config, weights: str | None, device: str = 'cpu') -> nn.Module:
+        if weights is None:
+            raise ValueError('weights: expected a checkpoint: this model does not come with weights')
         with DefaultScope.overwrite_default_scope('mmps'):
             model = MODELS.build(cfg.model)
         load_exactly(model, weights, 'weights')
-        digest = hashlib.sha256(str(cfg.model).encode() + Path(weights).read_bytes()).hexdigest()
-        self.fingerprint = f'{Path(weights).parent.name}/{Path(weights).name} {digest[:12]}'
+        digest = hashlib.sha256(f'{cfg.model} {weights_fingerprint(model.state_dict())}'.encode()).hexdigest()
+        self.fingerprint = f'{"/".join(Path(weights).parts[-2:])} {digest[:12]}'
         model.cfg = cfg
         return model.to(device).eval()
 

@@ -26,6 +26,7 @@ COMMANDS = (
     'cache-teacher',
     'export-lookup-table',
     'convert',
+    'publish',
 )
 
 

@@ -10,8 +10,8 @@ def model_parser(description: str | None) -> argparse.ArgumentParser:
     """Returns a parser for a gallery and a model. :func:`open_inferencer` opens them."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('gallery', help='a file name ending in .db, or http://host:19530 of a Milvus server')
-    parser.add_argument('--model', required=True, help='config of the model, or its name in the model index')
-    parser.add_argument('--weights', required=True, help='its checkpoint')
+    parser.add_argument('--model', default='real', help='config of the model, or its name in the model index (%(default)s)')
+    parser.add_argument('--weights', help='its checkpoint; default that of the model index')
     parser.add_argument('--device', help='default: a GPU, if there is one')
     parser.add_argument(
         '--height', type=int, help='shorter side of the images for the model, in pixels; default its test config'

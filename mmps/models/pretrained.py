@@ -1,4 +1,8 @@
-"""Loads ImageNet weights from packages: ``init_cfg=dict(type='Pretrained', checkpoint='package://mobilenet_v2')``."""
+"""Loads weights from packages.
+
+``init_cfg=dict(type='Pretrained', checkpoint='package://mobilenet_v2')`` starts a backbone from ImageNet.
+``load_from='mmps://real'`` starts a whole detector from one that comes with mmps.
+"""
 
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -13,6 +17,7 @@ from mmps.fileio.checkpoint import load_local, named_tensors
 from mmps.registry import MODELS, WEIGHT_INITIALIZERS, did_you_mean
 
 SCHEME = 'package://'
+RELEASED_SCHEME, RELEASED = 'mmps://', Path(__file__).parents[1] / 'weights'
 
 
 class Package(NamedTuple):
@@ -83,6 +88,23 @@ def load_from_package(path: str, map_location: str | torch.device | None = None)
             f'{len(weights)}' + (f'; expected {differing[0]}' if differing else '')
         )
     return dict(zip(wanted, weights.values(), strict=True))
+
+
+@CheckpointLoader.register_scheme(prefixes=RELEASED_SCHEME)
+def load_released_detector(path: str, map_location: str | torch.device | None = None) -> dict:
+    """Loads the checkpoint of a trained detector that comes with mmps.
+
+    Args:
+        path: ``mmps://`` and its name.
+
+    Raises:
+        ValueError: There is no such detector.
+    """
+    name = path.removeprefix(RELEASED_SCHEME)
+    names = sorted(file.stem for file in RELEASED.glob('*.pth'))
+    if name not in names:
+        raise ValueError(f'{path}: mmps comes with {", ".join(RELEASED_SCHEME + each for each in names)}')
+    return load_local(str(RELEASED / f'{name}.pth'), map_location)
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained')

@@ -199,6 +199,10 @@ def test_wrong_arguments_are_refused_in_one_line(search, images, tmp_path):
         search()([str(images[0])] * 2, bboxes=[[]])
     with pytest.raises(FileNotFoundError, match='weights'):
         PersonSearchInferencer(CONFIG, str(tmp_path / 'nothing.pth'))
+    with pytest.raises(ValueError, match='weights: expected a checkpoint: this model does not come with weights'):
+        PersonSearchInferencer('oim_r50-c4_20e_cuhk-sysu')
+    with pytest.raises(FileNotFoundError, match='oim_r50-c5: no config, and no model of the index: did you mean oim_r50'):
+        PersonSearchInferencer('oim_r50-c5')
 
 
 def test_sources_are_listed_once_and_in_order(images, tmp_path):

@@ -32,6 +32,7 @@ SCRIPTS = {
     'export-lookup-table': 'export_lookup_table.py',
     'convert seqnet': 'model_converters/seqnet2mmps.py',
     'convert alignps': 'model_converters/alignps2mmps.py',
+    'publish': 'model_converters/publish.py',
 }
 
 

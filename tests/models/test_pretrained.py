@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from mmdet.models import MobileNetV2
+from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
+from mmps.fileio.checkpoint import load_exactly
 from mmps.models import pretrained
 from mmps.models.backbones import EfficientNetLite
 from mmps.registry import MODELS
@@ -150,3 +153,15 @@ def test_only_package_weights_must_fit_exactly(mmps_scope, tmp_path):
     network = MODELS.build(dict(type='MobileNetV2', init_cfg=init_cfg))
     network.init_weights()
     assert torch.equal(network.conv1.conv.weight, source.conv1.conv.weight)
+
+
+def test_every_released_detector_fits_its_config_and_starts_a_training(mmps_scope, repository):
+    index = yaml.safe_load((repository / 'configs/real/metafile.yml').read_text())['Models']
+    released = [each for each in index if 'Weights' in each]
+    assert released
+    for each in released:
+        detector = MODELS.build(Config.fromfile(repository / each['Config']).model)
+        load_exactly(detector, each['Weights'], 'load_from')
+        assert len(detector.memory.lut) > 100 and detector.memory.lut.isfinite().all()
+    with pytest.raises(ValueError, match=r'mmps://reel: mmps comes with mmps://real'):
+        CheckpointLoader.load_checkpoint('mmps://reel')

@@ -20,11 +20,12 @@ SEQNET = 'seqnet/seqnet_r50-c4_20e_cuhk-sysu.py'
 
 @pytest.fixture
 def call(repository, load_script, tmp_path, monkeypatch):
-    """call('seqnet', arguments) runs that converter in an empty folder; what it ends with, None where all went well."""
+    """call('seqnet', arguments) runs that converter, or 'publish', in an empty folder; what it ends with, None where all went well."""
     monkeypatch.chdir(tmp_path)
 
-    def run(family, *arguments):
-        tool = load_script(repository / f'tools/model_converters/{family}2mmps.py')
+    def run(name, *arguments):
+        script = name if name == 'publish' else f'{name}2mmps'
+        tool = load_script(repository / f'tools/model_converters/{script}.py')
         monkeypatch.setattr(sys, 'argv', [tool.__file__, *map(str, arguments)])
         try:
             run_tool(tool.main)
@@ -152,3 +153,21 @@ def test_a_whole_alignps_is_converted(call, filled, tmp_path, repository, capsys
     assert ' 0 identities' in capsys.readouterr().out and model.memory.num_identities == 0
     assert torch.equal(model.bbox_head.scales[4].scale, released['bbox_head.scales.4.scale'])
     assert torch.equal(model.backbone.layer4[2].bn3.running_var, backbone['layer4.2.bn3.running_var'])
+
+
+def test_a_published_checkpoint_is_a_half_of_the_weights_and_loads(call, tmp_path, detector_config, capsys):
+    cfg = detector_config('alignps', num_identities=3)
+    with DefaultScope.overwrite_default_scope('mmps'):
+        trained, again = MODELS.build(cfg), MODELS.build(cfg)
+    weights = trained.state_dict()
+    torch.save(dict(state_dict=weights, optimizer=dict(state=weights), meta=dict(seed=0)), tmp_path / 'epoch_1.pth')
+    assert call('publish', 'epoch_1.pth', 'small.pth') is None
+    assert re.fullmatch(rf'small\.pth: {len(weights)} tensors, \d\.\d MB\n', capsys.readouterr().out)
+    assert (tmp_path / 'small.pth').stat().st_size < (tmp_path / 'epoch_1.pth').stat().st_size / 1.8
+    load_exactly(again, str(tmp_path / 'small.pth'), 'weights')
+    for name, value in again.state_dict().items():
+        assert value.dtype == weights[name].dtype and torch.allclose(value, weights[name], rtol=1e-3, atol=1e-6)
+    assert call('publish', 'epoch_1.pth', 'small.pth') == 'error: small.pth is there already: --force replaces it'
+    torch.save(dict(state_dict={'weight': torch.tensor([1e6])}), tmp_path / 'large.pth')
+    assert call('publish', 'large.pth', 'never.pth') == 'error: large.pth: float16 cannot hold weight'
+    assert not (tmp_path / 'never.pth').exists()
