@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -174,7 +174,7 @@ class PersonSearchInferencer(BaseInferencer):
         start: float = 0.0,
         stride: int = 1,
         batch_size: int = 1,
-    ) -> Iterator[dict[str, int]]:
+    ) -> Generator[dict[str, int], None, None]:
         """As :meth:`index`, and yields the counts after every batch. Whoever stops taking them stops the indexing there."""
         gallery = self._gallery()
         counts = dict(sources=0, frames=0, persons=0, unreadable=0)
