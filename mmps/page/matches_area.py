@@ -8,10 +8,10 @@ from nicegui import ui
 from mmps.apis.sightings import Match
 
 from .export import to_csv, to_json, to_zip
-from .results import Person, Search, read_time, say_time, short_name
+from .results import Person, Search, read_time, say_place, short_name
 from .service import SearchService
 from .timeline import draw_timeline
-from .widgets import Stage, crop_url, picture, scene_url, telling
+from .widgets import Range, Stage, crop_url, picture, scene_url, telling
 
 BEST_OF = {None: 'every sighting', 'source': 'best of each photograph or video', 'camera': 'best of each camera'}
 SORTS = {'similarity': 'most similar first', 'time': 'earliest first'}
@@ -75,9 +75,12 @@ class MatchesArea:
         select([20, 50, 100, 200], 'At most', 'topk')
         with ui.element('div').classes('similarity'):
             self.least = ui.label('Similarity from 0.00')
-            slider = ui.slider(min=0, max=1, step=0.01, value=filters.min_similarity).props('aria-label="Least similarity"')
-            slider.on_value_change(lambda event: self.least.set_text(f'Similarity from {event.value:.2f}'))
-            slider.on('change', lambda event: self._filter('min_similarity', float(event.args)))
+            Range(
+                'Least similarity',
+                0.01,
+                lambda value: self.least.set_text(f'Similarity from {value:.2f}'),
+                lambda value: self._filter('min_similarity', float(value)),
+            )
 
     async def choose(self, person: Person) -> None:
         """Searches for a person, or adds it to the search."""
@@ -121,8 +124,8 @@ class MatchesArea:
                 with button:
                     picture(crop_url(each.picture, each.frame, each.bbox), 'The person that is searched for')
                     ui.icon('close')
-        for element in (self.timeline, self.exports):
-            element.set_visibility(bool(matches))
+        self.exports.set_visibility(bool(matches))
+        self.timeline.set_visibility(len({match.sighting.time for match in matches}) > 1)
         self.filters.set_visibility(bool(persons))
         self.timeline.set_content(draw_timeline(matches))
         if persons:
@@ -138,7 +141,7 @@ class MatchesArea:
     def _show_match(self, number: int, match: Match) -> None:
         seen = match.sighting
         names = self.service.pictures.sources
-        words = f'similarity {match.similarity:.2f}, {seen.camera or "no camera"}, {say_time(seen.time)}'
+        words = f'similarity {match.similarity:.2f}, {say_place(seen)}'
         key = self.service.pictures.key(seen.source)
         with ui.element('li').classes('match') as card:
             card.props['id'] = f'match-{number}'
@@ -148,18 +151,27 @@ class MatchesArea:
                 picture(crop_url(key, seen.frame, seen.bbox), f'Match {number + 1}')
             ui.label(f'{match.similarity:.2f}').classes('value')
             ui.linear_progress(max(0.0, match.similarity), show_value=False).props('aria-hidden=true size=4px')
-            ui.label(f'{seen.camera or "no camera"} · {say_time(seen.time)}').classes('words')
+            ui.label(say_place(seen)).classes('words')
             ui.label(short_name(seen.source, names)).classes('hint file').tooltip(seen.source)
-            mark = ui.toggle({True: 'right', False: 'wrong'}, value=self.search.marked(seen), clearable=True)
-            mark.props('no-caps dense unelevated spread size=sm')
-            mark.props.update({'aria-label': f'Match {number + 1} is right or wrong'})
+            with ui.element('div').classes('marks'):
+                buttons = {
+                    right: ui.button(icon=icon).props('flat dense') for right, icon in ((True, 'check'), (False, 'close'))
+                }
 
-            def set_mark(event: Any) -> None:
-                self.search.mark(seen, event.value)
-                card.classes(remove='is-right is-wrong', add={True: 'is-right', False: 'is-wrong'}.get(event.value, ''))
+        def show_mark() -> None:
+            mark = self.search.marked(seen)
+            card.classes(remove='is-right is-wrong', add={True: 'is-right', False: 'is-wrong', None: ''}[mark])
+            for right, button in buttons.items():
+                word = 'right' if right else 'wrong'
+                button.props.update({'aria-label': f'Match {number + 1} is {word}', 'aria-pressed': str(mark is right).lower()})
 
-            mark.on_value_change(set_mark)
-            card.classes({True: 'is-right', False: 'is-wrong'}.get(mark.value, ''))
+        def set_mark(right: bool) -> None:
+            self.search.mark(seen, None if self.search.marked(seen) is right else right)
+            show_mark()
+
+        for right, button in buttons.items():
+            button.on_click(lambda right=right: set_mark(right))
+        show_mark()
 
     async def _open(self, match: Match) -> None:
         """Shows the whole scene of a match."""
@@ -170,9 +182,7 @@ class MatchesArea:
             self.stage.show(scene_url(key, seen.frame), f'The scene of the match: {seen.source}', image.shape[1::-1])
             self.stage.outline([(seen.bbox, f'similarity {match.similarity:.2f}', 'match')])
             frame = f', frame {seen.frame}' if seen.frame else ''
-            self.words.text = (
-                f'{seen.source}{frame} · {seen.camera or "no camera"} · {say_time(seen.time)} · {match.similarity:.2f}'
-            )
+            self.words.text = f'{seen.source}{frame} · {say_place(seen)} · similarity {match.similarity:.2f}'
             self.opened = match
             self.dialog.open()
 

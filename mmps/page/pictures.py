@@ -78,23 +78,24 @@ class Pictures:
         Raises:
             RefusedError: There is none of this key, or it cannot be shown.
         """
+        if key not in self._uploads:
+            self._check_source(key)
         return self._decoded(key, frame)
 
     def _decode(self, key: str, frame: int) -> np.ndarray:
         if key in self._uploads:
             return decode_photograph(self._uploads[key])
+        try:
+            return read_frame(self.sources[int(key)], frame)
+        except UnreadableSourceError as error:
+            raise RefusedError('This picture cannot be read any more.') from error
+
+    def _check_source(self, key: str) -> None:
         if not re.fullmatch(r'[0-9]{1,9}', key) or int(key) >= len(self.sources):
             raise RefusedError('There is no such picture.')
         source = self.sources[int(key)]
         if source not in self._allowed:
             raise RefusedError('This picture is no longer in the gallery.')
-        self._check_place(source)
-        try:
-            return read_frame(source, frame)
-        except UnreadableSourceError as error:
-            raise RefusedError('This picture cannot be read any more.') from error
-
-    def _check_place(self, source: str) -> None:
         if '://' in source:
             raise RefusedError('A stream cannot be shown again.')
         real = Path(source).resolve()

@@ -10,6 +10,7 @@ import numpy as np
 
 from mmps.apis.inferencer import as_dict
 from mmps.apis.sightings import Match, Sighting, Where
+from mmps.apis.video import is_video
 
 from .pictures import Box
 
@@ -115,6 +116,12 @@ def say_time(seconds: float) -> str:
     hours, rest = divmod(round(seconds), 3600)
     minutes, rest = divmod(rest, 60)
     return f'{hours}:{minutes:02d}:{rest:02d}' if hours else f'{minutes}:{rest:02d}'
+
+
+def say_place(sighting: Sighting) -> str:
+    """Writes where and when somebody was seen. A photograph at second 0 has no time."""
+    has_time = is_video(sighting.source) or sighting.time != 0
+    return (sighting.camera or 'no camera') + (f' · {say_time(sighting.time)}' if has_time else '')
 
 
 def read_time(text: str | None) -> float | None:

@@ -7,7 +7,7 @@ from nicegui import events, ui
 
 from .results import Person, drawn_box, find_person, short_name
 from .service import SearchService, is_upload
-from .widgets import Stage, crop_url, picture, scene_url, telling, upload_button
+from .widgets import Range, Stage, crop_url, picture, scene_url, telling, upload_button
 
 
 class SceneArea:
@@ -36,8 +36,8 @@ class SceneArea:
                 ui.button(icon='skip_previous', on_click=lambda: self._step(-1)).props(
                     'flat round aria-label="Previous frame with people"'
                 )
-                self.slider = ui.slider(min=0, max=1, value=0).classes('grow').props('aria-label="Frame of the video" label')
-                self.slider.on('change', lambda event: self.open(self.key, self.name, int(event.args)))
+                self.slider = Range('Frame of the video', 1, self._say_frame, self._go_to).classes('grow')
+                self.number = ui.label().classes('hint')
                 ui.button(icon='skip_next', on_click=lambda: self._step(1)).props(
                     'flat round aria-label="Next frame with people"'
                 )
@@ -106,8 +106,14 @@ class SceneArea:
         about = next((each for each in self.service.sources if each['source'] == self.name), None)
         count = 0 if about is None or is_upload(self.key) else about['next_frame']
         self.frame_bar.set_visibility(count > 1)
-        self.slider.props['max'] = max(1, count - 1)
-        self.slider.value = self.frame
+        self.slider.move(self.frame, max(1, count - 1))
+        self._say_frame(self.frame)
+
+    def _say_frame(self, number: float) -> None:
+        self.number.text = f'frame {int(number)}'
+
+    async def _go_to(self, number: float) -> None:
+        await self.open(self.key, self.name, int(number))
 
     def _show_persons(self) -> None:
         count = len(self.persons)

@@ -77,7 +77,7 @@ class SearchService:
         self._list_gallery()
 
     def _list_gallery(self) -> None:
-        self.sources = list(self.gallery.sources())
+        self.sources = [each for each in self.gallery.sources() if each['next_frame']]  # the others have been begun only
         self.persons = len(self.gallery)
         self.pictures.allow([each['source'] for each in self.sources])
 

@@ -1,7 +1,7 @@
 // A picture with outlined persons. A click or a drawn box is told as two corners in the picture's own pixels.
 export default {
   template: `
-    <div class="stage" :class="{ drawing }"
+    <div v-if="src" class="stage" :class="{ drawing }"
          @pointerdown="begin" @pointermove="move" @pointerup="end" @pointercancel="cancel">
       <img :src="src" :alt="alt" :width="width" :height="height" draggable="false" />
       <svg :viewBox="'0 0 ' + width + ' ' + height" aria-hidden="true">

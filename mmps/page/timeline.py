@@ -33,7 +33,7 @@ def draw_timeline(matches: Sequence[Match]) -> str:
     for camera, y in rows.items():
         parts.append(f'<text x="{LEFT - 14}" y="{y + 4}" class="camera">{escape(camera or "no camera")[:60]}</text>')
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-    for time in np.linspace(first, last, TICKS) if last > first else [first]:
+    for time in sorted({*np.linspace(first, last, TICKS)}):
         parts.append(f'<text x="{across(time):.1f}" y="{height - 6}" class="tick">{say_time(time)}</text>')
     for number, match in sorted(enumerate(matches), key=lambda item: item[1].similarity):
         seen = match.sighting

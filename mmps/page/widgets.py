@@ -38,6 +38,31 @@ class Stage(ui.element, component='stage.js'):
         self.update()
 
 
+class Range(ui.element):
+    """A browser's own slider, which keyboards and screen readers know.
+
+    Args:
+        label: What it sets.
+        step: Least change.
+        on_input: Called with each value while it moves.
+        on_change: Called with the value where it stops.
+    """
+
+    def __init__(
+        self, label: str, step: float, on_input: Callable[[float], Any], on_change: Callable[[float], Any], maximum: float = 1
+    ) -> None:
+        super().__init__('input')
+        self.props.update({'type': 'range', 'aria-label': label, 'min': 0, 'max': maximum, 'step': step, 'value': 0})
+        value = '(event) => emit(Number(event.target.value))'
+        self.on('input', lambda event: on_input(event.args), js_handler=value, throttle=0.05)
+        self.on('change', lambda event: on_change(event.args), js_handler=value)
+
+    def move(self, value: float, maximum: float) -> None:
+        """Sets its value and its greatest value."""
+        self.props.update(max=maximum, value=value)
+        self.update()
+
+
 def scene_url(key: str, frame: int) -> str:
     return f'/scene/{key}/{frame}.jpg'
 
