@@ -56,6 +56,7 @@ class AddingArea:
             start = read_time(self.start.value) or 0.0
             self.service.start_indexing(sources, self.camera.value.strip(), start, int(self.stride.value or 1))
             self.uploaded, self.count.text = [], ''
+            await self._watch()
 
     def _stop(self) -> None:
         if self.service.progress is not None:

@@ -49,11 +49,17 @@ class Pictures:
 
     def allow(self, sources: Iterable[str]) -> None:
         """Lets the pictures of these sources be shown, and no longer those of others. Keys stay as they are."""
-        self._allowed = set(sources)
-        for source in sorted(self._allowed - self._keys.keys()):
-            self._keys[source] = str(len(self.sources))
-            self.sources.append(source)
+        self._allowed.clear()
         self._decoded.cache_clear()
+        self.allow_more(sources)
+
+    def allow_more(self, sources: Iterable[str]) -> None:
+        """Lets the pictures of these sources be shown as well."""
+        for source in sources:
+            self._allowed.add(source)
+            if source not in self._keys:
+                self._keys[source] = str(len(self.sources))
+                self.sources.append(source)
 
     def key(self, source: str) -> str:
         """Returns a source's key."""

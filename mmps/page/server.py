@@ -65,9 +65,8 @@ def build_page(service: SearchService) -> FastAPI:
             matches = MatchesArea(service, scene.open_source)
 
         def say_size() -> None:
-            about.text = (
-                f'{Path(service.gallery.uri).name}: {service.persons} persons in {len(service.sources)} pictures and videos'
-            )
+            name = Path(service.gallery.uri).name
+            about.text = f'{name} · persons: {service.persons} · pictures and videos: {len(service.sources)}'
 
         async def refresh() -> None:
             say_size()

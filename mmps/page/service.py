@@ -67,7 +67,7 @@ class SearchService:
         self.gallery: Gallery = inferencer.gallery
         self.inputs = list(inputs)
         self.uploads = uploads
-        self.pictures = Pictures([path if path.is_dir() else path.parent for path in [*inputs, uploads]])
+        self.pictures = Pictures([*(path.parent if path.is_file() else path for path in inputs), uploads])
         self.sources: list[dict[str, Any]] = []
         self.persons = 0
         self.progress: Progress | None = None
@@ -122,7 +122,9 @@ class SearchService:
     async def search(self, embedding: np.ndarray, filters: Filters) -> list[Match]:
         """Returns the matches of an embedding (D,)."""
         arguments = (embedding[None], filters.topk, filters.min_similarity, filters.where(), filters.best_of)
-        return (await self._ask(self.gallery.search, *arguments))[0]
+        (matches,) = await self._ask(self.gallery.search, *arguments)
+        self.pictures.allow_more(match.sighting.source for match in matches)  # an indexing may have added them just now
+        return matches
 
     def list_inputs(self, numbers: Sequence[int]) -> list[str]:
         """Returns the images and videos of some of the ``inputs``, without links that lead out of them."""

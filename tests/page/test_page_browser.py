@@ -89,7 +89,7 @@ def filled(open_page, server):
     page.get_by_role('button', name='Start').click()
     page.get_by_text(re.compile(r'3 of 3 frames, \d+ persons; done')).wait_for()
     page.get_by_role('button', name='Close').click()
-    page.get_by_text(re.compile(r'gallery\.db: \d+ persons in 3 pictures')).wait_for()
+    page.get_by_text(re.compile(r'gallery\.db · persons: \d+ · pictures and videos: 3')).wait_for()
     return page
 
 
@@ -110,11 +110,13 @@ def similarities(page):
 
 
 @pytest.fixture
-def searched(filled):
-    """The page after the first person of the first scene was chosen."""
-    person(filled).click()
-    wait_for_matches(filled)
-    return filled
+def searched(open_page, filled):
+    """A new page after the first person of the first scene was chosen."""
+    page = open_page(viewport={'width': 1280, 'height': 900})
+    person(page).click()
+    wait_for_matches(page)
+    yield page
+    page.context.close()
 
 
 def test_the_persons_of_the_gallery_are_outlined_and_found(searched):

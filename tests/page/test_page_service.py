@@ -80,7 +80,10 @@ def test_a_search_does_not_wait_for_the_end_of_an_indexing(make_service, monkeyp
         asked = asyncio.create_task(service.search(np.eye(1, service.gallery.dims)[0], Filters(min_similarity=-1)))
         await asyncio.sleep(0)  # the question is in the queue behind one batch
         go_on.set()
-        assert await asked and service.progress.running
+        matches = await asked
+        assert matches and service.progress.running
+        for match in matches:  # although the list of the gallery was made before
+            assert service.pictures.read(service.pictures.key(match.sighting.source)) is not None
         service.progress.cancelled = True
         await service.indexing
         assert 'stopped' in say_progress(service.progress) and 0 < len(service.sources) < 6
