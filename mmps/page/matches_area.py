@@ -155,7 +155,8 @@ class MatchesArea:
             ui.label(short_name(seen.source, names)).classes('hint file').tooltip(seen.source)
             with ui.element('div').classes('marks'):
                 buttons = {
-                    right: ui.button(icon=icon).props('flat dense') for right, icon in ((True, 'check'), (False, 'close'))
+                    right: ui.button(icon=icon, color=None).props('flat dense')
+                    for right, icon in ((True, 'check'), (False, 'close'))
                 }
 
         def show_mark() -> None:
