@@ -106,7 +106,7 @@ class SceneArea:
         about = next((each for each in self.service.sources if each['source'] == self.name), None)
         count = 0 if about is None or is_upload(self.key) else about['next_frame']
         self.frame_bar.set_visibility(count > 1)
-        self.slider.move(self.frame, max(1, count - 1))
+        self.slider.set(self.frame, max(1, count - 1))
         self._say_frame(self.frame)
 
     def _say_frame(self, number: float) -> None:

@@ -57,7 +57,7 @@ class Range(ui.element):
         self.on('input', lambda event: on_input(event.args), js_handler=value, throttle=0.05)
         self.on('change', lambda event: on_change(event.args), js_handler=value)
 
-    def move(self, value: float, maximum: float) -> None:
+    def set(self, value: float, maximum: float) -> None:
         """Sets its value and its greatest value."""
         self.props.update(max=maximum, value=value)
         self.update()
