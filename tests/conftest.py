@@ -13,6 +13,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 from mmps.registry import MODELS
+from mmps.synthetic import generate
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,6 +54,22 @@ def load_script():
 def named_weights(golden, load_script):
     """The module that draws weights from their names: ``fill(shapes)``, ``image()``."""
     return load_script(golden('named_weights.py'))
+
+
+@pytest.fixture(scope='session')
+def search_files(tmp_path_factory) -> Path:
+    """A folder with ``tiny`` (SynthPS), ``config.py`` for it, and ``weights.pth`` that find somebody everywhere."""
+    folder = tmp_path_factory.mktemp('search')
+    generate(folder / 'tiny', 'cuhk-sysu', 'tiny', progress=False, style='classic')
+    cfg = Config.fromfile(ROOT / 'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py')
+    cfg.test_dataloader.dataset.data_root = str(folder / 'tiny')
+    cfg.dump(folder / 'config.py')
+    torch.manual_seed(3)
+    with DefaultScope.overwrite_default_scope('mmps'):
+        detector = MODELS.build(cfg.model)
+    detector.roi_head.bbox_head.fc_cls.bias.data[:] = torch.tensor([2.0, -2.0])
+    torch.save({'state_dict': detector.state_dict()}, folder / 'weights.pth')
+    return folder
 
 
 @pytest.fixture

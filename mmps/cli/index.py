@@ -2,7 +2,7 @@
 
 import json
 
-from .searching import model_parser, open_inferencer
+from .searching import add_json, model_parser, open_inferencer
 
 
 def main() -> None:
@@ -12,8 +12,9 @@ def main() -> None:
     parser.add_argument('--start', type=float, default=0.0, help='time of the first frame, in seconds (%(default)s)')
     parser.add_argument('--stride', type=int, default=1, help='only every n-th frame of a video (%(default)s)')
     parser.add_argument('--batch-size', type=int, default=1, help='images at a time (%(default)s)')
+    add_json(parser)
     args = parser.parse_args()
-    inferencer = open_inferencer(args)
+    inferencer = open_inferencer(args, show_progress=not args.json)
     counts = inferencer.index(args.inputs, args.camera, args.start, args.stride, args.batch_size)
     inferencer.close()
     if args.json:

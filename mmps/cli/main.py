@@ -21,6 +21,7 @@ COMMANDS = (
     'index',
     'search',
     'gallery',
+    'page',
     'synth',
     'print-config',
     'cache-teacher',

@@ -4,7 +4,7 @@ import json
 
 from mmps.evaluation.tables import markdown_table
 
-from .searching import add_where, model_parser, open_inferencer, where
+from .searching import add_json, add_where, model_parser, open_inferencer, where
 
 
 def main() -> None:
@@ -24,8 +24,9 @@ def main() -> None:
     parser.add_argument('--best-of', choices=['source', 'camera'], help='only the best match of each')
     add_where(parser)
     parser.add_argument('--out', metavar='DIR', help='write matches.json, matches.csv and matches.png there')
+    add_json(parser)
     args = parser.parse_args()
-    inferencer = open_inferencer(args)
+    inferencer = open_inferencer(args, show_progress=not args.json)
     predictions = inferencer(
         args.query,
         args.box,

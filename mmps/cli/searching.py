@@ -17,14 +17,18 @@ def model_parser(description: str | None) -> argparse.ArgumentParser:
         '--height', type=int, help='shorter side of the images for the model, in pixels; default its test config'
     )
     parser.add_argument('--score-thr', type=float, default=0.5, help='least confidence of a person (%(default)s)')
-    parser.add_argument('--json', action='store_true', help='print JSON')
     return parser
 
 
-def open_inferencer(args: argparse.Namespace) -> PersonSearchInferencer:
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Adds the argument --json, with which nothing else is printed."""
+    parser.add_argument('--json', action='store_true', help='print JSON')
+
+
+def open_inferencer(args: argparse.Namespace, show_progress: bool) -> PersonSearchInferencer:
     """Returns the model with its gallery."""
     return PersonSearchInferencer(
-        args.model, args.weights, args.device, args.gallery, args.score_thr, args.height, show_progress=not args.json
+        args.model, args.weights, args.device, args.gallery, args.score_thr, args.height, show_progress
     )
 
 

@@ -14,32 +14,12 @@ from mmengine.runner import Runner
 
 from mmps.apis.inferencer import PersonSearchInferencer
 from mmps.apis.sightings import Where
-from mmps.apis.video import UnreadableSourceError, list_sources, read_frames
+from mmps.apis.video import UnreadableSourceError, count_frames, list_sources, read_frames
 from mmps.cli.main import main
-from mmps.registry import MODELS
-from mmps.synthetic import generate
-
-CONFIG = 'configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py'
-
-
-@pytest.fixture(scope='module')
-def files(tmp_path_factory, repository):
-    """A folder with tiny SynthPS, a config for it and weights with which the model finds somebody everywhere."""
-    folder = tmp_path_factory.mktemp('search')
-    generate(folder / 'tiny', 'cuhk-sysu', 'tiny', progress=False, style='classic')
-    cfg = Config.fromfile(repository / CONFIG)
-    cfg.test_dataloader.dataset.data_root = str(folder / 'tiny')
-    cfg.dump(folder / 'config.py')
-    torch.manual_seed(3)
-    with DefaultScope.overwrite_default_scope('mmps'):
-        detector = MODELS.build(cfg.model)
-    detector.roi_head.bbox_head.fc_cls.bias.data[:] = torch.tensor([2.0, -2.0])
-    torch.save({'state_dict': detector.state_dict()}, folder / 'weights.pth')
-    return folder
 
 
 @pytest.fixture
-def search(files, tmp_path):
+def search(search_files, tmp_path):
     """search(**arguments) -> an inferencer with a new gallery, or that of an earlier call."""
     opened = []
 
@@ -48,8 +28,8 @@ def search(files, tmp_path):
             each.close()
         opened.append(
             PersonSearchInferencer(
-                str(files / 'config.py'),
-                str(files / 'weights.pth'),
+                str(search_files / 'config.py'),
+                str(search_files / 'weights.pth'),
                 **{'gallery': tmp_path / 'gallery.db', 'device': 'cpu', 'show_progress': False, **arguments},
             )
         )
@@ -61,8 +41,8 @@ def search(files, tmp_path):
 
 
 @pytest.fixture
-def images(files):
-    return sorted((files / 'tiny/Image/SSM').glob('*.jpg'))[:6]
+def images(search_files):
+    return sorted((search_files / 'tiny/Image/SSM').glob('*.jpg'))[:6]
 
 
 @pytest.fixture
@@ -77,9 +57,9 @@ def video(tmp_path, images):
     return path
 
 
-def test_it_finds_what_a_test_of_the_data_set_finds(search, files):
+def test_it_finds_what_a_test_of_the_data_set_finds(search, search_files):
     inferencer = search()
-    cfg = Config.fromfile(files / 'config.py')
+    cfg = Config.fromfile(search_files / 'config.py')
     with DefaultScope.overwrite_default_scope('mmps'):
         loader = Runner.build_dataloader(cfg.test_dataloader)
     compared = 0
@@ -158,6 +138,16 @@ def test_an_interrupted_video_goes_on_where_it_was(search, video, monkeypatch):
     assert next(iter(inferencer.gallery.sources()))['complete']
 
 
+def test_indexing_can_be_watched_and_stopped_after_any_batch(search, video):
+    inferencer = search()
+    batches = inferencer.index_batches(video, stride=2, batch_size=2)
+    assert [next(batches)['frames'], next(batches)['frames']] == [2, 4]
+    batches.close()
+    (source,) = inferencer.gallery.sources()
+    assert (source['next_frame'], source['complete']) == (7, False)
+    assert inferencer.index(video, stride=2)['frames'] == 2 and count_frames(str(video)) == 12
+
+
 def test_what_cannot_be_read_is_counted_and_passed_over(search, images, video, tmp_path):
     folder = tmp_path / 'mixed'
     folder.mkdir()
@@ -198,7 +188,7 @@ def test_wrong_arguments_are_refused_in_one_line(search, images, tmp_path):
     with pytest.raises(ValueError, match='bboxes: expected the boxes of 2 images, got 1'):
         search()([str(images[0])] * 2, bboxes=[[]])
     with pytest.raises(FileNotFoundError, match='weights'):
-        PersonSearchInferencer(CONFIG, str(tmp_path / 'nothing.pth'))
+        PersonSearchInferencer('configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py', str(tmp_path / 'nothing.pth'))
     with pytest.raises(ValueError, match='weights: expected a checkpoint: this model does not come with weights'):
         PersonSearchInferencer('oim_r50-c4_20e_cuhk-sysu')
     with pytest.raises(FileNotFoundError, match='oim_r50-c5: no config, and no model of the index: did you mean oim_r50'):
@@ -212,7 +202,7 @@ def test_sources_are_listed_once_and_in_order(images, tmp_path):
     assert len(list_sources([images[1], images[1]])) == 1
 
 
-def test_the_commands_do_the_same(files, images, tmp_path, monkeypatch, capsys):
+def test_the_commands_do_the_same(search_files, images, tmp_path, monkeypatch, capsys):
     def mmps(*arguments):
         monkeypatch.setattr('sys.argv', ['mmps', *map(str, arguments)])
         try:
@@ -222,7 +212,7 @@ def test_the_commands_do_the_same(files, images, tmp_path, monkeypatch, capsys):
         return capsys.readouterr().out
 
     gallery = tmp_path / 'commands.db'
-    model = ('--model', files / 'config.py', '--weights', files / 'weights.pth', '--device', 'cpu')
+    model = ('--model', search_files / 'config.py', '--weights', search_files / 'weights.pth', '--device', 'cpu')
     counts = json.loads(mmps('index', gallery, *images[:3], '--camera', 'north', *model, '--json'))
     assert counts['sources'] == 3 and counts['unreadable'] == 0
     found = json.loads(mmps('search', gallery, images[1], *model, '--topk', 2, '--json', '--out', tmp_path / 'out'))

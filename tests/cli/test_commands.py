@@ -26,6 +26,7 @@ SCRIPTS = {
     'index': 'index.py',
     'search': 'search.py',
     'gallery': 'gallery.py',
+    'page': 'page.py',
     'synth': 'make_synthetic.py',
     'print-config': 'print_config.py',
     'cache-teacher': 'cache_teacher.py',
