@@ -39,7 +39,7 @@ def test_a_single_seed_leaves_the_interval_over_queries():
     'of_seed, of_query, rest', [(0.06, 0.1, 0.2), (0.02, 0.2, 0.25), (0.0, 0.3, 0.1)], ids=['seeds', 'both', 'queries']
 )
 def test_intervals_cover_the_truth_whether_seeds_or_queries_differ_more(num_seeds, of_seed, of_query, rest):
-    """The last two arguments are the standard deviations of what a query's gain has in common for all seeds, and of the rest."""
+    """The standard deviations are those of a seed, of what all seeds have in common for a query, and of the rest."""
     rng, hits = np.random.default_rng(num_seeds), []
     for _ in range(200):
         gains = rng.normal(0, of_seed, (num_seeds, 1)) + rng.normal(0, of_query, 80) + rng.normal(0, rest, (num_seeds, 80))
