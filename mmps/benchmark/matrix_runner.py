@@ -54,28 +54,25 @@ def run_benchmark(
         ValueError: No run matches ``only``, a folder is in the way, or another benchmark runs in ``work_dir``.
         OSError: The scheduler does not answer.
     """
-
-    def look() -> Progress:
-        runs = list_runs(matrix, work_dir)
-        return Progress(matrix, runs, select_runs(runs, only), work_dir, out, workers)
-
-    progress = look()
+    runs = list_runs(matrix, work_dir)
+    selected = select_runs(runs, only)
     if report_only:
-        progress.write_results()
+        Progress(matrix, runs, selected, work_dir, out, workers).write_results()
         return True
     with lock_folder(work_dir):
         if matrix.synthesise:
             generate(matrix.data, **matrix.synthesise, workers=os.cpu_count() or 1)
         failed: set[Path] = set()
         while True:  # again once weights are chosen, and after a restart of the scheduler
-            clear_outdated_runs(progress.runs, [run for run in progress.selected if not run.waits])
-            for run in progress.unfinished():
-                if run.is_trained and run.is_tested:  # the last call was stopped before it wrote the result
-                    progress.finish_run(run)
-            progress.failed = {run for run in progress.runs if run.work_dir in failed}
+            clear_outdated_runs(runs, [run for run in selected if not run.waits])
+            progress = Progress(matrix, runs, selected, work_dir, out, workers)
+            stopped_late = [run for run in progress.unfinished() if run.is_trained and run.is_tested]
+            for run in stopped_late:  # the last call was stopped before it wrote the result
+                progress.finish_run(run)
+            progress.failed = {run for run in runs if run.work_dir in failed}
             progress.write_results()
             todo = [run for run in progress.unfinished() if not run.waits and run not in progress.failed]
-            if not todo:
+            if not todo and not stopped_late:
                 return not progress.unfinished()
             try:
                 with open_cluster(workers, gpus, server) as cluster:
@@ -86,7 +83,8 @@ def run_benchmark(
             except SchedulerLost:
                 tell(f'the scheduler is gone; waiting for it at {server}')
             failed |= {run.work_dir for run in progress.failed}
-            progress = look()
+            runs = list_runs(matrix, work_dir)
+            selected = select_runs(runs, only)
 
 
 @contextmanager

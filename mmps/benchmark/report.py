@@ -95,7 +95,7 @@ def method_row(row: Row) -> list[str]:
         format_percent([np.mean(mAP)]) + (f' ± {error * 100:.1f}' if error is not None else '') if mAP else '',
         format_percent([row.gain], signed=True) + (' \\*' if row.may_be_chance else ''),
         ' to '.join(format_percent([end], signed=True) for end in row.interval) if row.interval else '',
-        f'{row.gap_closed * 100:.0f} %' if row.gap_closed is not None else '',
+        f'{round(row.gap_closed * 100)} %' if row.gap_closed is not None else '',
         *(format_percent([np.mean(row.scores(name))] if row.scores(name) else []) for name in ('top-1', 'det AP')),
         f'{np.mean([result.minutes for result in row.results]):.1f}',
     ]
@@ -137,7 +137,7 @@ def accuracy_and_size(
 ) -> tuple[dict[str, tuple[int, float]], dict[str, dict[str, float]]]:
     """Returns, for each detector, its parameters and milliseconds per image, and its mAP by method ('' for a teacher).
 
-    Networks that are given the boxes are left out.
+    Of a student's methods, those in bold, the plain student and the best one are shown, and no network that is given the boxes.
     """
     sizes, scores = {}, {}
     for entry in entries:
@@ -149,7 +149,10 @@ def accuracy_and_size(
         results = [result for row in rows for result in row.results if result.mAP is not None]
         if results:
             sizes[student] = results[0].parameters, float(np.mean([result.image_ms for result in results]))
-            scores[student] = {row_name(row, rows): float(np.mean(mAP)) for row in rows if (mAP := row.scores('mAP'))}
+            mean = {row: float(np.mean(mAP)) for row in rows if (mAP := row.scores('mAP'))}
+            best = max(mean, key=lambda row: mean[row])
+            shown = [row for row in mean if row.is_reference or row.runs[0].bold or row is best]
+            scores[student] = {row_name(row, rows): mean[row] for row in shown}
     return sizes, scores
 
 

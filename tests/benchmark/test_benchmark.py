@@ -17,7 +17,7 @@ import yaml
 from mmps.benchmark.matrix_file import read_matrix
 from mmps.benchmark.matrix_runner import Progress, list_jobs, lock_folder, run_benchmark
 from mmps.benchmark.report import format_percent, markdown_report
-from mmps.benchmark.results import Entry, Result
+from mmps.benchmark.results import Entry, Result, load_entries
 from mmps.benchmark.runs import clear_outdated_runs, list_runs, select_runs
 from mmps.synthetic import generate
 
@@ -67,7 +67,8 @@ run = folder.parent.name
 call('test', run)
 assert pathlib.Path(sys.argv[2]).read_text() == run
 assert 'teacher_ckpt' not in pathlib.Path(sys.argv[1]).read_text()
-mAP = {'plain_seed0': 0.3, 'plain_seed1': 0.4, 'gdps_big_seed0': 0.35, 'gdps_big_seed1': 0.43}.get(run, 0.6)
+mAP = {'plain_seed0': 0.3, 'plain_seed1': 0.4, 'gdps_big_seed0': 0.35, 'gdps_big_seed1': 0.43, 'gdps-x0.3_big_seed0': 0.2}
+mAP = mAP.get(run, 0.6)
 (folder / '2026').mkdir(parents=True, exist_ok=True)
 if '--out' in sys.argv:
     pathlib.Path(sys.argv[sys.argv.index('--out') + 1]).write_text('predictions')
@@ -217,6 +218,33 @@ def test_a_failure_stops_only_what_needs_it_and_is_tried_again(run, tmp_path, mo
     finished, calls = run()
     assert finished and len(calls) == {9: 2, 10: 1, 5: 6}[called]
     assert all(row['status'] == 'finished' for row in rows(tmp_path))
+
+
+def test_weights_are_chosen_by_other_queries_than_those_of_the_scores(run, content, tmp_path):
+    content.update(tune=[0.3, 1, 3], validation=20)
+    content['methods']['GDPS']['tune'] = True
+    finished, calls = run()
+    assert finished and [call.split()[-1] for call in calls[::2]] == [
+        'big',
+        'plain_seed0',
+        'gdps-x0.3_big_seed0',
+        'gdps_big_seed0',
+        'gdps-x3_big_seed0',
+        'plain_seed1',
+        'gdps-x3_big_seed1',
+    ]
+    tried = {(row['method'], row['seed'], row['scale'], row['role']): row for row in rows(tmp_path) if row['method'] == 'GDPS'}
+    assert {key[1:]: row['validation_mAP'][:4] for key, row in tried.items()} == {
+        ('0', '0.3', 'tuning'): '0.2',
+        ('0', '1', 'tuning'): '0.35',
+        ('0', '3', 'student'): '0.6',
+        ('1', '3', 'student'): '0.6',
+    }
+    assert [len(entry.ap) for entry in load_entries(tmp_path / 'out')] == [60] * 7  # of 80
+    assert '**GDPS** x 3 | ' in (tmp_path / 'out/results.md').read_text()
+    config = (tmp_path / 'work/students/small/gdps-x3_big_seed1/benchmark_config.py').read_text()
+    assert "'scale': 3" in config
+    assert run() == (True, [])
 
 
 def test_another_config_of_a_teacher_means_new_students_under_it_and_no_others(run, content, capsys):
