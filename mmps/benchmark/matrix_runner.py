@@ -16,7 +16,8 @@ from mmps.synthetic import generate
 from .jobs import EndedJob, Job, SchedulerLost, open_cluster, run_jobs
 from .matrix import Matrix
 from .report import write_results
-from .runs import Run, clear_outdated_runs, count_parameters, embedding_size, list_runs, select_runs
+from .run_list import clear_outdated_runs, list_runs, select_runs
+from .runs import Run, count_parameters, embedding_size
 
 OVERHEAD = 1.15  # time of a run over that of its training: start, validation and test
 

@@ -7,7 +7,7 @@ import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
@@ -144,7 +144,7 @@ def load_entries(folder: Path) -> list[Entry]:
 
 
 def _parse_result(row: Mapping[str, str]) -> Result:
-    values = {}
+    values: dict[str, Any] = {}
     for name, kind in get_type_hints(Result).items():
         options = get_args(kind) or (kind,)
         values[name] = None if row[name] == '' and type(None) in options else options[0](row[name])

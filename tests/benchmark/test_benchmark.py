@@ -18,7 +18,7 @@ from mmps.benchmark.matrix_file import read_matrix
 from mmps.benchmark.matrix_runner import Progress, list_jobs, lock_folder, run_benchmark
 from mmps.benchmark.report import format_percent, markdown_report
 from mmps.benchmark.results import Entry, Result, load_entries
-from mmps.benchmark.runs import clear_outdated_runs, list_runs, select_runs
+from mmps.benchmark.run_list import clear_outdated_runs, list_runs, select_runs
 from mmps.synthetic import generate
 
 ROOT = Path(__file__).resolve().parents[2]

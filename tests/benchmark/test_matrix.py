@@ -93,7 +93,10 @@ def test_each_student_of_the_hkd_matrix_is_taught_by_a_head_of_its_own_kind(tmp_
         (lambda c: c['methods']['GDPS'].update(distiller='gdsp'), "methods: GDPS: there is no distiller 'gdsp': did you mean"),
         (lambda c: c['methods']['GDPS'].update(seeds=0), 'methods: GDPS: seeds: expected 1 or more, got 0'),
         (lambda c: c['methods']['GDPS'].update(seeds='3'), "methods: GDPS: seeds: expected a whole number, got '3'"),
-        (lambda c: c['methods']['GDPS'].update(seed=3), r"methods: GDPS: there is no key 'seed': did you mean seeds or schedule\?"),
+        (
+            lambda c: c['methods']['GDPS'].update(seed=3),
+            r"methods: GDPS: there is no key 'seed': did you mean seeds or schedule\?",
+        ),
         (lambda c: c['methods']['GDPS'].update(tune=True), "methods: GDPS: tune needs the matrix's tune"),
         (lambda c: c['methods']['plain'].update(scale=3), 'methods: plain: scale and tune are for methods with a distiller'),
         (lambda c: c['methods']['GDPS'].update(scale={'smal': 3}), r"there is no student 'smal': did you mean small\?"),
