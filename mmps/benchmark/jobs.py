@@ -112,7 +112,7 @@ def open_cluster(workers: int, gpus: Sequence[str] = (), server: str | None = No
     with (
         dask.config.set({'distributed.scheduler.worker-saturation': 1.0}),  # no worker hoards jobs that another could start
         LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=False, memory_limit=None, dashboard_address=None
+            n_workers=workers, threads_per_worker=1, processes=False, memory_limit=None, dashboard_address='127.0.0.1:0'
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

@@ -132,7 +132,7 @@ def compose(
 def stretch(cfg: Config, factor: float) -> None:
     """Makes a training longer by a factor, in place: its loop, and the parameter schedulers that count in the loop's unit."""
     by_epoch = 'max_epochs' in cfg.train_cfg
-    places = [(cfg.train_cfg, ('max_epochs', 'max_iters', 'val_interval'))]
+    places: list[tuple[dict, tuple[str, ...]]] = [(cfg.train_cfg, ('max_epochs', 'max_iters', 'val_interval'))]
     places += [
         (scheduler, ('begin', 'end', 'T_max', 'milestones'))
         for scheduler in cfg.get('param_scheduler', [])

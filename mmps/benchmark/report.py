@@ -92,11 +92,11 @@ def method_row(row: Row) -> list[str]:
         title,
         row.teacher,
         seeds,
-        format_percent([np.mean(mAP)]) + (f' ± {error * 100:.1f}' if error is not None else '') if mAP else '',
+        format_percent([float(np.mean(mAP))]) + (f' ± {error * 100:.1f}' if error is not None else '') if mAP else '',
         format_percent([row.gain], signed=True) + (' \\*' if row.may_be_chance else ''),
         ' to '.join(format_percent([end], signed=True) for end in row.interval) if row.interval else '',
         f'{round(row.gap_closed * 100)} %' if row.gap_closed is not None else '',
-        *(format_percent([np.mean(row.scores(name))] if row.scores(name) else []) for name in ('top-1', 'det AP')),
+        *(format_percent([float(np.mean(row.scores(name)))] if row.scores(name) else []) for name in ('top-1', 'det AP')),
         f'{np.mean([result.minutes for result in row.results]):.1f}',
     ]
 

@@ -155,7 +155,7 @@ class Run(TrainingFolder):
         kept = [self.query_file, *([self.predictions] if self.keeps_predictions else [])]
         return super().is_tested and all(path.is_file() for path in kept)
 
-    def search_scores(self, scores: Mapping[str, Any]) -> dict[str, float | None]:
+    def search_scores(self, scores: Mapping[str, Any]) -> dict[str, Any]:
         """Returns mAP and top-1 of the test queries, and mAP of those of the validation, in 0..1."""
         if not self.validation:
             return {'mAP': scores.get('search/mAP'), 'top_1': scores.get('search/top-1')}
