@@ -11,10 +11,10 @@ REAL := configs/real/real-oim_mobilenetv2-fpn_3e_synthps-photo.py
 STAMP := .venv/mmps-installed
 STATE = { pwd; echo $(TORCH); cat requirements.txt requirements/tests.txt setup.* pyproject.toml; }
 
-.PHONY: help install lint test smoke soak docs demo real clean
+.PHONY: help install lint test smoke soak docs comparison-check demo real clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## +/  make \1\t/' | expand -t 20
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## +/  make \1\t/' | expand -t 25
 	@echo 'Variables: TORCH=$(TORCH) PYTHON=$(PYTHON) SEEDS=$(SEEDS) JOBS=$(JOBS)'
 
 install:  ## make .venv with all that mmps needs; nothing is compiled
@@ -51,6 +51,11 @@ docs: install  ## the documentation site, in docs/_build/html
 	$(PY) -m pip install -q --disable-pip-version-check -r requirements/docs.txt
 	$(PY) -m sphinx -E -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
 	@echo 'docs/_build/html/index.html'
+
+comparison-check: install  ## whether the tables of docs/comparison.md are those of the committed results
+	@for results in docs/comparison/*/; do \
+	    test ! -d "$$results" || $(PY) tools/benchmark.py --from "$$results" --page docs/comparison.md --check || exit 1; \
+	done
 
 demo: install  ## distil a small model on drawn scenes
 	$(PY) tools/demo.py --seeds $(SEEDS)

@@ -26,7 +26,8 @@ from .logs import losses
 from .matrix_file import read_matrix
 from .matrix_runner import run_benchmark
 from .report import format_percent
-from .runs import Run, build_dataset, count_parameters, list_runs
+from .run_list import list_runs
+from .runs import Run, build_dataset, count_parameters
 
 MATRIX = 'benchmarks/demo.yml'
 COLUMNS = ['', 'mAP', '95 % interval', 'top-1', 'det AP', 'parameters', 'ms / image']

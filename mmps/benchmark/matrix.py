@@ -3,7 +3,7 @@
 import copy
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pprint import pformat
 
@@ -41,6 +41,9 @@ class Method:
         teachers: Names of the teachers; None for the student's own.
         options: Overrides of the training config.
         seeds: Number of seeds: 0, 1, ..., seeds - 1.
+        schedule: Factor of the length of the training.
+        scales: Factor of all its distillation losses by student; 1 for a student that is not named.
+        tune: Factors to choose from for a student that ``scales`` does not name; empty for none.
     """
 
     name: str
@@ -50,6 +53,9 @@ class Method:
     teachers: tuple[str, ...] | None
     options: Mapping
     seeds: int
+    schedule: float = 1
+    scales: Mapping[str, float] = field(default_factory=dict)
+    tune: tuple[float, ...] = ()
 
     @property
     def is_plain(self) -> bool:
@@ -66,6 +72,7 @@ class Matrix:
         synthesise: Arguments of ``mmps.synthetic.generate`` if the data is to be drawn.
         headline: Methods that the tables show in bold.
         predictions: Whether each run keeps the predictions of its test.
+        validation: How many queries, the first, choose between ``tune``. Scores are those of the others.
     """
 
     name: str
@@ -76,6 +83,7 @@ class Matrix:
     methods: Mapping[str, Method]
     headline: tuple[str, ...]
     predictions: bool = False
+    validation: int = 0
 
     def teachers_of(self, student: Network, method: Method) -> list[Network | None]:
         """Returns the teachers that the student is trained with, one run each; [None] where the method has no teacher."""
@@ -86,8 +94,9 @@ class Matrix:
 
     @property
     def reference(self) -> str | None:
-        """The method that gains are measured against: the first plain one without options."""
-        return next((name for name, method in self.methods.items() if method.is_plain and not method.options), None)
+        """The method that gains are measured against: the first plain one without options or another schedule."""
+        plain = (name for name, each in self.methods.items() if each.is_plain and not each.options and each.schedule == 1)
+        return next(plain, None)
 
 
 def compose(
@@ -97,6 +106,7 @@ def compose(
     teacher_checkpoint: Path | None,
     lookup_table: Path | None,
     seed: int,
+    scale: float = 1,
 ) -> Config:
     """Returns the config that the student is trained with."""
     cfg = copy.deepcopy(student.cfg)
@@ -106,13 +116,34 @@ def compose(
         if teacher is not None:
             cfg.model.update(teacher=copy.deepcopy(teacher.cfg.model), teacher_ckpt=str(teacher_checkpoint))
         cfg.model.update(copy.deepcopy(method.distil))
+        if scale != 1:
+            cfg.model.distiller['scale'] = scale
     hooks = [*cfg.get('custom_hooks', []), *copy.deepcopy(method.hooks)]
     if lookup_table:
         hooks.append(dict(type='LookupTableHook', path=str(lookup_table)))
     if hooks:
         cfg.custom_hooks = hooks
     cfg.merge_from_dict(copy.deepcopy(method.options))
+    if method.schedule != 1:
+        stretch(cfg, method.schedule)
     return cfg
+
+
+def stretch(cfg: Config, factor: float) -> None:
+    """Makes a training longer by a factor, in place: its loop, and the parameter schedulers that count in the loop's unit."""
+    by_epoch = 'max_epochs' in cfg.train_cfg
+    places: list[tuple[dict, tuple[str, ...]]] = [(cfg.train_cfg, ('max_epochs', 'max_iters', 'val_interval'))]
+    places += [
+        (scheduler, ('begin', 'end', 'T_max', 'milestones'))
+        for scheduler in cfg.get('param_scheduler', [])
+        if scheduler.get('by_epoch', True) == by_epoch
+    ]
+    for place, names in places:
+        for name in names:
+            if isinstance(place.get(name), list):
+                place[name] = [round(each * factor) for each in place[name]]
+            elif name in place:
+                place[name] = round(place[name] * factor)
 
 
 def config_as_python(cfg: Config) -> str:

@@ -14,7 +14,12 @@
       HKD, one head: {distiller: hkd-self, teacher: none}    # self-distillation
       DKD: {distiller: dkd, teacher: re-id on crops, options: {...}}    # instead of the students' own teachers
       Munjal: {lookup_table: true}      # the student's lookup table is the teacher's
+      plain, twice: {schedule: 2}       # two times as many epochs
+      PKD: {distiller: pkd, tune: true} # its weights are multiplied by one of the factors below
+      CWD: {distiller: cwd, scale: {OIM R18: 3}}    # by this factor for this student; or scale: 3 for all
     seeds: 1    # optional: of the methods that do not say
+    tune: [0.3, 1, 3]           # optional: factors of loss weights. One run each, with seed 0, for each student
+    validation: 200             # optional: the first 200 queries choose between them. Scores are those of the other queries
     headline: [plain, GDPS]     # optional: bold in the tables
     predictions: true       # optional: each run keeps what it predicts, test/predictions.npz
 
@@ -25,6 +30,7 @@ overrides configs, which are Python: trust it like a config.
 
 import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,7 +44,7 @@ from .matrix import Matrix, Method, Network, folder_name, is_detector
 
 NO_TEACHER = 'none'
 Types = Mapping[str, tuple[type, ...]]
-TYPE_NAMES = {str: 'text', int: 'a whole number', bool: 'true or false', dict: 'a mapping', list: 'a list'}
+TYPE_NAMES = {str: 'text', int: 'a whole number', float: 'a number', bool: 'true or false', dict: 'a mapping', list: 'a list'}
 MATRIX: Types = dict(
     data=(str,),
     synthesise=(dict,),
@@ -49,11 +55,22 @@ MATRIX: Types = dict(
     seeds=(int,),
     headline=(list,),
     predictions=(bool,),
+    tune=(list,),
+    validation=(int,),
 )
 SYNTHESISE: Types = dict(size=(str,), layout=(str,), seed=(int,), style=(str,))
 TEACHER: Types = dict(config=(str,), options=(dict,), checkpoint=(str,))
 STUDENT: Types = dict(config=(str,), options=(dict,), teacher=(str, list))
-METHOD: Types = dict(distiller=(str,), lookup_table=(bool,), teacher=(str, list), options=(dict,), seeds=(int,))
+METHOD: Types = dict(
+    distiller=(str,),
+    lookup_table=(bool,),
+    teacher=(str, list),
+    options=(dict,),
+    seeds=(int,),
+    schedule=(int, float),
+    scale=(int, float, dict),
+    tune=(bool,),
+)
 
 
 def read_matrix(path: Path, configs: Path, data_root: Path | None = None, options: Mapping | None = None) -> Matrix:
@@ -117,13 +134,32 @@ def read_matrix(path: Path, configs: Path, data_root: Path | None = None, option
     methods = {}
     for name, entry, where in entries_of(content, 'methods', path, METHOD):
         methods[name] = read_method(name, {'seeds': content.get('seeds', 1), **entry}, configs, teachers, where)
+        methods[name] = replace(
+            methods[name],
+            scales=read_scales(entry.get('scale', {}), students, where),
+            tune=tuple(content.get('tune', ())) if entry.get('tune') else (),
+        )
+        if (methods[name].scales or entry.get('tune')) and methods[name].distil is None:
+            refuse(where, 'scale and tune are for methods with a distiller')
+        if entry.get('tune') and not (content.get('tune') and content.get('validation')):
+            refuse(where, "tune needs the matrix's tune, a list of factors, and validation, a number of queries")
         for student in students.values():
             if not (methods[name].is_plain or methods[name].teachers is not None or student.teachers):
                 refuse(where, f'needs a teacher, and {student.name!r} has none (teacher: {NO_TEACHER} for self-distillation)')
     headline = tuple(content.get('headline', ()))
     for name in headline:
         check_known(name, methods, 'method', f'{path}: headline')
-    return Matrix(path.stem, data, synthesise, teachers, students, methods, headline, content.get('predictions', False))
+    return Matrix(
+        path.stem,
+        data,
+        synthesise,
+        teachers,
+        students,
+        methods,
+        headline,
+        content.get('predictions', False),
+        content.get('validation', 0),
+    )
 
 
 def read_method(name: str, entry: dict, configs: Path, teachers: Mapping[str, Network], where: str) -> Method:
@@ -137,12 +173,34 @@ def read_method(name: str, entry: dict, configs: Path, teachers: Mapping[str, Ne
         distil, hooks = cfg.distil, tuple(cfg.get('custom_hooks', ()))
     if entry['seeds'] < 1:
         refuse(where, f'seeds: expected 1 or more, got {entry["seeds"]}')
-    method = Method(name, distil, hooks, entry.get('lookup_table', False), names, read_options(entry, where), entry['seeds'])
+    if entry.get('schedule', 1) <= 0:
+        refuse(where, f'schedule: expected a factor above 0, got {entry["schedule"]}')
+    method = Method(
+        name,
+        distil,
+        hooks,
+        entry.get('lookup_table', False),
+        names,
+        read_options(entry, where),
+        entry['seeds'],
+        entry.get('schedule', 1),
+    )
     if method.is_plain and names:
         refuse(where, 'has a teacher, but neither a distiller nor lookup_table')
     if method.lookup_table and names == ():
         refuse(where, 'lookup_table needs a teacher')
     return method
+
+
+def read_scales(scale: float | Mapping[str, float], students: Collection[str], where: str) -> dict[str, float]:
+    """What ``scale`` says: a factor for all students, or one for each that it names."""
+    if not isinstance(scale, Mapping):
+        return dict.fromkeys(students, scale)
+    for name, factor in scale.items():
+        check_known(name, students, 'student', where)
+        if type(factor) not in (int, float):
+            refuse(where, f'scale: {name}: expected a number, got {factor!r}')
+    return dict(scale)
 
 
 def read_teachers(entry: dict, teachers: Collection[str], where: str) -> tuple[str, ...] | None:

@@ -31,6 +31,7 @@ class PersonSearchDistiller(ConfigurableDistiller):
             training, as a fraction of their size. A re-id branch without RoIs (AlignPS) ignores it.
         accompanies: A loss of the student, e.g. 'reid_loss', that the distillation losses are weighed against
             (:func:`follow_loss`). None = their weights are absolute.
+        scale: Factor of all distillation losses.
         **parts: ``student_recorders``, ``teacher_recorders``, ``connectors``, ``distill_losses``, ``loss_forward_mappings`` and
             ``distill_deliveries``, as in ``ConfigurableDistiller``.
 
@@ -51,6 +52,7 @@ class PersonSearchDistiller(ConfigurableDistiller):
         losses: Sequence[str] | None = None,
         reid_jitter: float = 0.0,
         accompanies: str | None = None,
+        scale: float = 1.0,
         **parts: Mapping,
     ):
         cfg = used_parts(parts, losses)
@@ -66,7 +68,7 @@ class PersonSearchDistiller(ConfigurableDistiller):
             for head in student.modules():
                 if isinstance(head, PersonSearchRoIHead):
                     head.reid_jitter = reid_jitter
-        self.pairs, self.level_copies = pairs, level_copies
+        self.pairs, self.level_copies, self.scale = pairs, level_copies, scale
         guard_losses(self.distill_losses)
 
     def prepare_from_teacher(self, model: Teacher) -> None:
@@ -82,7 +84,7 @@ class PersonSearchDistiller(ConfigurableDistiller):
         losses = super().compute_distill_losses()
         for name, copies in self.level_copies.items():
             losses[name] = torch.stack([losses.pop(copy) for copy in copies]).mean()
-        return losses
+        return {name: loss * self.scale for name, loss in losses.items()}
 
     def clear(self) -> None:
         """Empties the recorders. Otherwise the batch's graph would stay in memory until the next batch."""

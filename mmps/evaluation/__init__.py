@@ -6,7 +6,7 @@ from .curves import precision_recall
 from .detection import DetectionMatches, average_precision, detection_scores, match_detections
 from .failures import explain, worst_queries
 from .histogram import colour_histogram
-from .interval import mean_interval
+from .interval import mean_interval, seed_query_interval
 from .metric import PersonSearchMetric
 from .predictions import Predictions, load_predictions, save_predictions
 from .protocol import SearchProtocol
@@ -52,6 +52,7 @@ __all__ = [
     'score_query_search',
     'score_searches',
     'search_scores',
+    'seed_query_interval',
     'similarity_histograms',
     'stable_ranks',
     'top_detections',

@@ -10,6 +10,7 @@ from mmengine.dist import get_world_size
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
+from mmps.fileio.atomic import write_atomic
 from mmps.registry import METRICS
 
 from .boxes import box_iou
@@ -56,6 +57,8 @@ class PersonSearchMetric(BaseMetric):
         upper_bound: Whether to score the search also with ground-truth boxes instead of detections. Needs
             ``gt_instances.embeddings`` (M, D), which mmps's detectors return.
         outfile: Where to save the predictions (npz). :func:`load_predictions` reads the file.
+        query_file: Where to save the search of each query (npz): ``ap`` (Q,) float32, its average precision, and
+            ``first_ranks`` (Q,), the rank, from 1, of its first true positive, 0 = none.
         collect_device, prefix, collect_dir: As in MMEngine's ``BaseMetric``.
     """
 
@@ -71,6 +74,7 @@ class PersonSearchMetric(BaseMetric):
         cbgm: bool | dict = False,
         upper_bound: bool = False,
         outfile: str | None = None,
+        query_file: str | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
         collect_dir: str | None = None,
@@ -85,6 +89,7 @@ class PersonSearchMetric(BaseMetric):
         self.cbgm = CBGM(**cbgm) if isinstance(cbgm, dict) else cbgm
         self.upper_bound = upper_bound
         self.outfile = outfile
+        self.query_file = query_file
         self.search: SearchResult | None = None
         self.predictions: Predictions | None = None
 
@@ -156,6 +161,9 @@ class PersonSearchMetric(BaseMetric):
             save_predictions(self.outfile, predictions)
         scores = self._search(protocol, predictions)
         self.search = scores['search']
+        if self.query_file is not None:
+            with write_atomic(self.query_file) as file:
+                np.savez_compressed(file, ap=self.search.ap.astype(np.float32), first_ranks=self.search.first_ranks)
         metrics = {}
         for name, result in scores.items():
             prefix = PREFIXES[name]

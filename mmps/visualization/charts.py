@@ -168,51 +168,37 @@ def draw_losses(curves: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]])
     return picture_of(figure)
 
 
-def draw_gains(gains: Mapping[str, Mapping[str, Sequence[float]]], noise: Mapping[str, float] | None = None) -> np.ndarray:
-    """Draws gains in mAP, one panel per student and one row per method.
+def draw_gains(gains: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> np.ndarray:
+    """Draws gains in mAP with their intervals, one panel per student and one row per method.
 
-    Large dots are means with standard deviations, small dots are seeds.
+    An interval that includes 0 is grey.
 
     Args:
-        gains: For each student and each method the gain in mAP with each seed, at least one.
-        noise: For students, the standard deviation of the plain student's mAP over seeds, drawn as a grey band around 0.
+        gains: For each student and each method the gain in mAP and both ends of its 95 % interval.
     """
     of_method: dict[str, list[float]] = {}
     for methods in gains.values():
-        for method, of_seeds in methods.items():
-            of_method.setdefault(method, []).append(float(np.mean(of_seeds)))
+        for method, (gain, _, _) in methods.items():
+            of_method.setdefault(method, []).append(gain)
     order = sorted(of_method, key=lambda method: np.mean(of_method[method]))
-    labels = max(map(len, order), default=0) * 0.075  # inches
-    size = 3.2 * len(gains) + labels, max(0.27 * len(order) + 1.1, 2.2)
-    figure = Figure(figsize=size, dpi=DPI, layout='constrained')
+    labels = max(map(len, order), default=0) * 0.085  # inches
+    figure = Figure(figsize=(3.4 * len(gains) + labels, max(0.3 * len(order) + 1.2, 2.4)), dpi=DPI, layout='constrained')
     axes = figure.subplots(1, len(gains), squeeze=False, sharex=True, sharey=True)[0]
     for axis, (student, methods) in zip(axes, gains.items(), strict=True):
         _style(axis)
-        if noise and student in noise:
-            axis.axvspan(-noise[student] * 100, noise[student] * 100, color='0.92')
         axis.axvline(0, color='0.4', linewidth=1)
         for place, method in enumerate(order):
-            values = np.multiply(methods.get(method, []), 100)
-            if not len(values):
+            if method not in methods:
                 continue
-            colour = 'C2' if values.mean() > 0 else 'C3'
-            spread = values.std(ddof=1) if len(values) > 1 else 0
-            axis.errorbar(values.mean(), place, xerr=spread or None, fmt='o', markersize=6, color=colour, elinewidth=1.5)
-            if len(values) > 1:
-                axis.plot(
-                    values,
-                    [place] * len(values),
-                    'o',
-                    markersize=3.2,
-                    markerfacecolor='white',
-                    markeredgecolor='0.25',
-                    markeredgewidth=0.7,
-                )
-        axis.set_title(student, fontsize=9)
-        axis.set_yticks(range(len(order)), order)
+            gain, low, high = np.multiply(methods[method], 100)
+            colour = '0.6' if low <= 0 <= high else 'C2' if gain > 0 else 'C3'
+            axis.plot([low, high], [place, place], color=colour, linewidth=2.5, solid_capstyle='round')
+            axis.plot(gain, place, 'o', markersize=7, color=colour, markeredgecolor='white')
+        axis.set_title(student, fontsize=11)
+        axis.set_yticks(range(len(order)), order, fontsize=10)
         axis.set_ylim(-0.6, len(order) - 0.4)
     figure.supxlabel(
-        'gain in mAP over the plain student, points' + (' (grey: its own spread over seeds)' if noise else ''), fontsize=9
+        'points of mAP over the plain student; 95 % interval over queries and seeds (grey: includes 0)', fontsize=10
     )
     return picture_of(figure)
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,12 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from mmps.benchmark.matrix_file import read_matrix
 from mmps.benchmark.matrix_runner import Progress, list_jobs, lock_folder, run_benchmark
-from mmps.benchmark.report import Result, format_percent, markdown_report
-from mmps.benchmark.runs import clear_outdated_runs, list_runs, select_runs
+from mmps.benchmark.report import format_percent, markdown_report
+from mmps.benchmark.results import Entry, Result, load_entries
+from mmps.benchmark.run_list import clear_outdated_runs, list_runs, select_runs
 from mmps.synthetic import generate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,14 +62,20 @@ with open(logs / 'scalars.json', 'w') as log:
 TEST = (
     COMMON
     + """
+import numpy as np
 run = folder.parent.name
 call('test', run)
 assert pathlib.Path(sys.argv[2]).read_text() == run
 assert 'teacher_ckpt' not in pathlib.Path(sys.argv[1]).read_text()
-mAP = {'plain_seed0': 0.3, 'plain_seed1': 0.4, 'gdps_big_seed0': 0.35, 'gdps_big_seed1': 0.43}.get(run, 0.6)
+mAP = {'plain_seed0': 0.3, 'plain_seed1': 0.4, 'gdps_big_seed0': 0.35, 'gdps_big_seed1': 0.43, 'gdps-x0.3_big_seed0': 0.2}
+mAP = mAP.get(run, 0.6)
 (folder / '2026').mkdir(parents=True, exist_ok=True)
 if '--out' in sys.argv:
     pathlib.Path(sys.argv[sys.argv.index('--out') + 1]).write_text('predictions')
+cfg = {}
+exec(pathlib.Path(sys.argv[1]).read_text(), cfg)
+low, high = np.array([mAP - 0.2, mAP - 0.1] * 20), np.array([mAP + 0.1, mAP + 0.2] * 20)
+np.savez(cfg['test_evaluator']['query_file'], ap=np.stack([low, high], 1).ravel(), first_ranks=np.ones(80, int))
 (folder / '2026/2026.json').write_text(json.dumps({'search/mAP': mAP, 'search/top-1': 0.5, 'search/det_AP': 0.9, 'time': 0.02}))
 """
 )
@@ -143,6 +152,8 @@ def test_all_runs_are_trained_tested_and_collected_once(run, tmp_path, capsys):
         ],
     )
     result = json.loads((tmp_path / 'work/students/small/gdps_big_seed0/result.json').read_text())
+    made_with = [result.pop(name) for name in ('config', 'mmps', 'torch', 'mmdet', 'commit', 'date')]
+    assert len(made_with[0]) == 12 and made_with[2] == torch.__version__ and re.fullmatch(r'\d{4}-\d\d-\d\d', made_with[-1])
     parameters = result.pop('parameters')
     assert 500_000 < parameters < 800_000  # the student's alone
     assert result == dict(
@@ -157,15 +168,17 @@ def test_all_runs_are_trained_tested_and_collected_once(run, tmp_path, capsys):
         step_seconds=9.0,
         image_ms=20.0,
         loss=0.5,
+        validation_mAP=None,
     )
     assert [(row['student'], row['method'], row['seed'], row['mAP'], row['status']) for row in rows(tmp_path)] == [
         ('big', '', '0', '0.6', 'finished'),
         ('small', 'plain', '0', '0.3', 'finished'),
-        ('small', 'GDPS', '0', '0.35', 'finished'),
         ('small', 'plain', '1', '0.4', 'finished'),
+        ('small', 'GDPS', '0', '0.35', 'finished'),
         ('small', 'GDPS', '1', '0.43', 'finished'),
     ]
-    assert {path.name for path in (tmp_path / 'out').iterdir()} == {'results.csv', 'results.md', 'gain.png', 'accuracy.png'}
+    files = {path.name for path in (tmp_path / 'out').iterdir()}
+    assert files == {'results.csv', 'queries.npz', 'results.md', 'gain.png', 'accuracy.png'}
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == '[2/5] small  plain  seed 0   mAP 30.0  top-1 50.0  det AP 90.0  3.0 min   left about 10 min'
     assert lines[-1].endswith('  done')
@@ -179,10 +192,9 @@ def test_the_table_has_the_gain_over_the_plain_student_with_the_same_seed(run, t
     run()
     table = (tmp_path / 'out/results.md').read_text().split('## small (0.65 M parameters, 20 ms / image)')[1].splitlines()
     cells = [[cell.strip() for cell in line.split('|')[1:-1]] for line in table if line.startswith('|')]
-    assert cells[0] == ['method', 'teacher', 'mAP', 'gain', 'over teacher', 'top-1', 'det AP', 'minutes', 's / step']
     assert cells[2:] == [
-        ['plain', '', '35.0 ± 7.1 (2)', '', '', '50.0 ± 0.0', '90.0 ± 0.0', '3.0', '9.00'],
-        ['**GDPS**', 'big', '39.0 ± 5.7 (2)', '+4.0 ± 1.4', '-21.0', '50.0 ± 0.0', '90.0 ± 0.0', '3.0', '9.00'],
+        ['plain', '', '2', '35.0 ± 5.0', '', '', '', '50.0', '90.0', '3.0'],
+        ['**GDPS**', 'big', '2', '39.0 ± 4.0', '+4.0 \\*', '-5.2 to +13.2', '16 %', '50.0', '90.0', '3.0'],
     ]
 
 
@@ -200,12 +212,39 @@ def test_a_failure_stops_only_what_needs_it_and_is_tried_again(run, tmp_path, mo
     assert not finished and len(calls) == called
     assert {(row['method'], row['seed']) for row in rows(tmp_path) if row['status'] == 'failed'} == failed
     assert 'failed (exit status 1): error: it would not' in capsys.readouterr().out
-    assert 'failed' in (tmp_path / 'out/results.md').read_text()
+    assert f'{len(failed)} of them failed' in (tmp_path / 'out/results.md').read_text()
 
     monkeypatch.delenv('FAIL')
     finished, calls = run()
     assert finished and len(calls) == {9: 2, 10: 1, 5: 6}[called]
     assert all(row['status'] == 'finished' for row in rows(tmp_path))
+
+
+def test_weights_are_chosen_by_other_queries_than_those_of_the_scores(run, content, tmp_path):
+    content.update(tune=[0.3, 1, 3], validation=20)
+    content['methods']['GDPS']['tune'] = True
+    finished, calls = run()
+    assert finished and [call.split()[-1] for call in calls[::2]] == [
+        'big',
+        'plain_seed0',
+        'gdps-x0.3_big_seed0',
+        'gdps_big_seed0',
+        'gdps-x3_big_seed0',
+        'plain_seed1',
+        'gdps-x3_big_seed1',
+    ]
+    tried = {(row['method'], row['seed'], row['scale'], row['role']): row for row in rows(tmp_path) if row['method'] == 'GDPS'}
+    assert {key[1:]: row['validation_mAP'][:4] for key, row in tried.items()} == {
+        ('0', '0.3', 'tuning'): '0.2',
+        ('0', '1', 'tuning'): '0.35',
+        ('0', '3', 'student'): '0.6',
+        ('1', '3', 'student'): '0.6',
+    }
+    assert [len(entry.ap) for entry in load_entries(tmp_path / 'out')] == [60] * 7  # of 80
+    assert '**GDPS** x 3 | ' in (tmp_path / 'out/results.md').read_text()
+    config = (tmp_path / 'work/students/small/gdps-x3_big_seed1/benchmark_config.py').read_text()
+    assert "'scale': 3" in config
+    assert run() == (True, [])
 
 
 def test_another_config_of_a_teacher_means_new_students_under_it_and_no_others(run, content, capsys):
@@ -297,7 +336,8 @@ def test_a_report_alone_runs_and_changes_nothing(run, content, tmp_path):
     content['methods']['plain']['options'] = {'log_level': 'ERROR'}
     content['methods']['again'] = {}
     assert run(report_only=True) == (True, [])
-    assert rows(tmp_path) == [] and (tmp_path / 'work/students/small/plain_seed0/result.json').is_file()
+    assert {row['status'] for row in rows(tmp_path)} == {'missing'}
+    assert (tmp_path / 'work/students/small/plain_seed0/result.json').is_file()
 
 
 def test_a_folder_that_the_benchmark_did_not_make_is_left_alone(run, tmp_path):
@@ -338,7 +378,7 @@ def test_after_a_kill_finished_runs_are_kept_and_the_one_under_way_is_resumed(ru
         time.sleep(0.05)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    assert [row['method'] for row in rows(tmp_path)] == ['', 'plain']
+    assert [row['method'] for row in rows(tmp_path) if row['status'] == 'finished'] == ['', 'plain']
     assert run() == (
         True,
         [
@@ -364,14 +404,13 @@ def test_distillation_waits_for_its_teacher_and_nothing_else_does(tmp_path, cont
     runs = list_runs(read(tmp_path, content), tmp_path / 'work')
     clear_outdated_runs(runs, runs)
     steps = list_jobs(runs, tmp_path)
-    assert {step.name: list(step.after) for step in steps if step.name.startswith('train')} == {
-        'train big  teacher': [],
-        'train small  plain  seed 0': [],
-        'train small  GDPS by big  seed 0': ['train big  teacher'],
-        'train small  plain  seed 1': [],
-        'train small  GDPS by big  seed 1': ['train big  teacher'],
+    assert {step.name: list(step.after) for step in steps} == {
+        'big  teacher': [],
+        'small  plain  seed 0': [],
+        'small  GDPS by big  seed 0': ['big  teacher'],
+        'small  plain  seed 1': [],
+        'small  GDPS by big  seed 1': ['big  teacher'],
     }
-    assert [step.after for step in steps if step.is_last] == [[f'train {run.name}'] for run in runs]
 
 
 def test_a_config_that_a_kill_left_unfinished_is_written_again(tmp_path, content):
@@ -386,7 +425,7 @@ def test_a_config_that_a_kill_left_unfinished_is_written_again(tmp_path, content
 def test_the_time_left_follows_runs_of_the_same_student(tmp_path, content):
     content['students']['other'] = dict(content['students']['small'])
     runs = list_runs(read(tmp_path, content), tmp_path / 'work')
-    progress = Progress(read(tmp_path, content), runs, select_runs(runs, ['small', 'other']), tmp_path, workers=2)
+    progress = Progress(read(tmp_path, content), runs, select_runs(runs, ['small', 'other']), tmp_path, tmp_path, workers=2)
     progress.results = {
         run: Result(*run.key, 0.5, 0.5, 0.5, minutes, 1.0, 1.0, 1, 1.0)
         for run, minutes in zip(runs, (60, 10, 20), strict=False)
@@ -397,11 +436,11 @@ def test_the_time_left_follows_runs_of_the_same_student(tmp_path, content):
     assert progress.time_left() == 'left about 1 h 18 min'  # (150 - 30 / 2) / 2, and a seventh for all but training
 
 
-def test_scores_that_a_network_does_not_have_stay_empty(tmp_path, content):
-    matrix = read(tmp_path, content)
-    text = markdown_report(matrix, [Result('big', '', '', 0, 0.7, 0.8, None, 0.0, None, 1.0, 10**6, None)], [])
+def test_scores_that_a_network_does_not_have_stay_empty():
+    result = Result('big', '', '', 0, 0.7, 0.8, None, 0.0, None, 1.0, 10**6, None)
+    text = markdown_report([Entry('m', 'teacher', False, 1, ('big', '', '', 0), 'finished', 'train.log', result)])
     cells = [cell.strip() for cell in next(line for line in text.splitlines() if line.startswith('| big')).split('|')]
-    assert cells[1:-1] == ['big', '70.0', '80.0', '', '1.00 M', '1', '', '']
+    assert cells[1:-1] == ['big', '70.0', '80.0', '', '1.00 M', '1', '']
     assert format_percent([]) == '' and format_percent([0.5, None]) == '50.0' and format_percent([-0.01], signed=True) == '-1.0'
 
 
@@ -420,7 +459,7 @@ def test_trainings_tell_how_many_steps_they_have_and_have_done(tmp_path, content
     runs = list_runs(read(tmp_path, content), tmp_path / 'work')
     clear_outdated_runs(runs, runs)
     steps = {step.name: step for step in list_jobs(runs, tmp_path, count_steps=True)}
-    plain = steps['train small  plain  seed 0']
+    plain = steps['small  plain  seed 0']
     assert (plain.num_steps, plain.count_steps_done()) == (2 * 6, 0)  # epochs, and batches of 4 out of 24 scenes
     logs = runs[1].work_dir / '20261122/vis_data'
     logs.mkdir(parents=True)

@@ -9,8 +9,8 @@ import pytest
 
 from mmps.benchmark import demo as module
 from mmps.benchmark.matrix_file import read_matrix
-from mmps.benchmark.report import Result
-from mmps.benchmark.runs import list_runs
+from mmps.benchmark.results import Result
+from mmps.benchmark.run_list import list_runs
 from mmps.evaluation import Predictions, SearchResult, save_predictions
 from mmps.synthetic import generate
 

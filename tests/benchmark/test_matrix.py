@@ -55,10 +55,12 @@ def composed(matrix, method, teacher=None, checkpoint=None, lookup_table=None, s
     )
 
 
-@pytest.mark.parametrize('name', ['synthps-mini', 'synthps-small', 'cuhk-sysu', 'prw'])
+@pytest.mark.parametrize(
+    'name', ['synthps-mini', 'synthps-bench', 'synthps-bench-pretrained', 'synthps-small', 'cuhk-sysu', 'prw']
+)
 def test_all_that_a_shipped_matrix_names_is_there(name, tmp_path):
     matrix = read_matrix(CONFIGS / 'benchmarks' / f'{name}.yml', CONFIGS, tmp_path)
-    assert len(matrix.teachers) >= 4 and len(matrix.students) >= 3 and len(matrix.methods) >= 14
+    assert len(matrix.teachers) >= 3 and len(matrix.students) >= 2 and len(matrix.methods) >= 14
     for student in matrix.students.values():
         for method in matrix.methods.values():
             for teacher in matrix.teachers_of(student, method):
@@ -91,7 +93,15 @@ def test_each_student_of_the_hkd_matrix_is_taught_by_a_head_of_its_own_kind(tmp_
         (lambda c: c['methods']['GDPS'].update(distiller='gdsp'), "methods: GDPS: there is no distiller 'gdsp': did you mean"),
         (lambda c: c['methods']['GDPS'].update(seeds=0), 'methods: GDPS: seeds: expected 1 or more, got 0'),
         (lambda c: c['methods']['GDPS'].update(seeds='3'), "methods: GDPS: seeds: expected a whole number, got '3'"),
-        (lambda c: c['methods']['GDPS'].update(seed=3), r"methods: GDPS: there is no key 'seed': did you mean seeds\?"),
+        (
+            lambda c: c['methods']['GDPS'].update(seed=3),
+            r"methods: GDPS: there is no key 'seed': did you mean seeds or schedule\?",
+        ),
+        (lambda c: c['methods']['GDPS'].update(tune=True), "methods: GDPS: tune needs the matrix's tune"),
+        (lambda c: c['methods']['plain'].update(scale=3), 'methods: plain: scale and tune are for methods with a distiller'),
+        (lambda c: c['methods']['GDPS'].update(scale={'smal': 3}), r"there is no student 'smal': did you mean small\?"),
+        (lambda c: c['methods']['GDPS'].update(scale={'small': '3'}), "scale: small: expected a number, got '3'"),
+        (lambda c: c['methods']['plain'].update(schedule=0), 'methods: plain: schedule: expected a factor above 0, got 0'),
         (lambda c: c['methods']['plain'].update(teacher='big'), 'methods: plain: has a teacher, but neither'),
         (lambda c: c['methods'].update(lut={'lookup_table': True, 'teacher': 'none'}), 'lut: lookup_table needs a teacher'),
         (lambda c: c['methods'].update({'gdps': {}}), "methods: 'GDPS' and 'gdps' would share the folder gdps"),
@@ -151,6 +161,25 @@ def test_the_distilled_config_differs_from_the_plain_one_in_its_model_alone(read
     assert plain.randomness.seed == 2 and plain.model == published.architecture
     assert {key for key in plain if plain[key] != distilled[key]} == {'model'} and plain.keys() == distilled.keys()
     assert distilled.model == {**published, 'teacher': matrix.teachers['big'].cfg.model, 'teacher_ckpt': 'big.pth'}
+
+
+def test_a_longer_schedule_stretches_the_loop_and_what_counts_in_epochs(read):
+    matrix = read(lambda content: content['methods'].update(twice={'schedule': 2}))
+    plain, twice = composed(matrix, 'plain'), composed(matrix, 'twice')
+    assert twice.train_cfg == {**plain.train_cfg, 'max_epochs': 20, 'val_interval': 20}
+    assert [scheduler.end for scheduler in plain.param_scheduler] == [50, 10]  # the warm-up is 50 steps
+    assert [scheduler.end for scheduler in twice.param_scheduler] == [50, 20]
+    assert matrix.reference == 'plain'
+
+
+def test_the_factor_of_a_methods_weights_is_in_the_config_of_its_distiller(read):
+    matrix = read(lambda content: content['methods']['GDPS'].update(scale={'small': 3}))
+    student, method, teacher = matrix.students['small'], matrix.methods['GDPS'], matrix.teachers['big']
+    assert method.scales == {'small': 3}
+    cfg = compose(student, method, teacher, Path('big.pth'), None, 0, scale=3)
+    assert (
+        cfg.model.distiller.scale == 3 and 'scale' not in compose(student, method, teacher, 'big.pth', None, 0).model.distiller
+    )
 
 
 def test_without_a_teacher_the_model_is_given_none(read):

@@ -183,6 +183,22 @@ def test_every_term_alone_teaches_the_student(build_distill, make_batch, term):
     assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
 
 
+def test_a_factor_scales_every_distillation_loss_and_no_other(distill_config, make_batch, mmps_scope):
+    losses = []
+    for scale in (1, 3):
+        cfg = distill_config(box_jitter=0)
+        cfg['distiller']['scale'] = scale
+        torch.manual_seed(0)
+        model = MODELS.build({'_scope_': 'mmps', **cfg}).train()
+        fill(model.teacher.memory)
+        fill(model.student.memory)
+        torch.manual_seed(1)
+        losses.append(model.loss(*make_batch([[0, 3, -1], [5]])))
+    for term in TERMS:
+        torch.testing.assert_close(losses[1][f'distill.{term}'], 3 * losses[0][f'distill.{term}'])
+    torch.testing.assert_close(losses[1]['student.loss_reid'], losses[0]['student.loss_reid'])
+
+
 @pytest.mark.parametrize('term', TERMS)
 def test_each_term_alone_has_the_same_value_as_among_the_others(build_distill, make_batch, term):
     whole, alone = build_distill(box_jitter=0), build_distill(term, box_jitter=0)

@@ -118,6 +118,14 @@ def test_the_written_predictions_score_the_same(scene, samples, tmp_path):
     assert loaded.query_images == ('a', 'a') and loaded.gt_embeddings is None
 
 
+def test_the_search_of_each_query_is_written_for_comparisons(scene, samples, tmp_path):
+    _, metric = evaluate(scene, samples, query_file=str(tmp_path / 'test/queries.npz'))
+    written = np.load(tmp_path / 'test/queries.npz')
+    assert written['ap'].dtype == np.float32
+    np.testing.assert_allclose(written['ap'], metric.search.ap)
+    np.testing.assert_array_equal(written['first_ranks'], metric.search.first_ranks)
+
+
 def test_cbgm_is_scored_in_addition_to_the_plain_search(scene, samples):
     plain, _ = evaluate(scene, samples)
     scores, metric = evaluate(scene, samples, cbgm={'k1': 2, 'k2': 2})

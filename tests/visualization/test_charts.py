@@ -36,7 +36,7 @@ def labels(ticks):
 @pytest.mark.parametrize(
     'draw, args',
     [
-        (charts.draw_gains, [{'a': {'b': [0.1, 0.2]}}]),
+        (charts.draw_gains, [{'a': {'b': (0.1, 0.05, 0.2)}}]),
         (charts.draw_accuracy, [{'a': (1, 1.0)}, {'a': {'': 0.5}}]),
         (charts.draw_precision_recall, [{'a': (np.array([0, 1]), np.array([1, 0.5]))}]),
         (charts.draw_similarities, [EDGES, np.array([0, 1, 2]), np.array([9, 3, 0])]),
@@ -125,18 +125,19 @@ def test_distilled_and_plain_students_share_the_panels_of_losses(figure):
     assert len(colours) == 1
 
 
-def test_gains_have_one_row_per_method_with_the_best_on_top(figure):
+def test_gains_have_one_row_per_method_with_the_best_on_top_and_are_grey_where_they_may_be_chance(figure):
     axes = figure(
-        charts.draw_gains, {'OIM': {'GDPS': [0.04, 0.02], 'CWD': [-0.01]}, 'SeqNet': {'GDPS': [0.01]}}, {'OIM': 0.005}
+        charts.draw_gains,
+        {'OIM': {'GDPS': (0.03, 0.01, 0.05), 'CWD': (-0.01, -0.04, 0.02)}, 'SeqNet': {'GDPS': (0.01, -0.01, 0.03)}},
     ).axes
     assert [axis.get_title() for axis in axes] == ['OIM', 'SeqNet']
     assert labels(axes[0].get_yticklabels()) == ['CWD', 'GDPS']
-    dots = [[line.get_xydata().round(6).tolist() for line in axis.get_lines() if line.get_marker() == 'o'] for axis in axes]
-    assert dots == [[[[-1, 0]], [[3, 1]], [[4, 1], [2, 1]]], [[[1, 1]]]]
-    (bar,) = (bars for bars in axes[0].containers if bars.has_xerr)  # an error bar needs more than one seed
-    np.testing.assert_allclose(bar.lines[2][0].get_segments()[0], [[3 - 2**0.5, 1], [3 + 2**0.5, 1]])
-    assert [len(axis.patches) for axis in axes] == [1, 0]
-    np.testing.assert_allclose([axes[0].patches[0].get_x(), axes[0].patches[0].get_width()], [-0.5, 1.0])
+    drawn = [
+        [(line.get_xydata().round(6).tolist(), to_hex(line.get_color())) for line in axis.get_lines()[1:]] for axis in axes
+    ]
+    grey, green = to_hex('0.6'), to_hex('C2')
+    assert drawn[0] == [([[-4, 0], [2, 0]], grey), ([[-1, 0]], grey), ([[1, 1], [5, 1]], green), ([[3, 1]], green)]
+    assert drawn[1] == [([[-1, 1], [3, 1]], grey), ([[1, 1]], grey)]
 
 
 def test_accuracy_is_drawn_with_a_shape_per_network_and_a_colour_per_method(figure):
