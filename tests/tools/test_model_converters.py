@@ -20,7 +20,7 @@ SEQNET = 'seqnet/seqnet_r50-c4_20e_cuhk-sysu.py'
 
 @pytest.fixture
 def call(repository, load_script, tmp_path, monkeypatch):
-    """call('seqnet', arguments) runs that converter, or 'publish', in an empty folder; what it ends with, None where all went well."""
+    """call('seqnet', arguments) runs that tool, or 'publish', in an empty folder; what it ends with, None if all is well."""
     monkeypatch.chdir(tmp_path)
 
     def run(name, *arguments):
