@@ -230,7 +230,7 @@ class Gallery:
         ]
 
     def remove(self, where: Where) -> int:
-        """Removes persons for good. Sources that were named are removed with their progress.
+        """Removes persons for good. Sources are removed with their progress, unless only some of their persons are.
 
         Returns:
             How many persons were removed.
@@ -241,22 +241,44 @@ class Gallery:
         if not where.expression():
             raise ValueError('remove: expected a condition; to remove everything delete the gallery')
         removed = self._delete(where.expression())
-        if where == Where(sources=where.sources):
-            self.client.delete(NOTES, filter=f'name in {quoted([f"source:{name}" for name in where.sources])}')
+        if where == Where(where.cameras, where.sources):
+            gone = [
+                f'source:{each["source"]}'
+                for each in self.sources()
+                if (not where.cameras or each['camera'] in where.cameras)
+                and (not where.sources or each['source'] in where.sources)
+            ]
+            if gone:
+                self.client.delete(NOTES, ids=gone)
         return removed
 
-    def forget(self, embedding: np.ndarray, min_similarity: float) -> int:
-        """Removes every sighting that is at least so similar to an embedding (D,). Returns how many."""
-        removed = 0
+    def forget(self, embedding: np.ndarray, min_similarity: float, dry_run: bool = False) -> int:
+        """Removes every sighting that is at least so similar to an embedding (D,); ``dry_run`` only counts them.
+
+        Returns:
+            How many.
+
+        Raises:
+            ValueError: ``min_similarity`` is not between -1 and 1.
+        """
+        if not -1 <= min_similarity <= 1:
+            raise ValueError(f'min_similarity: expected -1 to 1, got {min_similarity}')
+        ids: list[int] = []
         while True:
             hits = self.client.search(
-                PERSONS, data=[embedding.astype(np.float32)], limit=MOST, search_params=dict(params=dict(ef=MOST))
+                PERSONS,
+                data=[embedding.astype(np.float32)],
+                limit=MOST,
+                filter=f'id not in {ids}' if ids else '',
+                search_params=dict(metric_type='IP', params=dict(ef=MOST)),
             )[0]
-            ids = [hit['id'] for hit in hits if hit['distance'] >= min_similarity]
-            if not ids:
-                return removed
+            found = [hit['id'] for hit in hits if hit['distance'] >= min_similarity]
+            ids += found
+            if len(found) < MOST:
+                break
+        if ids and not dry_run:
             self.client.delete(PERSONS, ids=ids)
-            removed += len(ids)
+        return len(ids)
 
     def _delete(self, expression: str) -> int:
         count = int(self.client.query(PERSONS, filter=expression, output_fields=['count(*)'])[0]['count(*)'])

@@ -272,6 +272,24 @@ class PersonSearchInferencer(BaseInferencer):
                 for box, embedding in zip(bboxes[number], to_numpy(sample.query_instances.embeddings), strict=True):
                     yield frame.image, dict(image=frame.source, bbox=[float(value) for value in box], score=None), embedding
 
+    def forget(self, query: str | np.ndarray, bbox: Sequence[float], min_similarity: float, dry_run: bool = False) -> int:
+        """Removes a person's sightings from the gallery for good; ``dry_run`` only counts them.
+
+        Args:
+            query: An image that shows the person.
+            bbox: The person: x, y, width, height.
+            min_similarity: Sightings that are at least so similar are the person's.
+
+        Returns:
+            How many.
+
+        Raises:
+            ValueError: There is no gallery.
+            UnreadableSourceError: The image cannot be read.
+        """
+        ((_, _, embedding),) = self._queries(query, [bbox])
+        return self._gallery().forget(embedding, min_similarity, dry_run)
+
     def close(self) -> None:
         """Lets other processes open the gallery's file."""
         if self.gallery is not None:

@@ -9,7 +9,13 @@ from mmps.apis.sightings import Where
 def model_parser(description: str | None) -> argparse.ArgumentParser:
     """Returns a parser for a gallery and a model. :func:`open_inferencer` opens them."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('gallery', help='a file name ending in .db, or http://host:19530 of a Milvus server')
+    add_model(parser)
+    return parser
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of :func:`model_parser`."""
+    add_gallery(parser)
     parser.add_argument('--model', required=True, help='config of the model, or its name in the model index')
     parser.add_argument('--weights', required=True, help='its checkpoint')
     parser.add_argument('--device', help='default: a GPU, if there is one')
@@ -18,7 +24,10 @@ def model_parser(description: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument('--score-thr', type=float, default=0.5, help='least confidence of a person (%(default)s)')
     parser.add_argument('--json', action='store_true', help='print JSON')
-    return parser
+
+
+def add_gallery(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('gallery', help='a file name ending in .db, or http://host:19530 of a Milvus server')
 
 
 def open_inferencer(args: argparse.Namespace) -> PersonSearchInferencer:

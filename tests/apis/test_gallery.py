@@ -139,6 +139,7 @@ def test_what_is_removed_or_forgotten_is_gone_for_good(path):
     embeddings[10:14] = embeddings[10]
     with Gallery(path, 'model one', DIMS) as gallery:
         add(gallery, 'video.mp4', embeddings, 'north')
+        assert gallery.forget(embeddings[10], 0.999, dry_run=True) == 4 and len(gallery) == 50
         assert gallery.forget(embeddings[10], 0.999) == 4
         assert gallery.remove(Where(until=0.45)) == 5
         with pytest.raises(ValueError, match='remove: expected a condition'):
@@ -146,6 +147,27 @@ def test_what_is_removed_or_forgotten_is_gone_for_good(path):
     with Gallery(path) as gallery:
         assert len(gallery) == 41
         assert gallery.search(embeddings[10:11], topk=1)[0][0].similarity < 0.99
+
+
+def test_more_persons_than_one_answer_holds_are_forgotten(gallery, monkeypatch):
+    monkeypatch.setattr('mmps.apis.gallery.MOST', 7)
+    embeddings = np.concatenate([np.repeat(unit(1), 30, axis=0), unit(5, seed=1)])
+    add(gallery, 'video.mp4', embeddings)
+    assert gallery.forget(embeddings[0], 0.999, dry_run=True) == gallery.forget(embeddings[0], 0.999) == 30
+    assert len(gallery) == 5
+    with pytest.raises(ValueError, match=r'min_similarity: expected -1 to 1, got 90'):
+        gallery.forget(embeddings[0], 90)
+
+
+def test_a_source_is_removed_with_its_last_person_and_not_before(gallery):
+    for name, camera in (('a.mp4', 'north'), ('b.mp4', 'north'), ('c.mp4', 'south')):
+        add(gallery, name, unit(20), camera)
+    assert gallery.remove(Where(cameras=['north'], until=0.95)) == 20
+    assert [each['source'] for each in gallery.sources()] == ['a.mp4', 'b.mp4', 'c.mp4']
+    assert gallery.remove(Where(cameras=['north'], sources=['b.mp4', 'c.mp4'])) == 10
+    assert [each['source'] for each in gallery.sources()] == ['a.mp4', 'c.mp4']
+    assert gallery.remove(Where(cameras=['north'])) == 10
+    assert [each['source'] for each in gallery.sources()] == ['c.mp4']
 
 
 def test_another_model_is_refused_with_both_named(path):

@@ -228,6 +228,9 @@ def test_the_commands_do_the_same(files, images, tmp_path, monkeypatch, capsys):
     table = mmps('search', gallery, images[1], '--box', x, y, width, height, *model, '--topk', 1, '--cameras', 'north')
     assert table.splitlines()[2].startswith('| 0     |    1 |      1.000 |')
     assert f'{counts["persons"]} persons, found by' in mmps('gallery', 'info', gallery)
-    assert mmps('gallery', 'remove', gallery, '--cameras', 'north') == f'{counts["persons"]} persons removed, 0 left\n'
+    person = ('forget', gallery, images[1], '--box', x, y, width, height, '--min-similarity', 0.999, *model)
+    assert mmps('gallery', *person, '--dry-run') == '1 sightings would be removed\n'
+    assert json.loads(mmps('gallery', *person, '--json')) == dict(persons=1, removed=True)
+    assert mmps('gallery', 'remove', gallery, '--cameras', 'north') == f'{counts["persons"] - 1} persons removed, 0 left\n'
     assert mmps('gallery', 'remove', gallery) == 'error: remove: expected a condition; to remove everything delete the gallery'
     assert mmps('gallery', 'info', tmp_path / 'nothing.db') == f'error: {tmp_path}/nothing.db: there is no gallery'
