@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import cv2
 import numpy as np
@@ -29,15 +29,21 @@ def write_found(predictions: Sequence[dict[str, Any]], out: str | Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / 'matches.json').write_text(json.dumps(predictions, indent=1))
     with open(out / 'matches.csv', 'w', newline='') as file:
-        table = csv.writer(file)
-        table.writerow(COLUMNS)
-        for number, prediction in enumerate(predictions):
-            for match in prediction['matches']:
-                where = [match[name] for name in ('source', 'frame', 'time', 'camera')]
-                box = [round(value, 1) for value in match['bbox']]
-                table.writerow([number, match['rank'], round(match['similarity'], 4), *where, *box, round(match['score'], 4)])
+        write_table(predictions, file)
     if predictions:
         write_picture(out / 'matches.png', draw_found(predictions))
+
+
+def write_table(predictions: Sequence[dict[str, Any]], file: TextIO, extra: Sequence[str] = ()) -> None:
+    """Writes a row of CSV per match, with these further keys of the matches as the last columns."""
+    table = csv.writer(file)
+    table.writerow([*COLUMNS, *extra])
+    for number, prediction in enumerate(predictions):
+        for match in prediction['matches']:
+            where = [match[name] for name in ('source', 'frame', 'time', 'camera')]
+            box = [round(value, 1) for value in match['bbox']]
+            row = [number, match['rank'], round(match['similarity'], 4), *where, *box, round(match['score'], 4)]
+            table.writerow([*row, *(match[name] for name in extra)])
 
 
 def draw_found(predictions: Sequence[dict[str, Any]], images: Sequence[np.ndarray] | None = None) -> np.ndarray:

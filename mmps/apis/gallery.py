@@ -5,6 +5,7 @@ Q queries, D the embedding size. Similarities are cosines, because embeddings ha
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,29 @@ class Gallery:
             ]
             for hits in found
         ]
+
+    def sightings(self, where: Where, frame: int | None = None) -> list[Sighting]:
+        """Returns up to 16,384 persons with their embeddings, those of the earliest frames first.
+
+        Args:
+            where: Which sightings count.
+            frame: Only those of this frame.
+        """
+        terms = [where.expression() or 'frame >= 0', *([f'frame == {int(frame)}'] if frame is not None else [])]
+        rows = self.client.query(PERSONS, filter=' and '.join(terms), output_fields=[*FIELDS, 'embedding', 'id'], limit=MOST)
+        rows.sort(key=lambda row: (row['source'], row['frame'], row['id']))
+        return [replace(_sighting(row), embedding=np.array(row['embedding'], np.float32)) for row in rows]
+
+    def frames(self, source: str) -> list[int]:
+        """Returns the numbers of a source's frames in which somebody was found, in order."""
+        found: set[int] = set()
+        last = -1
+        while rows := self.client.query(
+            PERSONS, filter=f'source == {quoted(source)} and id > {last}', output_fields=['frame', 'id'], limit=MOST
+        ):
+            found.update(row['frame'] for row in rows)
+            last = max(row['id'] for row in rows)
+        return sorted(found)
 
     def remove(self, where: Where) -> int:
         """Removes persons for good. Sources are removed with their progress, unless only some of their persons are.

@@ -160,24 +160,38 @@ class PersonSearchInferencer(BaseInferencer):
         Raises:
             ValueError: There is no gallery.
         """
+        counts = dict(sources=0, frames=0, persons=0, unreadable=0)
+        with tqdm(unit='frame', disable=not self.show_progress) as bar:
+            for counts in self.index_batches(inputs, camera, start, stride, batch_size):
+                bar.update(counts['frames'] - bar.n)
+                bar.set_postfix(persons=counts['persons'], refresh=False)
+        return counts
+
+    def index_batches(
+        self,
+        inputs: str | Path | Sequence[str | Path],
+        camera: str = '',
+        start: float = 0.0,
+        stride: int = 1,
+        batch_size: int = 1,
+    ) -> Iterator[dict[str, int]]:
+        """As :meth:`index`, and yields the counts after every batch. Whoever stops taking them stops the indexing there."""
         gallery = self._gallery()
         counts = dict(sources=0, frames=0, persons=0, unreadable=0)
         found = self.detect(self._frames(inputs, camera, stride, counts), batch_size=batch_size)
-        with tqdm(unit='frame', disable=not self.show_progress) as bar:
-            while batch := list(itertools.islice(found, batch_size)):
-                for source, part in itertools.groupby(batch, key=lambda item: item[0].source):
-                    of_source = list(part)
-                    last = of_source[-1][0]
-                    sightings = [
-                        each for frame, sample in of_source for each in sightings_of(frame, sample, camera, start + frame.time)
-                    ]
-                    gallery.add(source, sightings, last.number + 1, complete=last.is_last)
-                    counts['persons'] += len(sightings)
-                    counts['sources'] += last.is_last
-                counts['frames'] += len(batch)
-                bar.update(len(batch))
-                bar.set_postfix(persons=counts['persons'], refresh=False)
-        return counts
+        while batch := list(itertools.islice(found, batch_size)):
+            for source, part in itertools.groupby(batch, key=lambda item: item[0].source):
+                of_source = list(part)
+                last = of_source[-1][0]
+                sightings = [
+                    each for frame, sample in of_source for each in sightings_of(frame, sample, camera, start + frame.time)
+                ]
+                gallery.add(source, sightings, last.number + 1, complete=last.is_last)
+                counts['persons'] += len(sightings)
+                counts['sources'] += last.is_last
+            counts['frames'] += len(batch)
+            yield dict(counts)
+        yield dict(counts)  # what was unreadable after the last batch counts too
 
     def _frames(
         self, inputs: str | Path | Sequence[str | Path], camera: str, stride: int, counts: dict[str, int]

@@ -101,6 +101,16 @@ def _decode(source: str, first: int, stride: int) -> Iterator[Frame]:
         raise UnreadableSourceError(f'{source}: no video, or one without frames')
 
 
+def count_frames(source: str) -> int:
+    """Returns the number of frames as a video's header tells it, 1 for an image, 0 where it is not known."""
+    if not is_video(source):
+        return 1
+    video = cv2.VideoCapture(source)
+    count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    video.release()
+    return max(count, 0)
+
+
 def read_frame(source: str, number: int = 0) -> np.ndarray:
     """Returns one frame of a video, uint8 (H, W, 3), BGR, or an image.
 

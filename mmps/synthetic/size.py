@@ -48,7 +48,9 @@ SIZES = {
         Size('tiny', 128, 224, 24, 16, 10, 8, (2, 4), 3, 8),
         Size('mini', 192, 336, 400, 600, 80, 300, (4, 7), 3, 300),
         Size('small', 480, 832, 3000, 1500, 600, 400, (3, 7), 6, 400),
-        Size('photo', 432, 768, 2400, 200, 800, 150, (1, 25), 600, 200),  # in the varied style, for models meant for photographs
+        Size(
+            'photo', 432, 768, 2400, 200, 800, 150, (1, 25), 600, 200
+        ),  # in the varied style, for models meant for photographs
         Size('full', 600, 800, 11206, 6978, 5532, 2900, (3, 8), 6, 2900),
     )
 }

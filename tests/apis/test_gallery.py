@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -202,3 +203,16 @@ def test_wrong_arguments_are_refused_in_one_line(gallery, tmp_path):
     with pytest.raises(ValueError, match=r'expected a person of image\.jpg with an embedding of 16 numbers'):
         gallery.add('image.jpg', sightings('other.jpg', unit(1)), 1)
     assert gallery.search(unit(0)) == [] and gallery.search(unit(1)) == [[]]
+
+
+def test_the_persons_of_a_frame_come_with_their_embeddings(gallery):
+    embeddings = unit(30)
+    for source in ('north.mp4', 'south.mp4'):
+        gallery.begin(source, '')
+        people = [replace(each, frame=each.frame // 3) for each in sightings(source, embeddings)]
+        gallery.add(source, people, 10)
+    assert gallery.frames('south.mp4') == list(range(10)) and gallery.frames('west.mp4') == []
+    found = gallery.sightings(Where(sources=['south.mp4']), frame=4)
+    assert [(each.source, each.frame, each.bbox[0]) for each in found] == [('south.mp4', 4, x) for x in (12, 13, 14)]
+    np.testing.assert_allclose([each.embedding for each in found], embeddings[12:15], atol=1e-6)
+    assert len(gallery.sightings(Where())) == 60

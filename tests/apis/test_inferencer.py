@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 
 from mmps.apis.inferencer import PersonSearchInferencer
 from mmps.apis.sightings import Where
-from mmps.apis.video import UnreadableSourceError, list_sources, read_frames
+from mmps.apis.video import UnreadableSourceError, count_frames, list_sources, read_frames
 from mmps.cli.main import main
 from mmps.registry import MODELS
 from mmps.synthetic import generate
@@ -156,6 +156,16 @@ def test_an_interrupted_video_goes_on_where_it_was(search, video, monkeypatch):
     assert inferencer.index(video)['frames'] == 7
     assert len(inferencer.gallery) == whole
     assert next(iter(inferencer.gallery.sources()))['complete']
+
+
+def test_indexing_can_be_watched_and_stopped_after_any_batch(search, video):
+    inferencer = search()
+    batches = inferencer.index_batches(video, stride=2, batch_size=2)
+    assert [next(batches)['frames'], next(batches)['frames']] == [2, 4]
+    batches.close()
+    (source,) = inferencer.gallery.sources()
+    assert (source['next_frame'], source['complete']) == (7, False)
+    assert inferencer.index(video, stride=2)['frames'] == 2 and count_frames(str(video)) == 12
 
 
 def test_what_cannot_be_read_is_counted_and_passed_over(search, images, video, tmp_path):
