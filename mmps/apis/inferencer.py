@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +184,7 @@ class PersonSearchInferencer(BaseInferencer):
         fps: float | None = None,
         tracks: bool = False,
         timeout: float = 30.0,
-    ) -> Iterator[dict[str, int]]:
+    ) -> Generator[dict[str, int], None, None]:
         """As :meth:`index`, and yields the counts after every batch. Whoever stops taking them stops the indexing there."""
         indexer = Indexer(self._gallery(), camera, start, Sampling(stride, fps, timeout), tracks)
         found = self.detect(indexer.frames(list_sources(inputs)), batch_size=batch_size)

@@ -36,7 +36,7 @@ class Track:
 
     def record(self) -> Sighting:
         """Returns the best view, with the track's times and the mean embedding (D,) of the best views, of unit length."""
-        mean = np.mean([view.embedding for view in self.views], axis=0)
+        mean = np.mean(np.array([view.embedding for view in self.views]), axis=0)
         return replace(self.views[0], embedding=mean / np.linalg.norm(mean), since=self.since, until=self.until)
 
 

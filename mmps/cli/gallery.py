@@ -6,20 +6,21 @@ import json
 from mmps.apis.gallery import Gallery
 from mmps.evaluation.tables import markdown_table
 
-from .searching import add_gallery, add_model, add_where, open_inferencer, where
+from .searching import add_gallery, add_json, add_model, add_where, open_inferencer, where
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     actions = parser.add_subparsers(dest='action', required=True)
     info = actions.add_parser('info', help='lists the sources and counts the persons')
-    info.add_argument('--json', action='store_true', help='print JSON')
+    add_json(info)
     remove = actions.add_parser('remove', help='removes persons for good, for example of a camera')
     add_where(remove)
     for action in (info, remove):
         add_gallery(action)
     forget = actions.add_parser('forget', help='removes one person for good: every sighting that is similar enough')
     add_model(forget)
+    add_json(forget)
     forget.add_argument('query', help='an image that shows the person')
     forget.add_argument('--box', type=float, nargs=4, required=True, metavar=('X', 'Y', 'W', 'H'), help='the person, in pixels')
     forget.add_argument(
@@ -45,7 +46,7 @@ def main() -> None:
 
 
 def forget_person(args: argparse.Namespace) -> None:
-    inferencer = open_inferencer(args)
+    inferencer = open_inferencer(args, show_progress=False)
     count = inferencer.forget(args.query, args.box, args.min_similarity, args.dry_run)
     inferencer.close()
     if args.json:

@@ -2,7 +2,7 @@
 
 import json
 
-from .searching import model_parser, open_inferencer
+from .searching import add_json, model_parser, open_inferencer
 
 
 def main() -> None:
@@ -17,8 +17,9 @@ def main() -> None:
         '--timeout', type=float, default=30.0, help='a stream without a frame for so many seconds has ended (%(default)s)'
     )
     parser.add_argument('--batch-size', type=int, default=1, help='images at a time (%(default)s)')
+    add_json(parser)
     args = parser.parse_args()
-    inferencer = open_inferencer(args)
+    inferencer = open_inferencer(args, show_progress=not args.json)
     counts = inferencer.index(
         args.inputs, args.camera, args.start, args.stride, args.batch_size, args.fps, args.tracks, args.timeout
     )

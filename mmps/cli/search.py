@@ -7,7 +7,7 @@ from typing import Any
 from mmps.apis.video import is_video
 from mmps.evaluation.tables import markdown_table
 
-from .searching import add_where, model_parser, open_inferencer, where
+from .searching import add_json, add_where, model_parser, open_inferencer, where
 
 
 def main() -> None:
@@ -32,8 +32,9 @@ def main() -> None:
     )
     parser.add_argument('--out', metavar='DIR', help='write matches.json, matches.csv and matches.png there')
     parser.add_argument('--video', metavar='OUT.mp4', help='write the video of the best match, with the person in a box')
+    add_json(parser)
     args = parser.parse_args()
-    inferencer = open_inferencer(args)
+    inferencer = open_inferencer(args, show_progress=not args.json)
     predictions = inferencer(
         args.query,
         args.box,

@@ -23,6 +23,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         '--height', type=int, help='shorter side of the images for the model, in pixels; default its test config'
     )
     parser.add_argument('--score-thr', type=float, default=0.5, help='least confidence of a person (%(default)s)')
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Adds the argument --json, with which nothing else is printed."""
     parser.add_argument('--json', action='store_true', help='print JSON')
 
 
@@ -30,10 +34,10 @@ def add_gallery(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('gallery', help='a file name ending in .db, or http://host:19530 of a Milvus server')
 
 
-def open_inferencer(args: argparse.Namespace) -> PersonSearchInferencer:
+def open_inferencer(args: argparse.Namespace, show_progress: bool) -> PersonSearchInferencer:
     """Returns the model with its gallery."""
     return PersonSearchInferencer(
-        args.model, args.weights, args.device, args.gallery, args.score_thr, args.height, show_progress=not args.json
+        args.model, args.weights, args.device, args.gallery, args.score_thr, args.height, show_progress
     )
 
 
