@@ -13,6 +13,7 @@ processor. The second do not depend on what else runs, and have only this proces
 
 import argparse
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -104,6 +105,7 @@ def measure(uri: str, label: str, persons: int, indexes: list[str], num_queries:
                     *(f'{recall:.4f}', disk, f'{resident_megabytes() - before:.0f}'),
                 ]
             )
+            print(*rows[-1], sep=' | ', file=sys.stderr, flush=True)  # the large ones take long
         if '://' in uri:
             for collection in (PERSONS, NOTES):
                 gallery.client.drop_collection(collection)
