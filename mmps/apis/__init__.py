@@ -8,13 +8,20 @@ from .scoring import Scores, build_test_set, score, write_scores
 from .teacher_cache import cache_teacher
 
 # Imported when they are asked for: they need Milvus, which an extra installs.
-SEARCH = {'Gallery': 'gallery', 'Where': 'sightings', 'PersonSearchInferencer': 'inferencer', 'write_found': 'found'}
+SEARCH = {
+    'Gallery': 'gallery',
+    'PersonSearchInferencer': 'inferencer',
+    'Where': 'sightings',
+    'appearances': 'appearances',
+    'write_found': 'found',
+}
 
 __all__ = [
     'Gallery',
     'PersonSearchInferencer',
     'Scores',
     'Where',
+    'appearances',
     'build_test_set',
     'cache_teacher',
     'convert_checkpoint',

@@ -3,21 +3,17 @@
 Q queries, D the embedding size. Similarities are cosines, because embeddings have unit length.
 """
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pymilvus import DataType, MilvusClient
-from pymilvus.exceptions import ConnectionConfigException, MilvusException
 
 from .sightings import FIELDS, Match, Sighting, Where, quoted
+from .storage import MOST, NOTES, PERSONS, Notes, connect, create_collections, vector_index
 
-PERSONS, NOTES = 'persons', 'notes'  # Milvus collections; a note is one of the gallery's own records
-FORMAT = 1
-MOST = 16384  # rows that Milvus returns at once
+FORMAT = 2
 EXACT_UP_TO = 50_000  # persons; more are searched with HNSW
 
 
@@ -25,8 +21,8 @@ class OtherModelError(ValueError):
     """The gallery belongs to another model, whose embeddings do not compare."""
 
 
-class GalleryInUseError(OSError):
-    """Another process has the gallery open."""
+class OldGalleryError(ValueError):
+    """Another version of mmps made the gallery."""
 
 
 class Gallery:
@@ -42,6 +38,7 @@ class Gallery:
 
     Raises:
         OtherModelError: The gallery belongs to another model.
+        OldGalleryError: It was made by a version of mmps that keeps other fields.
         GalleryInUseError: Another process has the file open.
         FileNotFoundError: There is no gallery, and no model to make one for.
         ConnectionError: The server does not answer.
@@ -50,27 +47,20 @@ class Gallery:
 
     def __init__(self, uri: str | Path, model: str | None = None, dims: int | None = None) -> None:
         self.uri = str(uri)
-        is_server = '://' in self.uri
-        if not is_server and not self.uri.endswith('.db'):
-            raise ValueError(f'{self.uri}: expected a file name that ends in .db, or http://host:19530')
-        if model is None and not is_server and not Path(self.uri).exists():
-            raise FileNotFoundError(f'{self.uri}: there is no gallery')
-        Path('.' if is_server else self.uri).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self.client = MilvusClient(self.uri)
-        except ConnectionConfigException as error:
-            raise GalleryInUseError(
-                f'{self.uri}: another process has this gallery open; a Milvus server serves many'
-            ) from error
-        except MilvusException as error:
-            raise ConnectionError(f'{self.uri}: no Milvus server answers there') from error
+        self.client = connect(self.uri, must_exist=model is None)
+        self.notes = Notes(self.client)
         if not self.client.has_collection(NOTES):
             if model is None or dims is None:
                 raise FileNotFoundError(f'{self.uri}: there is no gallery')
-            self._create(model, dims)
+            create_collections(self.client, dims)
+            self.notes['about'] = dict(format=FORMAT, model=model, dims=dims, index='FLAT')
         for collection in (NOTES, PERSONS):
             self.client.load_collection(collection)
-        about = self._note('about')
+        about = self.notes['about']
+        if about['format'] != FORMAT:
+            raise OldGalleryError(
+                f'{self.uri}: the gallery has format {about["format"]}, and this mmps reads {FORMAT}: make another gallery'
+            )
         if model is not None and model != about['model']:
             raise OtherModelError(
                 f'{self.uri}: the gallery belongs to the model {about["model"]}, and this is {model}: their embeddings do not '
@@ -78,39 +68,6 @@ class Gallery:
             )
         self.model: str = about['model']
         self.dims: int = about['dims']
-
-    def _create(self, model: str, dims: int) -> None:
-        schema = self.client.create_schema(auto_id=True, enable_dynamic_field=False)
-        schema.add_field('id', DataType.INT64, is_primary=True)
-        schema.add_field('embedding', DataType.FLOAT_VECTOR, dim=dims)
-        schema.add_field('source', DataType.VARCHAR, max_length=4096)
-        schema.add_field('frame', DataType.INT64)
-        schema.add_field('time', DataType.DOUBLE)
-        schema.add_field('camera', DataType.VARCHAR, max_length=256)
-        schema.add_field('bbox', DataType.ARRAY, element_type=DataType.FLOAT, max_capacity=4)
-        schema.add_field('score', DataType.FLOAT)
-        self.client.create_collection(PERSONS, schema=schema, index_params=self._index('FLAT'))
-        notes = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
-        notes.add_field('name', DataType.VARCHAR, is_primary=True, max_length=4096)
-        notes.add_field('value', DataType.VARCHAR, max_length=4096)
-        notes.add_field('unused', DataType.FLOAT_VECTOR, dim=2)  # Milvus wants a vector in every collection
-        index = self.client.prepare_index_params()
-        index.add_index('unused', index_type='FLAT', metric_type='L2')
-        self.client.create_collection(NOTES, schema=notes, index_params=index)
-        self._write_note('about', dict(format=FORMAT, model=model, dims=dims, index='FLAT'))
-
-    def _index(self, kind: str) -> Any:
-        index = self.client.prepare_index_params()
-        params = dict(M=16, efConstruction=200) if kind == 'HNSW' else {}
-        index.add_index('embedding', index_type=kind, metric_type='IP', params=params)
-        return index
-
-    def _note(self, name: str) -> dict[str, Any]:
-        found = self.client.query(NOTES, filter=f'name == {quoted(name)}', output_fields=['value'])
-        return json.loads(found[0]['value']) if found else {}
-
-    def _write_note(self, name: str, value: dict[str, Any]) -> None:
-        self.client.upsert(NOTES, [dict(name=name, value=json.dumps(value), unused=[0.0, 0.0])])
 
     def __len__(self) -> int:
         return self.count()
@@ -121,41 +78,66 @@ class Gallery:
         return int(self.client.query(PERSONS, filter=expression, output_fields=['count(*)'])[0]['count(*)'])
 
     def sources(self) -> Iterator[dict[str, Any]]:
-        """Yields ``source``, ``camera``, ``next_frame`` and ``complete`` of every source, in the order of their names."""
-        last = 'source:'
-        while found := sorted(
-            self.client.query(
-                NOTES, filter=f'name > {quoted(last)} and name < "source;"', output_fields=['name', 'value'], limit=MOST
-            ),
-            key=lambda row: row['name'],
-        ):
-            for row in found:
-                yield {'source': row['name'].removeprefix('source:'), **json.loads(row['value'])}
-            last = found[-1]['name']
-            if len(found) < MOST:
-                return
+        """Yields ``source`` and what :meth:`source` returns, of every source, in the order of their names."""
+        for source, note in self.notes.of_kind('source'):
+            yield {'source': source, **note}
 
-    def begin(self, source: str, camera: str = '') -> int:
-        """Begins or goes on with a source. One that is complete, or of another camera, is removed first: it is replaced.
+    def next_frame(self, source: str, camera: str = '', settings: Mapping[str, Any] | None = None) -> int:
+        """Returns the first frame of a source that is to be added, if it is begun: 0 if it will be replaced."""
+        note = self.notes[f'source:{source}']
+        goes_on = bool(note) and not note['complete']
+        same = goes_on and note['camera'] == camera and note['settings'] == dict(settings or {})
+        return note['next_frame'] if same else 0
+
+    def begin(self, source: str, camera: str = '', settings: Mapping[str, Any] | None = None) -> int:
+        """Begins or goes on with a source. One that is complete, of another camera or with other settings is replaced.
+
+        Args:
+            settings: How frames become sightings, as plain values.
 
         Returns:
             The first frame that is to be added.
         """
-        note = self._note(f'source:{source}')
-        goes_on = bool(note) and not note['complete'] and note['camera'] == camera
-        next_frame = note['next_frame'] if goes_on else 0
+        next_frame = self.next_frame(source, camera, settings)
         # A kill may have left persons of a batch that was not noted.
         self._delete(f'source == {quoted(source)} and frame >= {next_frame}')
-        self._write_note(f'source:{source}', dict(camera=camera, next_frame=next_frame, complete=False))
+        note = dict(camera=camera, next_frame=next_frame, complete=False, settings=dict(settings or {}), interval=0.0)
+        self.notes[f'source:{source}'] = note
         return next_frame
 
-    def add(self, source: str, sightings: Sequence[Sighting], next_frame: int, complete: bool = False) -> None:
+    def source(self, name: str) -> dict[str, Any]:
+        """Returns ``camera``, ``next_frame``, ``complete``, ``settings`` and ``interval`` of a source.
+
+        The interval is the mean of seconds between two frames that were added, 0 for an image.
+
+        Raises:
+            KeyError: The gallery has no such source.
+        """
+        if not (note := self.notes[f'source:{name}']):
+            raise KeyError(name)
+        return note
+
+    def add(
+        self,
+        source: str,
+        sightings: Sequence[Sighting],
+        next_frame: int,
+        complete: bool = False,
+        interval: float | None = None,
+    ) -> None:
         """Adds a batch of a source's persons. All its frames before ``next_frame`` are then done.
+
+        Args:
+            source: A source that was begun.
+            sightings: Its persons, with embeddings.
+            next_frame: The first frame that is not done.
+            complete: Whether the source ends here.
+            interval: Seconds between two frames that are added. None = as before.
 
         Raises:
             ValueError: The source was not begun, or a sighting is of another source or has no embedding of D numbers.
         """
-        note = self._note(f'source:{source}')
+        note = self.notes[f'source:{source}']
         if not note:
             raise ValueError(f'{source}: not begun')
         rows = []
@@ -163,26 +145,34 @@ class Gallery:
             if each.source != source or each.embedding is None or each.embedding.shape != (self.dims,):
                 raise ValueError(f'{each.source}: expected a person of {source} with an embedding of {self.dims} numbers')
             row = {name: getattr(each, name) for name in FIELDS}
-            rows.append(row | dict(bbox=[float(v) for v in each.bbox], embedding=each.embedding.astype(np.float32)))
+            times = dict(since=each.time if each.since is None else each.since)
+            times |= dict(until=each.time if each.until is None else each.until)
+            rows.append(row | times | dict(bbox=[float(v) for v in each.bbox], embedding=each.embedding.astype(np.float32)))
         if rows:
             self.client.insert(PERSONS, rows)
-        self._write_note(f'source:{source}', note | dict(next_frame=next_frame, complete=complete))
+        note |= dict(next_frame=next_frame, complete=complete)
+        self.notes[f'source:{source}'] = note if interval is None else note | dict(interval=interval)
         if complete:
             self._grow()
 
     def _grow(self) -> None:
         """Changes to HNSW when the gallery gets large."""
-        about = self._note('about')
+        about = self.notes['about']
         if about['index'] == 'FLAT' and len(self) > EXACT_UP_TO:
             self.build_index('HNSW')
 
+    def flush(self) -> None:
+        """Ends an adding. Milvus Lite indexes only what was flushed, and searches the rest slowly."""
+        self.client.flush(PERSONS)
+
     def build_index(self, kind: str) -> None:
         """Builds another index: 'FLAT' (exact) or 'HNSW'."""
+        self.flush()
         self.client.release_collection(PERSONS)
         self.client.drop_index(PERSONS, 'embedding')
-        self.client.create_index(PERSONS, self._index(kind))
+        self.client.create_index(PERSONS, vector_index(self.client, kind))
         self.client.load_collection(PERSONS)
-        self._write_note('about', self._note('about') | dict(index=kind))
+        self.notes['about'] = self.notes['about'] | dict(index=kind)
 
     def search(
         self,
@@ -254,7 +244,7 @@ class Gallery:
         return sorted(found)
 
     def remove(self, where: Where) -> int:
-        """Removes persons for good. Sources that were named are removed with their progress.
+        """Removes persons for good. Sources are removed with their progress, unless only some of their persons are.
 
         Returns:
             How many persons were removed.
@@ -265,22 +255,43 @@ class Gallery:
         if not where.expression():
             raise ValueError('remove: expected a condition; to remove everything delete the gallery')
         removed = self._delete(where.expression())
-        if where == Where(sources=where.sources):
-            self.client.delete(NOTES, filter=f'name in {quoted([f"source:{name}" for name in where.sources])}')
+        if where == Where(where.cameras, where.sources):
+            gone = [
+                f'source:{each["source"]}'
+                for each in self.sources()
+                if (not where.cameras or each['camera'] in where.cameras)
+                and (not where.sources or each['source'] in where.sources)
+            ]
+            self.notes.remove(gone)
         return removed
 
-    def forget(self, embedding: np.ndarray, min_similarity: float) -> int:
-        """Removes every sighting that is at least so similar to an embedding (D,). Returns how many."""
-        removed = 0
+    def forget(self, embedding: np.ndarray, min_similarity: float, dry_run: bool = False) -> int:
+        """Removes every sighting that is at least so similar to an embedding (D,); ``dry_run`` only counts them.
+
+        Returns:
+            How many.
+
+        Raises:
+            ValueError: ``min_similarity`` is not between -1 and 1.
+        """
+        if not -1 <= min_similarity <= 1:
+            raise ValueError(f'min_similarity: expected -1 to 1, got {min_similarity}')
+        ids: list[int] = []
         while True:
             hits = self.client.search(
-                PERSONS, data=[embedding.astype(np.float32)], limit=MOST, search_params=dict(params=dict(ef=MOST))
+                PERSONS,
+                data=[embedding.astype(np.float32)],
+                limit=MOST,
+                filter=f'id not in {ids}' if ids else '',
+                search_params=dict(metric_type='IP', params=dict(ef=MOST)),
             )[0]
-            ids = [hit['id'] for hit in hits if hit['distance'] >= min_similarity]
-            if not ids:
-                return removed
+            found = [hit['id'] for hit in hits if hit['distance'] >= min_similarity]
+            ids += found
+            if len(found) < MOST:
+                break
+        if ids and not dry_run:
             self.client.delete(PERSONS, ids=ids)
-            removed += len(ids)
+        return len(ids)
 
     def _delete(self, expression: str) -> int:
         count = int(self.client.query(PERSONS, filter=expression, output_fields=['count(*)'])[0]['count(*)'])

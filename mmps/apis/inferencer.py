@@ -2,35 +2,37 @@
 
 import hashlib
 import itertools
-import logging
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import torch
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.infer import BaseInferencer
-from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import nn
 from tqdm import tqdm
 
+from mmps.evaluation.context import CBGM
 from mmps.fileio.checkpoint import load_exactly, weights_fingerprint
 from mmps.registry import MODELS, TRANSFORMS, did_you_mean
 
+from .annotate import draw_video
+from .appearances import appearances, default_gap
+from .context import search_in_context
+from .detections import run_ahead
+from .detections import sightings_of as sightings_of
+from .detections import to_numpy as to_numpy
 from .found import draw_found, write_found
 from .gallery import Gallery
-from .sightings import FIELDS, Match, Sighting, Where
-from .video import Frame, UnreadableSourceError, list_sources, read_frames
+from .indexing import Indexer
+from .queries import one_person, read_queries
+from .sightings import FIELDS, Match, Where
+from .video import Frame, Sampling, list_sources
 
 DECODERS, AHEAD = 2, 8  # threads that prepare images, and how many images they may be ahead
-AnyItem = TypeVar('AnyItem')
-AnyResult = TypeVar('AnyResult')
 
 
 class PersonSearchInferencer(BaseInferencer):
@@ -151,6 +153,9 @@ class PersonSearchInferencer(BaseInferencer):
         start: float = 0.0,
         stride: int = 1,
         batch_size: int = 1,
+        fps: float | None = None,
+        tracks: bool = False,
+        timeout: float = 30.0,
     ) -> dict[str, int]:
         """Adds everybody in images and videos to the gallery.
 
@@ -163,16 +168,18 @@ class PersonSearchInferencer(BaseInferencer):
             start: Time of the first frame, in seconds, of whatever clock.
             stride: Only every n-th frame of a video.
             batch_size: Images at a time.
+            fps: So many frames of a video a second, in place of ``stride``.
+            tracks: Add a person in consecutive frames as one record, with the best view and the first and last time.
+            timeout: A stream without a frame for so many seconds has ended.
 
         Returns:
             Counts: ``sources``, ``frames``, ``persons`` and ``unreadable``.
 
         Raises:
-            ValueError: There is no gallery.
+            ValueError: There is no gallery, or an argument is out of range.
         """
-        counts = dict(sources=0, frames=0, persons=0, unreadable=0)
         with tqdm(unit='frame', disable=not self.show_progress) as bar:
-            for counts in self.index_batches(inputs, camera, start, stride, batch_size):
+            for counts in self.index_batches(inputs, camera, start, stride, batch_size, fps, tracks, timeout):
                 bar.update(counts['frames'] - bar.n)
                 bar.set_postfix(persons=counts['persons'], refresh=False)
         return counts
@@ -184,44 +191,20 @@ class PersonSearchInferencer(BaseInferencer):
         start: float = 0.0,
         stride: int = 1,
         batch_size: int = 1,
+        fps: float | None = None,
+        tracks: bool = False,
+        timeout: float = 30.0,
     ) -> Generator[dict[str, int], None, None]:
         """As :meth:`index`, and yields the counts after every batch. Whoever stops taking them stops the indexing there."""
-        gallery = self._gallery()
-        counts = dict(sources=0, frames=0, persons=0, unreadable=0)
-        found = self.detect(self._frames(inputs, camera, stride, counts), batch_size=batch_size)
-        while batch := list(itertools.islice(found, batch_size)):
-            for source, part in itertools.groupby(batch, key=lambda item: item[0].source):
-                of_source = list(part)
-                last = of_source[-1][0]
-                sightings = [
-                    each for frame, sample in of_source for each in sightings_of(frame, sample, camera, start + frame.time)
-                ]
-                gallery.add(source, sightings, last.number + 1, complete=last.is_last)
-                counts['persons'] += len(sightings)
-                counts['sources'] += last.is_last
-            counts['frames'] += len(batch)
-            yield dict(counts)
-        yield dict(counts)  # what was unreadable after the last batch counts too
-
-    def _frames(
-        self, inputs: str | Path | Sequence[str | Path], camera: str, stride: int, counts: dict[str, int]
-    ) -> Iterator[Frame]:
-        """Yields the frames of all sources that are not in the gallery yet, and begins each source."""
-        gallery = self._gallery()
-        for source in list_sources(inputs):
-            first = gallery.begin(source, camera)
-            number = None
-            try:
-                for frame in read_frames(source, first, stride):
-                    number = frame.number
-                    yield frame
-            except UnreadableSourceError as error:
-                gallery.remove(Where(sources=[source]))
-                counts['unreadable'] += 1
-                print_log(f'passed over: {error}', 'current', logging.WARNING)
-            else:
-                if number is None:  # an earlier call was stopped after the last frame
-                    gallery.add(source, (), first, complete=True)
+        indexer = Indexer(self._gallery(), camera, start, Sampling(stride, fps, timeout), tracks)
+        found = self.detect(indexer.frames(list_sources(inputs)), batch_size=batch_size)
+        try:
+            while batch := list(itertools.islice(found, batch_size)):
+                indexer.add(batch)
+                yield dict(indexer.counts)
+            yield dict(indexer.counts)  # what was unreadable after the last batch counts too
+        finally:
+            self._gallery().flush()
 
     def __call__(
         self,
@@ -235,6 +218,8 @@ class PersonSearchInferencer(BaseInferencer):
         return_embeddings: bool = False,
         return_vis: bool = False,
         out_dir: str | Path = '',
+        gap: float | None = None,
+        cbgm: bool | CBGM = False,
     ) -> dict[str, list]:
         """Finds persons again.
 
@@ -247,54 +232,68 @@ class PersonSearchInferencer(BaseInferencer):
             return_embeddings: Also return the queries' embeddings.
             return_vis: Also draw each query with its best matches.
             out_dir: Where to write matches.json, matches.csv and matches.png; '' = nowhere.
+            gap: Matches of a source further apart than so many seconds are two appearances. Default: two seconds, or three
+                times the interval between the frames that were indexed, whichever is longer.
+            cbgm: Re-rank by the people around the query and around each match (context bipartite graph matching).
 
         Returns:
-            ``predictions``: per query a dict with ``query`` (image, bbox, score) and ``matches``: rank, similarity, source,
-            frame, time, camera, bbox and score. They can be written as JSON. ``visualization``: per query an RGB picture.
+            ``predictions``: per query a dict with ``query`` (image, bbox, score), ``matches`` (rank, similarity, source,
+            frame, time, camera, bbox, score, since, until) and ``appearances``, as from :func:`appearances`. They can be
+            written as JSON. ``visualization``: per query an RGB picture.
 
         Raises:
-            ValueError: There is no gallery, or the boxes do not fit the images.
+            ValueError: There is no gallery, the boxes do not fit the images, or ``best_of`` with ``cbgm``.
             UnreadableSourceError: A query cannot be read.
         """
         gallery = self._gallery()
-        asked = list(self._queries(queries, bboxes))
+        asked = list(read_queries(self.detect, queries, bboxes))
         if same_person and asked:
-            images, each, embeddings = zip(*asked, strict=True)
-            mean = np.mean(embeddings, axis=0)
-            together = dict(images=[query['image'] for query in each], bboxes=[query['bbox'] for query in each])
-            asked = [(images[0], together, mean / np.linalg.norm(mean))]
-        embeddings = np.array([embedding for *_, embedding in asked]).reshape(-1, gallery.dims)
-        results = gallery.search(embeddings, topk, min_similarity, where, best_of)
+            asked = [one_person(asked)]
+        if cbgm:
+            if best_of is not None:
+                raise ValueError(f'best_of: expected None with cbgm, got {best_of!r}')
+            settings = cbgm if isinstance(cbgm, CBGM) else CBGM()
+            results = [
+                search_in_context(gallery, each.embedding, each.scene, settings, topk, min_similarity, where) for each in asked
+            ]
+        else:
+            embeddings = np.array([each.embedding for each in asked]).reshape(-1, gallery.dims)
+            results = gallery.search(embeddings, topk, min_similarity, where, best_of)
+        found = [[as_dict(rank, match) for rank, match in enumerate(matches, 1)] for matches in results]
+        sources = {match['source'] for matches in found for match in matches}
+        gaps = {source: default_gap(gallery.source(source)['interval']) if gap is None else gap for source in sources}
         predictions = [
-            dict(query=query, matches=[as_dict(rank, match) for rank, match in enumerate(matches, 1)])
-            | (dict(embedding=embedding.tolist()) if return_embeddings else {})
-            for (_, query, embedding), matches in zip(asked, results, strict=True)
+            dict(query=query.about, matches=matches, appearances=appearances(matches, gaps))
+            | (dict(embedding=query.embedding.tolist()) if return_embeddings else {})
+            for query, matches in zip(asked, found, strict=True)
         ]
-        pictures = self.visualize([image for image, *_ in asked], predictions) if return_vis else []
+        pictures = self.visualize([query.image for query in asked], predictions) if return_vis else []
         if out_dir:
             write_found(predictions, out_dir)
         return self.postprocess(predictions, pictures)
 
-    def _queries(
-        self, queries: str | np.ndarray | Sequence[str | np.ndarray], bboxes: Sequence | None
-    ) -> Iterator[tuple[np.ndarray, dict[str, Any], np.ndarray]]:
-        """Yields each query's image, description and embedding."""
-        if isinstance(queries, str | Path | np.ndarray):
-            queries, bboxes = [queries], None if bboxes is None else [bboxes]
-        if bboxes is not None and len(bboxes) != len(queries):
-            raise ValueError(f'bboxes: expected the boxes of {len(queries)} images, got {len(bboxes)}')
-        frames = [
-            Frame(f'array {number}', 0, 0.0, query) if isinstance(query, np.ndarray) else next(read_frames(str(query)))
-            for number, query in enumerate(queries)
-        ]
-        for number, (frame, sample) in enumerate(self.detect(frames, bboxes)):
-            if bboxes is None:
-                for each in sightings_of(frame, sample, '', 0.0):
-                    assert each.embedding is not None
-                    yield frame.image, dict(image=frame.source, bbox=list(each.bbox), score=each.score), each.embedding
-            elif len(bboxes[number]):
-                for box, embedding in zip(bboxes[number], to_numpy(sample.query_instances.embeddings), strict=True):
-                    yield frame.image, dict(image=frame.source, bbox=[float(value) for value in box], score=None), embedding
+    def forget(self, query: str | np.ndarray, bbox: Sequence[float], min_similarity: float, dry_run: bool = False) -> int:
+        """Removes a person's sightings from the gallery for good; ``dry_run`` only counts them.
+
+        Args:
+            query: An image that shows the person.
+            bbox: The person: x, y, width, height.
+            min_similarity: Sightings that are at least so similar are the person's.
+
+        Returns:
+            How many.
+
+        Raises:
+            ValueError: There is no gallery.
+            UnreadableSourceError: The image cannot be read.
+        """
+        (asked,) = read_queries(self.detect, query, [bbox])
+        return self._gallery().forget(asked.embedding, min_similarity, dry_run)
+
+    def draw_video(self, source: str, prediction: Mapping[str, Any], out: str | Path) -> None:
+        """Writes a video of the gallery with the found person's box, as :func:`mmps.apis.annotate.draw_video`."""
+        about = self._gallery().source(source)
+        draw_video(source, prediction, out, about['interval'], about['settings']['start'])
 
     def close(self) -> None:
         """Lets other processes open the gallery's file."""
@@ -315,33 +314,7 @@ class PersonSearchInferencer(BaseInferencer):
         return dict(predictions=preds, visualization=visualization)
 
 
-def run_ahead(
-    function: Callable[[AnyItem], AnyResult], items: Iterable[AnyItem], threads: int, ahead: int
-) -> Iterator[AnyResult]:
-    """Yields function(item) in order. Threads compute up to ``ahead`` results in advance."""
-    with ThreadPoolExecutor(threads) as pool:
-        items = iter(items)
-        waiting = deque(pool.submit(function, item) for item in itertools.islice(items, ahead))
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
-
-
-def sightings_of(frame: Frame, sample: DetDataSample, camera: str, time: float) -> list[Sighting]:
-    """Returns the persons that were detected in a frame."""
-    persons = sample.pred_instances
-    corners, scores, embeddings = map(to_numpy, (persons.bboxes, persons.scores, persons.embeddings))
-    return [
-        Sighting(frame.source, frame.number, time, camera, (x1, y1, x2 - x1, y2 - y1), score, embedding)
-        for (x1, y1, x2, y2), score, embedding in zip(corners.tolist(), scores.tolist(), embeddings, strict=True)
-    ]
-
-
 def as_dict(rank: int, match: Match) -> dict[str, Any]:
     """Returns a match as plain values."""
     sighting = {name: getattr(match.sighting, name) for name in FIELDS}
     return dict(rank=rank, similarity=match.similarity, **sighting | dict(bbox=list(match.sighting.bbox)))
-
-
-def to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.float().cpu().numpy()

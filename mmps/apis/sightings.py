@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-FIELDS = ('source', 'frame', 'time', 'camera', 'bbox', 'score')
+FIELDS = ('source', 'frame', 'time', 'camera', 'bbox', 'score', 'since', 'until')
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Sighting:
         bbox: x, y, width, height in pixels.
         score: Confidence, 0 to 1.
         embedding: (D,), unit length; not among the results of a search.
+        since: Time of the first view of a track. None = ``time``.
+        until: Time of its last view. None = ``time``.
     """
 
     source: str
@@ -29,7 +31,9 @@ class Sighting:
     camera: str
     bbox: tuple[float, float, float, float]
     score: float
-    embedding: np.ndarray | None = None
+    embedding: np.ndarray | None = field(default=None, compare=False)
+    since: float | None = None
+    until: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ class Where:
     Args:
         cameras: Names of cameras.
         sources: Names of sources.
-        since: Least time, in seconds.
-        until: Greatest time.
+        since: Least time, in seconds. A track counts if it ends then or later.
+        until: Greatest time. A track counts if it begins then or earlier.
         min_score: Least confidence.
     """
 
@@ -63,7 +67,7 @@ class Where:
         terms = [
             f'{name} in {quoted(values)}' for name, values in (('camera', self.cameras), ('source', self.sources)) if values
         ]
-        for name, sign, value in (('time', '>=', self.since), ('time', '<=', self.until), ('score', '>=', self.min_score)):
+        for name, sign, value in (('until', '>=', self.since), ('since', '<=', self.until), ('score', '>=', self.min_score)):
             if value is not None:
                 terms.append(f'{name} {sign} {float(value)!r}')
         return ' and '.join(terms)

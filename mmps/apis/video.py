@@ -1,20 +1,65 @@
 """Images and videos as one stream of frames."""
 
 import glob
+import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 
 import cv2
 import mmcv
 import numpy as np
+from mmengine.logging import print_log
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.ts')
+TOLERANCE = 0.05  # share of a video's duration that its header may overstate
+os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # FFmpeg's own lines do not name the file
 
 
 class UnreadableSourceError(OSError):
     """An image or video cannot be read."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of a video are read, and how long a stream may make one wait.
+
+    Args:
+        stride: Every n-th frame.
+        fps: So many frames a second, by their times, in place of a stride. A video with fewer is read whole.
+        timeout: A stream that does not begin, or does not go on, for so many seconds has ended.
+
+    Raises:
+        ValueError: A value that is not above 0, or a stride together with fps.
+    """
+
+    stride: int = 1
+    fps: float | None = None
+    timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name, value in (('stride', self.stride), ('fps', self.fps), ('timeout', self.timeout)):
+            if value is not None and value <= 0:
+                raise ValueError(f'{name}: expected a value above 0, got {value}')
+        if self.fps is not None and self.stride != 1:
+            raise ValueError(f'expected stride or fps, got stride={self.stride} and fps={self.fps}')
+
+    def tick(self, number: int, time: float) -> int:
+        """Returns a number that is larger than that of the frame read before, if this frame is to be read."""
+        return number // self.stride if self.fps is None else int(time * self.fps + 1e-3)
+
+    def interval(self, frame: 'Frame') -> float:
+        """Returns the mean seconds between two frames that are read, by the last one; 0 for an image."""
+        if not frame.number:
+            return 0.0
+        every_frame = frame.time / frame.number
+        return every_frame * self.stride if self.fps is None else max(every_frame, 1 / self.fps)
+
+
+EVERY_FRAME = Sampling()
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +107,11 @@ def is_video(source: str) -> bool:
     return '://' in source or Path(source).suffix.lower() in VIDEOS
 
 
-def read_frames(source: str, first: int = 0, stride: int = 1) -> Iterator[Frame]:
-    """Reads an image, or every ``stride``-th frame of a video from the frame ``first`` on.
+def read_frames(source: str, first: int = 0, sampling: Sampling = EVERY_FRAME) -> Iterator[Frame]:
+    """Reads an image, or frames of a video from the frame ``first`` on.
 
-    Frames in between are skipped without decoding. A video that ends too early ends the stream; what was read counts.
+    Frames in between are skipped without decoding. A video that was cut off, and a stream that stalls, end there with a
+    warning; what was read counts.
 
     Raises:
         UnreadableSourceError: There is no frame that can be read.
@@ -74,7 +120,7 @@ def read_frames(source: str, first: int = 0, stride: int = 1) -> Iterator[Frame]
         yield Frame(source, 0, 0.0, read_image(source), is_last=True)
         return
     held = None  # the latest frame, until it is known whether another follows
-    for frame in _decode(source, first, stride):
+    for frame in _decode(source, first, sampling):
         if held is not None:
             yield held
         held = frame
@@ -82,23 +128,45 @@ def read_frames(source: str, first: int = 0, stride: int = 1) -> Iterator[Frame]
         yield replace(held, is_last=True)
 
 
-def _decode(source: str, first: int, stride: int) -> Iterator[Frame]:
+def _decode(source: str, first: int, sampling: Sampling) -> Iterator[Frame]:
     """Yields the frames of a video."""
-    video = cv2.VideoCapture(source)
-    number = 0
+    video = open_video(source, sampling.timeout)
+    number, tick, waited, time = 0, -1, 0.0, 0.0
     try:
-        while video.grab():
-            if number >= first and number % stride == 0:
-                time = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                done, image = video.retrieve()
-                if not done:
-                    break
-                yield Frame(source, number, time, image)
+        while True:
+            asked = monotonic()
+            grabbed = video.grab()
+            waited = max(waited, monotonic() - asked)  # after a stall a few frames may still come
+            if not grabbed:
+                break
+            time = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            if sampling.tick(number, time) > tick:
+                tick = sampling.tick(number, time)
+                if number >= first:
+                    done, image = video.retrieve()
+                    if not done:
+                        break
+                    yield Frame(source, number, time, image)
             number += 1
+        # OpenCV computes the count of some formats from these two; of a stream it is 0 or less.
+        duration = video.get(cv2.CAP_PROP_FRAME_COUNT) / max(video.get(cv2.CAP_PROP_FPS), 1)
     finally:
         video.release()
     if number == 0:
         raise UnreadableSourceError(f'{source}: no video, or one without frames')
+    if waited >= sampling.timeout:
+        print_log(f'{source}: no frame for {waited:.0f} seconds, so it ends at frame {number}', 'current', logging.WARNING)
+    elif duration - time > 1 + TOLERANCE * duration:
+        message = f'{source}: cut off after {time:.1f} of {duration:.1f} seconds; these are used'
+        print_log(message, 'current', logging.WARNING)
+
+
+def open_video(source: str, timeout: float = 30.0) -> cv2.VideoCapture:
+    """Opens a video, or a stream that begins and goes on within ``timeout`` seconds."""
+    if '://' not in source:
+        return cv2.VideoCapture(source)
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC]
+    return cv2.VideoCapture(source, cv2.CAP_FFMPEG, [number for each in limits for number in (each, round(timeout * 1000))])
 
 
 def count_frames(source: str) -> int:

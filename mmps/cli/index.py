@@ -11,11 +11,18 @@ def main() -> None:
     parser.add_argument('--camera', default='', help='name of the camera')
     parser.add_argument('--start', type=float, default=0.0, help='time of the first frame, in seconds (%(default)s)')
     parser.add_argument('--stride', type=int, default=1, help='only every n-th frame of a video (%(default)s)')
+    parser.add_argument('--fps', type=float, help='so many frames of a video a second, in place of --stride')
+    parser.add_argument('--tracks', action='store_true', help='a person in consecutive frames is one record')
+    parser.add_argument(
+        '--timeout', type=float, default=30.0, help='a stream without a frame for so many seconds has ended (%(default)s)'
+    )
     parser.add_argument('--batch-size', type=int, default=1, help='images at a time (%(default)s)')
     add_json(parser)
     args = parser.parse_args()
     inferencer = open_inferencer(args, show_progress=not args.json)
-    counts = inferencer.index(args.inputs, args.camera, args.start, args.stride, args.batch_size)
+    counts = inferencer.index(
+        args.inputs, args.camera, args.start, args.stride, args.batch_size, args.fps, args.tracks, args.timeout
+    )
     inferencer.close()
     if args.json:
         print(json.dumps(counts))

@@ -9,7 +9,13 @@ from mmps.apis.sightings import Where
 def model_parser(description: str | None) -> argparse.ArgumentParser:
     """Returns a parser for a gallery and a model. :func:`open_inferencer` opens them."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('gallery', help='a file name ending in .db, or http://host:19530 of a Milvus server')
+    add_model(parser)
+    return parser
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of :func:`model_parser`."""
+    add_gallery(parser)
     parser.add_argument('--model', default='real', help='config of the model, or its name in the model index (%(default)s)')
     parser.add_argument('--weights', help='its checkpoint; default that of the model index')
     parser.add_argument('--device', help='default: a GPU, if there is one')
@@ -17,12 +23,15 @@ def model_parser(description: str | None) -> argparse.ArgumentParser:
         '--height', type=int, help='shorter side of the images for the model, in pixels; default its test config'
     )
     parser.add_argument('--score-thr', type=float, default=0.5, help='least confidence of a person (%(default)s)')
-    return parser
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Adds the argument --json, with which nothing else is printed."""
     parser.add_argument('--json', action='store_true', help='print JSON')
+
+
+def add_gallery(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('gallery', help='a file name ending in .db, or http://host:19530 of a Milvus server')
 
 
 def open_inferencer(args: argparse.Namespace, show_progress: bool) -> PersonSearchInferencer:

@@ -1,14 +1,17 @@
 """The gallery in Milvus Lite: searches equal NumPy's, nothing is there twice, and what is removed is gone."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from pymilvus import MilvusClient
 
-from mmps.apis.gallery import Gallery, GalleryInUseError, OtherModelError
+from mmps.apis.gallery import Gallery, OldGalleryError, OtherModelError
 from mmps.apis.sightings import Sighting, Where
+from mmps.apis.storage import NOTES, PERSONS, GalleryInUseError
 
 DIMS = 16
 NASTY = ['a "quoted" name.jpg', "it's.jpg", 'back\\slash.jpg', 'ümläut 雪.jpg', 'a, b] or true.jpg', 'line\nbreak.jpg']
@@ -31,9 +34,20 @@ def add(gallery, source, embeddings, camera=''):
     gallery.add(source, sightings(source, embeddings, camera), len(embeddings), complete=True)
 
 
+SERVER = os.environ.get('MMPS_MILVUS')  # these tests run on it then, see test_gallery_server.py
+only_files = pytest.mark.skipif(SERVER is not None, reason='it is about files')
+
+
 @pytest.fixture
 def path(tmp_path):
-    return tmp_path / 'gallery.db'
+    """A file, or a server without a gallery."""
+    if SERVER is None:
+        return tmp_path / 'gallery.db'
+    client = MilvusClient(SERVER)
+    for collection in (PERSONS, NOTES):
+        client.drop_collection(collection)
+    client.close()
+    return SERVER
 
 
 @pytest.fixture
@@ -117,9 +131,9 @@ def test_an_interrupted_source_goes_on_after_its_last_batch(path):
         assert gallery.begin('video.mp4', 'north') == 0
         gallery.add('video.mp4', sightings('video.mp4', embeddings[:4], 'north'), 4)
         # Killed after the persons of the next batch were written, and before that was noted:
-        note = gallery._note('source:video.mp4')
+        note = gallery.notes['source:video.mp4']
         gallery.add('video.mp4', sightings('video.mp4', embeddings[4:7], 'north', first=4), 7)
-        gallery._write_note('source:video.mp4', note)
+        gallery.notes['source:video.mp4'] = note
     with Gallery(path, 'model one') as gallery:
         assert [each['complete'] for each in gallery.sources()] == [False]
         assert gallery.begin('video.mp4', 'north') == 4 and len(gallery) == 4
@@ -140,6 +154,7 @@ def test_what_is_removed_or_forgotten_is_gone_for_good(path):
     embeddings[10:14] = embeddings[10]
     with Gallery(path, 'model one', DIMS) as gallery:
         add(gallery, 'video.mp4', embeddings, 'north')
+        assert gallery.forget(embeddings[10], 0.999, dry_run=True) == 4 and len(gallery) == 50
         assert gallery.forget(embeddings[10], 0.999) == 4
         assert gallery.remove(Where(until=0.45)) == 5
         with pytest.raises(ValueError, match='remove: expected a condition'):
@@ -147,6 +162,27 @@ def test_what_is_removed_or_forgotten_is_gone_for_good(path):
     with Gallery(path) as gallery:
         assert len(gallery) == 41
         assert gallery.search(embeddings[10:11], topk=1)[0][0].similarity < 0.99
+
+
+def test_more_persons_than_one_answer_holds_are_forgotten(gallery, monkeypatch):
+    monkeypatch.setattr('mmps.apis.gallery.MOST', 7)
+    embeddings = np.concatenate([np.repeat(unit(1), 30, axis=0), unit(5, seed=1)])
+    add(gallery, 'video.mp4', embeddings)
+    assert gallery.forget(embeddings[0], 0.999, dry_run=True) == gallery.forget(embeddings[0], 0.999) == 30
+    assert len(gallery) == 5
+    with pytest.raises(ValueError, match=r'min_similarity: expected -1 to 1, got 90'):
+        gallery.forget(embeddings[0], 90)
+
+
+def test_a_source_is_removed_with_its_last_person_and_not_before(gallery):
+    for name, camera in (('a.mp4', 'north'), ('b.mp4', 'north'), ('c.mp4', 'south')):
+        add(gallery, name, unit(20), camera)
+    assert gallery.remove(Where(cameras=['north'], until=0.95)) == 20
+    assert [each['source'] for each in gallery.sources()] == ['a.mp4', 'b.mp4', 'c.mp4']
+    assert gallery.remove(Where(cameras=['north'], sources=['b.mp4', 'c.mp4'])) == 10
+    assert [each['source'] for each in gallery.sources()] == ['a.mp4', 'c.mp4']
+    assert gallery.remove(Where(cameras=['north'])) == 10
+    assert [each['source'] for each in gallery.sources()] == ['c.mp4']
 
 
 def test_another_model_is_refused_with_both_named(path):
@@ -157,6 +193,31 @@ def test_another_model_is_refused_with_both_named(path):
         assert (gallery.model, gallery.dims) == ('model one', DIMS)
 
 
+def test_a_gallery_of_an_older_version_is_refused_in_one_line(path):
+    with Gallery(path, 'model one', DIMS) as gallery:
+        gallery.notes['about'] = dict(format=1, model='model one', dims=DIMS, index='FLAT')
+    with pytest.raises(OldGalleryError, match='has format 1, and this mmps reads 2: make another gallery'):
+        Gallery(path, 'model one', DIMS)
+
+
+def test_a_source_goes_on_only_with_the_same_settings(gallery):
+    gallery.begin('video.mp4', 'north', dict(stride=2))
+    gallery.add('video.mp4', sightings('video.mp4', unit(4), 'north'), 4, interval=0.5)
+    assert gallery.next_frame('video.mp4', 'north', dict(stride=2)) == 4 and gallery.source('video.mp4')['interval'] == 0.5
+    assert gallery.next_frame('video.mp4', 'south', dict(stride=2)) == 0
+    assert gallery.begin('video.mp4', 'north', dict(stride=3)) == 0 and len(gallery) == 0
+
+
+def test_a_track_counts_while_it_lasts(gallery):
+    (embedding,) = unit(1)
+    gallery.begin('video.mp4')
+    gallery.add('video.mp4', [Sighting('video.mp4', 50, 5.0, '', (1, 2, 3, 4), 0.9, embedding, since=2.0, until=8.0)], 99)
+    for where, count in ((Where(since=8), 1), (Where(since=8.1), 0), (Where(until=2), 1), (Where(until=1.9), 0)):
+        assert gallery.count(where) == count
+    assert [(m.sighting.since, m.sighting.time, m.sighting.until) for m in gallery.search(embedding[None])[0]] == [(2, 5, 8)]
+
+
+@only_files
 def test_a_second_process_is_told_in_one_line(gallery, path):
     program = f'from mmps.apis.gallery import Gallery; Gallery({str(path)!r})'
     second = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)

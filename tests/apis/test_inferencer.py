@@ -1,6 +1,7 @@
 """Searching photographs and videos with a model: the same as a test gives, whatever the batches, and nobody lost or twice."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mmps.apis.inferencer import PersonSearchInferencer
 from mmps.apis.sightings import Where
 from mmps.apis.video import UnreadableSourceError, count_frames, list_sources, read_frames
 from mmps.cli.main import main
+from mmps.evaluation import CBGM
 
 
 @pytest.fixture
@@ -148,6 +150,82 @@ def test_indexing_can_be_watched_and_stopped_after_any_batch(search, video):
     assert inferencer.index(video, stride=2)['frames'] == 2 and count_frames(str(video)) == 12
 
 
+def test_an_unreadable_file_does_not_cost_what_was_read_of_it(search, video):
+    inferencer = search()
+    persons = inferencer.index(video)['persons']
+    video.write_bytes(b'')
+    assert inferencer.index(video)['unreadable'] == 1
+    assert len(inferencer.gallery) == persons
+
+
+def test_the_spans_of_a_person_who_leaves_and_returns(search, tmp_path, images):
+    """A video of 4 frames a second: a person for six frames, nobody for twelve, the person for six."""
+    image = cv2.imread(str(images[0]))
+    path = tmp_path / 'returns.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 4, image.shape[1::-1])
+    for number in range(24):
+        writer.write(image if number // 6 in (0, 3) else np.zeros_like(image))
+    writer.release()
+    inferencer = search()
+    inferencer.index(path, camera='north', start=100.0, stride=2)
+    assert inferencer.gallery.source(str(path))['interval'] == pytest.approx(0.5)
+    query = inferencer(str(images[0]), topk=1)['predictions'][0]['query']['bbox']
+    asked = dict(bboxes=[query], topk=500, min_similarity=0.97)
+    (found,) = inferencer(str(images[0]), **asked)['predictions']
+    first, second = found['appearances']
+    assert (first['camera'], first['source'], first['rank']) == ('north', str(path), 1) or second['rank'] == 1
+    assert [first['since'], first['until'], second['since'], second['until']] == pytest.approx([100, 101, 104.5, 105.5])
+    (whole,) = inferencer(str(images[0]), **asked, gap=4)['predictions']
+    assert [(each['since'], each['until']) for each in whole['appearances']] == [pytest.approx((100, 105.5))]
+
+
+@pytest.fixture
+def street(tmp_path, images):
+    """A video at 4 frames a second: two scenes of six frames each, with nobody between them for fifteen frames."""
+    path = tmp_path / 'long.avi'
+    frames = [cv2.imread(str(images[k])) for k in (0, 1)]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 4, frames[0].shape[1::-1])
+    for frame in [frames[0]] * 6 + [np.zeros_like(frames[0])] * 15 + [frames[1]] * 6:
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def test_with_tracks_a_gallery_has_fewer_records(search, street):
+    inferencer = search()
+    views = inferencer.index(street)['persons']
+    tracks = inferencer.index(street, start=50.0, tracks=True)['persons']
+    found = inferencer.gallery.sightings(Where())
+    assert len(found) == tracks < views / 2
+    assert all(50 <= each.since <= each.time <= each.until and np.isclose(np.linalg.norm(each.embedding), 1) for each in found)
+
+
+def test_the_found_person_is_drawn_into_the_video(search, street, images, tmp_path):
+    inferencer = search()
+    inferencer.index(street, stride=2, start=10.0)
+    box = inferencer(str(images[0]), topk=1)['predictions'][0]['query']['bbox']
+    (prediction,) = inferencer(str(images[0]), [box], topk=3)['predictions']
+    inferencer.draw_video(str(street), prediction, tmp_path / 'found.mp4')
+    drawn, plain = ([frame.image.astype(int) for frame in read_frames(str(path))] for path in (tmp_path / 'found.mp4', street))
+    assert len(drawn) == len(plain) == 27
+    seen = [match['frame'] for match in prediction['matches']]
+    changed = [np.abs(a - b).max() > 100 for a, b in zip(drawn, plain, strict=True)]
+    assert all(changed[frame] for frame in seen) and not changed[13]
+
+
+def test_a_search_with_context_finds_the_person_too(search, images):
+    inferencer = search()
+    inferencer.index(images)
+    asked = dict(topk=5, return_embeddings=True)
+    plain, context = (inferencer(str(images[2]), **asked, cbgm=cbgm)['predictions'] for cbgm in (False, CBGM(4, 3)))
+    assert len(plain) == len(context)
+    for one, other in zip(plain, context, strict=True):
+        assert other['matches'][0]['similarity'] >= one['matches'][0]['similarity'] - 1e-5
+        assert [match['rank'] for match in other['matches']] == [1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match="best_of: expected None with cbgm, got 'source'"):
+        inferencer(str(images[2]), cbgm=True, best_of='source')
+
+
 def test_what_cannot_be_read_is_counted_and_passed_over(search, images, video, tmp_path):
     folder = tmp_path / 'mixed'
     folder.mkdir()
@@ -221,7 +299,12 @@ def test_the_commands_do_the_same(search_files, images, tmp_path, monkeypatch, c
     x, y, width, height = (str(value) for value in found[0]['query']['bbox'])
     table = mmps('search', gallery, images[1], '--box', x, y, width, height, *model, '--topk', 1, '--cameras', 'north')
     assert table.splitlines()[2].startswith('| 0     |    1 |      1.000 |')
+    assert re.match(r'\| query \| camera \| +source \| since \| until ', table.splitlines()[4])
+    assert re.match(rf'\| 0 +\| +north \| {re.escape(str(images[1]))} ', table.splitlines()[6])
     assert f'{counts["persons"]} persons, found by' in mmps('gallery', 'info', gallery)
-    assert mmps('gallery', 'remove', gallery, '--cameras', 'north') == f'{counts["persons"]} persons removed, 0 left\n'
+    person = ('forget', gallery, images[1], '--box', x, y, width, height, '--min-similarity', 0.999, *model)
+    assert mmps('gallery', *person, '--dry-run') == '1 sightings would be removed\n'
+    assert json.loads(mmps('gallery', *person, '--json')) == dict(persons=1, removed=True)
+    assert mmps('gallery', 'remove', gallery, '--cameras', 'north') == f'{counts["persons"] - 1} persons removed, 0 left\n'
     assert mmps('gallery', 'remove', gallery) == 'error: remove: expected a condition; to remove everything delete the gallery'
     assert mmps('gallery', 'info', tmp_path / 'nothing.db') == f'error: {tmp_path}/nothing.db: there is no gallery'

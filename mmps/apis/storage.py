@@ -1,0 +1,107 @@
+"""How a gallery lies in Milvus: its connection, its two collections and its index.
+
+``persons`` has a row per person. ``notes`` has the gallery's own records by name: about the gallery, and about each source.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pymilvus import DataType, MilvusClient
+from pymilvus.exceptions import ConnectionConfigException, MilvusException
+
+from .sightings import quoted
+
+PERSONS, NOTES = 'persons', 'notes'
+MOST = 16384  # rows that Milvus returns at once
+INDEXES = {'FLAT': {}, 'HNSW': dict(M=16, efConstruction=200)}
+
+
+class GalleryInUseError(OSError):
+    """Another process has the gallery open."""
+
+
+def connect(uri: str, must_exist: bool) -> MilvusClient:
+    """Opens a file of Milvus Lite, or a server.
+
+    Raises:
+        GalleryInUseError: Another process has the file open.
+        FileNotFoundError: There is no file, and there must be one.
+        ConnectionError: The server does not answer.
+        ValueError: ``uri`` is neither.
+    """
+    is_server = '://' in uri
+    if not is_server and not uri.endswith('.db'):
+        raise ValueError(f'{uri}: expected a file name that ends in .db, or http://host:19530')
+    if must_exist and not is_server and not Path(uri).exists():
+        raise FileNotFoundError(f'{uri}: there is no gallery')
+    Path('.' if is_server else uri).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return MilvusClient(uri)
+    except ConnectionConfigException as error:
+        raise GalleryInUseError(f'{uri}: another process has this gallery open; a Milvus server serves many') from error
+    except MilvusException as error:
+        raise ConnectionError(f'{uri}: no Milvus server answers there') from error
+
+
+def create_collections(client: MilvusClient, dims: int) -> None:
+    """Makes the empty collections for embeddings of size ``dims``."""
+    schema = client.create_schema(auto_id=True, enable_dynamic_field=False)
+    schema.add_field('id', DataType.INT64, is_primary=True)
+    schema.add_field('embedding', DataType.FLOAT_VECTOR, dim=dims)
+    schema.add_field('source', DataType.VARCHAR, max_length=4096)
+    schema.add_field('frame', DataType.INT64)
+    for name in ('time', 'since', 'until'):
+        schema.add_field(name, DataType.DOUBLE)
+    schema.add_field('camera', DataType.VARCHAR, max_length=256)
+    schema.add_field('bbox', DataType.ARRAY, element_type=DataType.FLOAT, max_capacity=4)
+    schema.add_field('score', DataType.FLOAT)
+    # Strong: what was written is read. A server's default may show a gallery that is seconds old.
+    client.create_collection(PERSONS, schema=schema, index_params=vector_index(client, 'FLAT'), consistency_level='Strong')
+    notes = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    notes.add_field('name', DataType.VARCHAR, is_primary=True, max_length=8192)
+    notes.add_field('value', DataType.VARCHAR, max_length=8192)
+    notes.add_field('unused', DataType.FLOAT_VECTOR, dim=2)  # Milvus wants a vector in every collection
+    index = client.prepare_index_params()
+    index.add_index('unused', index_type='FLAT', metric_type='L2')
+    client.create_collection(NOTES, schema=notes, index_params=index, consistency_level='Strong')
+
+
+def vector_index(client: MilvusClient, kind: str) -> Any:
+    """Returns the parameters of an index of :data:`INDEXES`."""
+    index = client.prepare_index_params()
+    index.add_index('embedding', index_type=kind, metric_type='IP', params=INDEXES[kind])
+    return index
+
+
+class Notes:
+    """The gallery's own records: plain values by name."""
+
+    def __init__(self, client: MilvusClient) -> None:
+        self.client = client
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        """Returns a record; an empty one where there is none."""
+        found = self.client.query(NOTES, filter=f'name == {quoted(name)}', output_fields=['value'])
+        return json.loads(found[0]['value']) if found else {}
+
+    def __setitem__(self, name: str, value: dict[str, Any]) -> None:
+        self.client.upsert(NOTES, [dict(name=name, value=json.dumps(value), unused=[0.0, 0.0])])
+
+    def of_kind(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yields what follows ``KIND:`` in a record's name, and the record, in the order of the names."""
+        last, end = f'{kind}:', f'{kind};'  # ; is the character after :
+        while True:
+            expression = f'name > {quoted(last)} and name < {quoted(end)}'
+            found = self.client.query(NOTES, filter=expression, output_fields=['name', 'value'], limit=MOST)
+            for row in sorted(found, key=lambda row: row['name']):
+                last = row['name']
+                yield last.removeprefix(f'{kind}:'), json.loads(row['value'])
+            if len(found) < MOST:
+                return
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Removes records."""
+        if names:
+            self.client.delete(NOTES, ids=list(names))
