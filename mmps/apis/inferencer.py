@@ -23,8 +23,6 @@ from .annotate import draw_video
 from .appearances import appearances, default_gap
 from .context import search_in_context
 from .detections import run_ahead
-from .detections import sightings_of as sightings_of
-from .detections import to_numpy as to_numpy
 from .found import draw_found, write_found
 from .gallery import Gallery
 from .indexing import Indexer

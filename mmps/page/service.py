@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mmps.apis.detections import sightings_of, to_numpy
 from mmps.apis.gallery import Gallery
-from mmps.apis.inferencer import PersonSearchInferencer, sightings_of, to_numpy
+from mmps.apis.inferencer import PersonSearchInferencer
 from mmps.apis.sightings import Match, Sighting, Where
 from mmps.apis.video import Frame, count_frames, is_video, list_sources
 
