@@ -11,11 +11,11 @@ REAL := configs/real/real-oim_mobilenetv2-fpn_3e_synthps-photo.py
 STAMP := .venv/mmps-installed
 STATE = { pwd; echo $(TORCH); cat requirements.txt requirements/tests.txt setup.* pyproject.toml; }
 
-.PHONY: help install lint test smoke soak docs comparison-check demo real clean
+.PHONY: help install lint test smoke soak docs comparison-check demo page real clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## +/  make \1\t/' | expand -t 25
-	@echo 'Variables: TORCH=$(TORCH) PYTHON=$(PYTHON) SEEDS=$(SEEDS) JOBS=$(JOBS)'
+	@echo 'Variables: TORCH=$(TORCH) PYTHON=$(PYTHON) SEEDS=$(SEEDS) JOBS=$(JOBS) PICTURES=$(PICTURES)'
 
 install:  ## make .venv with all that mmps needs; nothing is compiled
 	@$(STATE) | cmp -s - $(STAMP) || $(MAKE) --no-print-directory .venv
@@ -59,6 +59,11 @@ comparison-check: install  ## whether the tables of docs/comparison.md are those
 
 demo: install  ## distil a small model on drawn scenes
 	$(PY) tools/demo.py --seeds $(SEEDS)
+
+page: install  ## a page on which to search persons: in PICTURES (a folder or video), or in drawn scenes
+	test -n "$(PICTURES)" || $(PY) tools/make_synthetic.py data/synthps-mini --size mini --style classic
+	$(PY) tools/index.py work_dirs/page.db $(if $(PICTURES),"$(PICTURES)" --stride 10,'data/synthps-mini/Image/SSM/s[1-4]?0.jpg')
+	$(PY) tools/page.py work_dirs/page.db
 
 real: install  ## train the model for photographs again: an hour, and mmps/weights/real.pth is replaced
 	$(PY) tools/make_synthetic.py data/synthps-photo --size photo --layout cuhk-sysu --workers $(JOBS)
