@@ -268,7 +268,7 @@ def test_wrong_arguments_are_refused_in_one_line(search, images, tmp_path):
     with pytest.raises(FileNotFoundError, match='weights'):
         PersonSearchInferencer('configs/oim/oim_r18-w8-fpn_10e_synthps-mini.py', str(tmp_path / 'nothing.pth'))
     with pytest.raises(ValueError, match='weights: expected a checkpoint: this model does not come with weights'):
-        PersonSearchInferencer('oim_r50-c4_20e_cuhk-sysu')
+        PersonSearchInferencer('oim_r50-c4_50k_cuhk-sysu')
     with pytest.raises(FileNotFoundError, match='oim_r50-c5: no config, and no model of the index: did you mean oim_r50'):
         PersonSearchInferencer('oim_r50-c5')
 
