@@ -48,7 +48,7 @@ class PersonSearchInferencer(BaseInferencer):
         weights: Path of a checkpoint. Every tensor must fit. Default: those of the model index.
         device: Default: a GPU, if there is one.
         gallery: A :class:`Gallery`'s file or server, for :meth:`index` and searches.
-        score_thr: Persons of a lower confidence are not kept.
+        score_thr: Persons of a lower confidence are not kept. Default: ``score_thr`` of the config, else 0.5.
         height: Shorter side to which images are resized for the model, in pixels. Default: as in its test.
         show_progress: Show a progress bar while indexing.
 
@@ -68,13 +68,13 @@ class PersonSearchInferencer(BaseInferencer):
         weights: str | None = None,
         device: str | None = None,
         gallery: str | Path | None = None,
-        score_thr: float = 0.5,
+        score_thr: float | None = None,
         height: int | None = None,
         show_progress: bool = True,
     ) -> None:
         self.height = height
         super().__init__(model, weights, device, scope='mmps', show_progress=show_progress)
-        self.score_thr = score_thr
+        self.score_thr = self.cfg.get('score_thr', 0.5) if score_thr is None else score_thr
         self.gallery: Gallery | None = None
         if gallery is not None:
             self.gallery = Gallery(gallery, self.fingerprint, self.model.memory.embed_dims)

@@ -22,7 +22,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--height', type=int, help='shorter side of the images for the model, in pixels; default its test config'
     )
-    parser.add_argument('--score-thr', type=float, default=0.5, help='least confidence of a person (%(default)s)')
+    parser.add_argument('--score-thr', type=float, help='least confidence of a person; default that of the config, else 0.5')
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

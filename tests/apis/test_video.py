@@ -9,9 +9,18 @@ import cv2
 import numpy as np
 import pytest
 
+from mmps.apis import video
 from mmps.apis.video import Sampling, UnreadableSourceError, read_frames
 
 SIZE = (96, 64)
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """The messages that reading logs."""
+    messages = []
+    monkeypatch.setattr(video, 'print_log', lambda message, *_: messages.append(message))
+    return messages
 
 
 def write_video(path, count, rate=10, codec='MJPG'):
@@ -44,7 +53,7 @@ def test_going_on_within_a_video_reads_the_frames_that_are_left(tmp_path):
         assert numbers(read_frames(source, 24, sampling)) == []
 
 
-def test_the_times_of_a_variable_rate_are_the_videos_own(tmp_path, caplog):
+def test_the_times_of_a_variable_rate_are_the_videos_own(tmp_path, said):
     times = [0, 40, 80, 500, 540, 1500, 1540, 3000]  # milliseconds
     _, jpeg = cv2.imencode('.jpg', np.full((*SIZE[::-1], 3), 100, np.uint8))
     as_given = [cv2.VIDEOWRITER_PROP_RAW_VIDEO, 1]  # encoded frames, each with its time
@@ -55,20 +64,20 @@ def test_the_times_of_a_variable_rate_are_the_videos_own(tmp_path, caplog):
         writer.write(jpeg.reshape(1, -1))
     writer.release()
     assert [frame.time for frame in read_frames(path)] == pytest.approx([time / 1000 for time in times])
-    assert not caplog.messages
+    assert not said
     assert numbers(read_frames(path, sampling=Sampling(fps=2))) == [0, 3, 5, 7]
 
 
-def test_a_video_that_was_cut_off_is_used_to_its_end_and_named(tmp_path, caplog):
+def test_a_video_that_was_cut_off_is_used_to_its_end_and_named(tmp_path, said):
     source = tmp_path / 'cut.avi'
     whole = write_video(tmp_path / 'whole.avi', 60)
     source.write_bytes((tmp_path / 'whole.avi').read_bytes()[: (tmp_path / 'whole.avi').stat().st_size // 2])
     found = numbers(read_frames(str(source)))
     assert found == list(range(len(found))) and 15 < len(found) < 45
-    (warning,) = caplog.messages
+    (warning,) = said
     assert warning == f'{source}: cut off after {(len(found) - 1) / 10:.1f} of 6.0 seconds; these are used'
-    caplog.clear()
-    assert len(numbers(read_frames(whole))) == 60 and not caplog.messages
+    said.clear()
+    assert len(numbers(read_frames(whole))) == 60 and not said
 
 
 @pytest.mark.parametrize('content', [b'', b'no video', b'\0' * 5000])
@@ -111,7 +120,7 @@ def test_a_stream_is_read_to_its_end(tmp_path, serve):
         list(read_frames(f'http://{address}/nothing.avi'))
 
 
-def test_a_stream_that_stalls_ends_after_the_timeout(tmp_path, serve, caplog):
+def test_a_stream_that_stalls_ends_after_the_timeout(tmp_path, serve, said):
     write_video(tmp_path / 'a.ts', 60, codec='mp4v')
     data = (tmp_path / 'a.ts').read_bytes()
     stop = threading.Event()
@@ -128,7 +137,7 @@ def test_a_stream_that_stalls_ends_after_the_timeout(tmp_path, serve, caplog):
     frames = list(read_frames(source, sampling=Sampling(timeout=2)))
     stop.set()
     assert len(frames) > 40 and frames[-1].is_last
-    assert [message.startswith(f'{source}: no frame for ') for message in caplog.messages] == [True]
+    assert [message.startswith(f'{source}: no frame for ') for message in said] == [True]
 
 
 def test_nobody_answers(tmp_path):

@@ -30,7 +30,7 @@ def test_matches_are_ordered_and_keep_their_rank(search):
     assert [match.sighting.time for match in search.matches] == [10, 20, 30]
     assert [each['rank'] for each in search.found()['matches']] == [2, 3, 1]
     where = Filters(cameras=['north'], since=5, until=9).where()
-    assert where.expression() == 'camera in ["north"] and time >= 5.0 and time <= 9.0'
+    assert where.expression() == 'camera in ["north"] and until >= 5.0 and since <= 9.0'
 
 
 def test_marks_stay_with_their_match_until_somebody_else_is_searched(search):

@@ -1,5 +1,6 @@
 # SynthPS as tools/make_synthetic.py --layout cuhk-sysu --size photo writes it, for models that are meant for photographs: in
-# training cut-outs with persons of 20 to 400 pixels, some enlarged, with other colours; in a test a short side of 720.
+# training cut-outs with persons of 20 to 400 pixels, some enlarged, with other colours; in a test a short side of 432, so
+# that nobody is taller than in training.
 _base_ = './cuhk_sysu.py'
 data_root = 'data/synthps-photo'
 resize = dict(type='RandomResize', scale=(768, 432), keep_ratio=True)
@@ -18,7 +19,7 @@ train_pipeline = [
     dict(type='PackPersonSearchInputs'),
 ]
 test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = (1280, 720)
+test_pipeline[1].scale = (768, 432)
 train_dataloader = dict(batch_size=4, num_workers=0, dataset=dict(data_root=data_root, pipeline=train_pipeline))
 val_dataloader = dict(
     num_workers=0, persistent_workers=False, dataset=dict(data_root=data_root, gallery_size=100, pipeline=test_pipeline)
