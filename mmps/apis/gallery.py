@@ -14,7 +14,7 @@ from .sightings import FIELDS, Match, Sighting, Where, quoted
 from .storage import MOST, NOTES, PERSONS, Notes, connect, create_collections, vector_index
 
 FORMAT = 2
-EXACT_UP_TO = 50_000  # persons; more are searched with HNSW
+EXACT_UP_TO = 50_000  # persons; a server searches more with HNSW
 
 
 class OtherModelError(ValueError):
@@ -156,9 +156,8 @@ class Gallery:
             self._grow()
 
     def _grow(self) -> None:
-        """Changes to HNSW when the gallery gets large."""
-        about = self.notes['about']
-        if about['index'] == 'FLAT' and len(self) > EXACT_UP_TO:
+        """Changes to HNSW when a server's gallery gets large. Milvus Lite goes through all persons whatever the index."""
+        if '://' in self.uri and self.notes['about']['index'] == 'FLAT' and len(self) > EXACT_UP_TO:
             self.build_index('HNSW')
 
     def flush(self) -> None:

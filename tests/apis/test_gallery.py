@@ -82,6 +82,13 @@ def test_a_search_with_hnsw_finds_nearly_the_same(gallery):
     assert np.mean(shared) >= 0.99
 
 
+def test_a_large_gallery_changes_to_hnsw_on_a_server_alone(gallery, monkeypatch):
+    monkeypatch.setattr('mmps.apis.gallery.EXACT_UP_TO', 10)
+    add(gallery, 'video.mp4', unit(11))
+    assert gallery.notes['about']['index'] == ('FLAT' if SERVER is None else 'HNSW')
+    assert len(gallery.search(unit(1), topk=20)[0]) == 11
+
+
 @pytest.mark.parametrize(
     'where, counts',
     [
