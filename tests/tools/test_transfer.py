@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mmps.evaluation import Predictions
 from mmps.registry import MODELS
 from mmps.synthetic import SIZES, Studio, plan, render_scene
 
@@ -56,3 +57,27 @@ def test_the_tables_have_a_row_for_each_folder_and_height(repository, load_scrip
     for number in range(1, 5):
         drawn = cv2.imread(str(tmp_path / f'pictures/drawn/img1/{number:06d}.jpg'))
         assert drawn is not None and np.abs(drawn.astype(int) - cv2.imread(str(folder / f'img1/{number:06d}.jpg'))).max() > 50
+
+
+def test_recall_precision_and_false_alarms_are_those_at_a_confidence(
+    repository, load_script, frames, tmp_path, monkeypatch, capsys
+):
+    folder, _ = frames
+    tool = load_script(repository / 'tools/benchmarks/transfer.py')
+    boxes = [np.array([[0, 0, 10, 20], [100, 0, 110, 20], [50, 50, 60, 70]], float)]
+    confidences = [np.array([0.9, 0.8, 0.6])]
+    queries = (np.zeros((0, 3), np.float32), [], np.zeros((0, 4)))
+    found = Predictions(('1.jpg',), boxes, confidences, [np.eye(3, dtype=np.float32)], *queries, gt_boxes=[boxes[0][[0, 2]]])
+    scores = dict.fromkeys(('search/det_AP', 'search/mAP', 'search/top-1'), 0.5)
+    monkeypatch.setattr(tool, 'load_model', lambda *_: None)
+    monkeypatch.setattr(tool, 'search', lambda *_, given=found: (scores, given, np.ones(1), ['1.jpg']))
+    for threshold, expected in (
+        (0.5, ['100.00', '66.67', '1.0']),
+        (0.7, ['50.00', '50.00', '1.0']),
+        (0.85, ['50.00', '100.00', '0.0']),
+    ):
+        arguments = ['CONFIG', 'CHECKPOINT', '--data', str(folder), '--heights', '96', '--score-thr', str(threshold)]
+        monkeypatch.setattr('sys.argv', ['transfer.py', *arguments])
+        tool.main()
+        (row,) = re.findall(r'^\| drawn .*', capsys.readouterr().out.split('Recall by')[0], re.MULTILINE)
+        assert [cell.strip() for cell in row.split('|')][4:7] == expected

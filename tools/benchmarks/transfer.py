@@ -3,8 +3,10 @@
     python tools/benchmarks/transfer.py CONFIG CHECKPOINT --data FOLDER [FOLDER ...] [--heights 360 540 810] [--out DIR]
 
 Every frame is a test frame. Images are resized to each height, with their proportions. A person is a query in its first frame,
-and is searched in all frames that are `--frame-gap` or more away. Prints detection AP, recall, false alarms per frame, mAP and
-top-1 for each folder and height, then the recall by the persons' heights as the model sees them. With --out it draws the frames
+and is searched in all frames that are `--frame-gap` or more away.
+
+Prints for each folder and height detection AP, mAP, top-1, and recall, precision and false alarms per frame at a confidence of
+`--score-thr`; then the recall by the persons' heights as the model sees them, of all detections. With --out it draws the frames
 of the last height: persons found (green), missed (red) and false alarms (orange).
 """
 
@@ -104,6 +106,9 @@ def main() -> None:
     parser.add_argument('--data', nargs='+', required=True, metavar='FOLDER', help='folders as MOTChallenge has them')
     parser.add_argument('--heights', type=int, nargs='+', default=[360, 540, 810], help='of the resized frames (%(default)s)')
     parser.add_argument('--frame-gap', type=int, default=1, help='see above (%(default)s)')
+    parser.add_argument(
+        '--score-thr', type=float, default=0.5, help='for recall, precision, false alarms and pictures (%(default)s)'
+    )
     parser.add_argument('--out', type=Path, help='folder for pictures')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
@@ -115,19 +120,24 @@ def main() -> None:
         for height in args.heights:
             scores, predictions, scales, paths = search(model, folder, height, args.frame_gap)
             where = [Path(folder).name, str(height)]
-            detected = match_detections(predictions.boxes, predictions.scores, predictions.gt_boxes or [])
-            false_alarms = np.count_nonzero(detected.overlaps < 0.5) / len(paths)
-            figures = (scores[f'search/{name}'] for name in ('det_AP', 'det_recall', 'mAP', 'top-1'))
-            ap, recall, mean_ap, top1 = map(per_cent, figures)
-            rows.append([*where, ap, recall, f'{false_alarms:.1f}', mean_ap, top1])
+            sure = [
+                (found_boxes[confidences >= args.score_thr], confidences[confidences >= args.score_thr])
+                for found_boxes, confidences in zip(predictions.boxes, predictions.scores, strict=True)
+            ]
+            detected = match_detections(*map(list, zip(*sure, strict=True)), predictions.gt_boxes or [])
+            false_alarms = np.count_nonzero(detected.overlaps < 0.5)
+            found = len(detected.overlaps) - false_alarms
+            ap, mean_ap, top1 = (per_cent(scores[f'search/{name}']) for name in ('det_AP', 'mAP', 'top-1'))
+            recall, precision = found / len(detected.person_heights), found / max(len(detected.overlaps), 1)
+            rows.append([*where, ap, per_cent(recall), per_cent(precision), f'{false_alarms / len(paths):.1f}', mean_ap, top1])
             by_height.append([*where, *recall_by_height(predictions, scales)])
         for name, path, boxes, found_scores, persons in zip(
             predictions.images, paths, predictions.boxes, predictions.scores, predictions.gt_boxes or [], strict=True
         ):
             if args.out is not None:
-                draw(path, boxes[found_scores >= 0.5], persons, args.out / name)
+                draw(path, boxes[found_scores >= args.score_thr], persons, args.out / name)
     ranges = [f'{low} to {high} px' for low, high in pairwise(HEIGHTS)]
-    print(markdown_table(['frames', 'height', 'det. AP', 'recall', 'false alarms', 'mAP', 'top-1'], rows))
+    print(markdown_table(['frames', 'height', 'det. AP', 'recall', 'precision', 'false alarms', 'mAP', 'top-1'], rows))
     print(f'\nRecall by the heights of persons\n\n{markdown_table(["frames", "height", *ranges], by_height)}')
 
 
