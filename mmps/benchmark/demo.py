@@ -83,7 +83,7 @@ def demo(configs: Path, tools: Path, work_dir: Path, data_root: Path, seeds: int
 def row_name(run: Run) -> str:
     """Names the row of the table that a run belongs to."""
     if run.method is None:
-        return f'teacher ({run.student.name})'
+        return f'{"not trained here" if run.student.checkpoint else "teacher"} ({run.student.name})'
     return f'student ({run.student.name})' if run.method.is_plain else f'student + {run.method.name}'
 
 

@@ -5,7 +5,7 @@
     options: {train_cfg.max_epochs: 20}     # optional: overrides of every config
     teachers:
       OIM R50: {config: oim/oim_r50-fpn_20e_prw.py}     # relative to the folder of configs
-      mine: {config: ..., options: {...}, checkpoint: FILE}   # with a checkpoint it is not trained
+      mine: {config: ..., options: {...}, checkpoint: FILE}   # with a checkpoint it is not trained; mmps://real comes with mmps
     students:
       OIM R18: {config: ..., options: {...}, teacher: OIM R50}    # a name or a list; default all teachers that are detectors
     methods:
@@ -38,6 +38,7 @@ import yaml
 from mmengine.config import Config, DictAction
 
 from mmps.fileio.arrays import one_line
+from mmps.models.pretrained import RELEASED_SCHEME, released_file
 from mmps.registry import did_you_mean
 
 from .matrix import Matrix, Method, Network, folder_name, is_detector
@@ -122,10 +123,7 @@ def read_matrix(path: Path, configs: Path, data_root: Path | None = None, option
     for name, entry, where in entries_of(content, 'teachers', path, TEACHER, required=['config']):
         if name == NO_TEACHER:
             refuse(where, 'a teacher cannot have this name, it stands for no teacher')
-        checkpoint = Path(entry['checkpoint']) if 'checkpoint' in entry else None
-        if checkpoint and not checkpoint.is_file():
-            raise FileNotFoundError(f'{where}: there is no checkpoint {checkpoint}')
-        teachers[name] = Network(name, load_network(entry, where), checkpoint=checkpoint)
+        teachers[name] = Network(name, load_network(entry, where), checkpoint=find_checkpoint(entry, where))
     detectors = tuple(name for name, teacher in teachers.items() if is_detector(teacher.cfg))
     students = {}
     for name, entry, where in entries_of(content, 'students', path, STUDENT, required=['config']):
@@ -213,6 +211,20 @@ def read_teachers(entry: dict, teachers: Collection[str], where: str) -> tuple[s
     for name in names:
         check_known(name, teachers, 'teacher', where)
     return tuple(dict.fromkeys(names))
+
+
+def find_checkpoint(entry: Mapping[str, Any], where: str) -> Path | None:
+    if 'checkpoint' not in entry:
+        return None
+    checkpoint = Path(entry['checkpoint'])
+    if entry['checkpoint'].startswith(RELEASED_SCHEME):
+        try:
+            return released_file(entry['checkpoint'])
+        except ValueError as error:
+            refuse(where, str(error))
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f'{where}: there is no checkpoint {checkpoint}')
+    return checkpoint
 
 
 def read_options(entry: dict, where: str) -> dict:

@@ -12,13 +12,26 @@ from mmps.visualization import draw_accuracy, draw_gains, write_picture
 from .comparison import Row, compare, standard_error
 from .results import Entry, Result, save_entries
 
-TEACHER_COLUMNS = ['teacher', 'mAP', 'top-1', 'det AP', 'parameters', 'ms / image', 'minutes']
-COLUMNS = ['method', 'teacher', 'seeds', 'mAP', 'over plain', '95 % interval', 'of the gap', 'top-1', 'det AP', 'minutes']
+TEACHER_COLUMNS = ['teacher', 'mAP', 'full set', 'top-1', 'det AP', 'parameters', 'ms / image', 'minutes']
+COLUMNS = [
+    'method',
+    'teacher',
+    'seeds',
+    'mAP',
+    'over plain',
+    '95 % interval',
+    'of the gap',
+    'full set',
+    'top-1',
+    'det AP',
+    'minutes',
+]
 NOTES = (
     'Scores in per cent. mAP: mean ± standard error over the seeds. Over plain: points of mAP over the plain student with the '
     'same seeds, with the 95 % interval over queries and seeds (hierarchical bootstrap; over queries alone where there is one '
     'seed). **\\***: the interval includes 0, so the difference may be chance. Of the gap: share of the gap between plain '
-    'student and teacher that is closed. Minutes: of training. x in a method: factor of its published loss weights.'
+    'student and teacher that is closed. Full set: mAP of a search in all scenes. Minutes: of training. x: factor of the '
+    'published loss weights.'
 )
 
 
@@ -50,12 +63,18 @@ def markdown_report(entries: Sequence[Entry]) -> str:
     parts = [f'# {entries[0].matrix}'] if entries else []
     teachers = [entry for entry in entries if entry.role in ('teacher', 'given boxes')]
     if teachers:
-        parts += ['## Teachers', markdown_table(TEACHER_COLUMNS, [teacher_row(entry) for entry in teachers])]
+        parts += ['## Teachers', table_without_empty(TEACHER_COLUMNS, [teacher_row(entry) for entry in teachers])]
     for student, rows in compare(entries).items():
         results = [result for row in rows for result in row.results]
-        parts += [f'## {student}{size_of(results)}', markdown_table(COLUMNS, [method_row(row) for row in rows])]
+        parts += [f'## {student}{size_of(results)}', table_without_empty(COLUMNS, [method_row(row) for row in rows])]
     parts += [NOTES, *missing_runs(entries), *provenance(entries)]
     return '\n\n'.join(parts) + '\n'
+
+
+def table_without_empty(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns the table without 'full set' where no test has searched there."""
+    kept = [i for i, name in enumerate(columns) if name != 'full set' or any(row[i] for row in rows)]
+    return markdown_table([columns[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
 def size_of(results: Sequence[Result]) -> str:
@@ -67,7 +86,7 @@ def size_of(results: Sequence[Result]) -> str:
 def teacher_row(entry: Entry) -> list[str]:
     name, result = entry.key[0], entry.result
     if result is None:
-        return [name, entry.status, *[''] * 5]
+        return [name, entry.status, *[''] * (len(TEACHER_COLUMNS) - 2)]
     return [
         name,
         *(format_percent([score]) for score in result.scores.values()),
@@ -85,7 +104,7 @@ def method_row(row: Row) -> list[str]:
     seeds = f'{done}' if done == planned else f'{done} of {planned}'
     if not done:
         failed = any(run.status == 'failed' for run in row.runs)
-        return [title, row.teacher, seeds, 'failed' if failed else 'missing', *[''] * 6]
+        return [title, row.teacher, seeds, 'failed' if failed else 'missing', *[''] * (len(COLUMNS) - 4)]
     mAP = row.scores('mAP')
     error = standard_error(mAP)
     return [
@@ -96,7 +115,10 @@ def method_row(row: Row) -> list[str]:
         format_percent([row.gain], signed=True) + (' \\*' if row.may_be_chance else ''),
         ' to '.join(format_percent([end], signed=True) for end in row.interval) if row.interval else '',
         f'{round(row.gap_closed * 100)} %' if row.gap_closed is not None else '',
-        *(format_percent([float(np.mean(row.scores(name)))] if row.scores(name) else []) for name in ('top-1', 'det AP')),
+        *(
+            format_percent([float(np.mean(row.scores(name)))] if row.scores(name) else [])
+            for name in ('full set', 'top-1', 'det AP')
+        ),
         f'{np.mean([result.minutes for result in row.results]):.1f}',
     ]
 

@@ -30,6 +30,7 @@ class Result:
         image_ms: Milliseconds per image in the test.
         parameters: Number of parameters of the tested network.
         loss: The last loss that was logged.
+        full_set_mAP: mAP of a search in all scenes, in 0..1; None if the test has none.
         validation_mAP: mAP of the queries that choose the weights, in 0..1; None without such queries.
         config: First digits of the SHA-256 of the training config.
         mmps, torch, mmdet: Versions.
@@ -50,6 +51,7 @@ class Result:
     parameters: int
     loss: float | None
     validation_mAP: float | None = None
+    full_set_mAP: float | None = None
     config: str = ''
     mmps: str = ''
     torch: str = ''
@@ -59,7 +61,7 @@ class Result:
 
     @property
     def scores(self) -> dict[str, float | None]:
-        return {'mAP': self.mAP, 'top-1': self.top_1, 'det AP': self.det_AP}
+        return {'mAP': self.mAP, 'full set': self.full_set_mAP, 'top-1': self.top_1, 'det AP': self.det_AP}
 
 
 @dataclass(frozen=True, eq=False)

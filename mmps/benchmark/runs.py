@@ -146,9 +146,9 @@ class Run(TrainingFolder):
         return self.work_dir / 'test' / 'queries.npz'
 
     def queries(self) -> dict[str, np.ndarray]:
-        """Returns ``ap`` and ``first_ranks`` of all queries, those of the validation first."""
+        """Returns the arrays of ``query_file`` for all queries, those of the validation first."""
         with open_npz(self.query_file) as arrays:
-            return {name: read_array(arrays, name) for name in ('ap', 'first_ranks')}
+            return {name: read_array(arrays, name) for name in arrays.files}
 
     @property
     def is_tested(self) -> bool:
@@ -156,12 +156,15 @@ class Run(TrainingFolder):
         return super().is_tested and all(path.is_file() for path in kept)
 
     def search_scores(self, scores: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns mAP and top-1 of the test queries, and mAP of those of the validation, in 0..1."""
+        """Returns mAP, that of the full set and top-1 of the test queries, and mAP of those of the validation, in 0..1."""
         if not self.validation:
-            return {'mAP': scores.get('search/mAP'), 'top_1': scores.get('search/top-1')}
+            names = {'mAP': 'mAP', 'full_set_mAP': 'full_set_mAP', 'top_1': 'top-1'}
+            return {name: scores.get(f'search/{key}') for name, key in names.items()}
         queries = self.queries()
         ap, first_ranks = queries['ap'], queries['first_ranks'][self.validation :]
+        full_set = queries.get('full_set_ap')
         return {
+            'full_set_mAP': None if full_set is None else float(full_set[self.validation :].mean()),
             'mAP': float(ap[self.validation :].mean()),
             'top_1': float(np.mean(first_ranks == 1)),
             'validation_mAP': float(ap[: self.validation].mean()),

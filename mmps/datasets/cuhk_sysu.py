@@ -166,12 +166,8 @@ def _rows_of(protocol: SearchProtocol, images: np.ndarray, boxes: np.ndarray, pa
 
 
 def _in_all_images(listed: Callable[[], Search]) -> Search:
-    """Searches the same targets in every image except the query's own, unless its gallery lists that (as in SeqNet)."""
     search = listed()
-    protocol = search.protocol
-    everywhere = np.arange(len(protocol.images))
-    galleries = tuple(everywhere if own in protocol.gallery(query) else None for query, own in enumerate(protocol.query_images))
-    return replace(search, protocol=replace(protocol, galleries=galleries))
+    return replace(search, protocol=search.protocol.in_all_images())
 
 
 class LabelledBoxes(NamedTuple):

@@ -23,7 +23,7 @@ from .ranking import score_searches, upper_bound
 from .search import Search, SearchResult
 from .tables import detection_table, search_table
 
-PREFIXES = {'search': '', 'with CBGM': 'cbgm_', 'ground-truth boxes': 'upper_bound_'}
+PREFIXES = {'search': '', 'full set': 'full_set_', 'with CBGM': 'cbgm_', 'ground-truth boxes': 'upper_bound_'}
 
 
 @METRICS.register_module()
@@ -54,11 +54,13 @@ class PersonSearchMetric(BaseMetric):
             number of one camera.
         cbgm: Whether to score the search also with context bipartite graph matching. ``True`` uses the data set's k1 and k2
             (``cbgm`` in its metainfo); ``dict(k1=10, k2=3)`` sets them.
+        full_set: Whether to search also in all images of the data set instead of each query's gallery.
         upper_bound: Whether to score the search also with ground-truth boxes instead of detections. Needs
             ``gt_instances.embeddings`` (M, D), which mmps's detectors return.
         outfile: Where to save the predictions (npz). :func:`load_predictions` reads the file.
         query_file: Where to save the search of each query (npz): ``ap`` (Q,) float32, its average precision, and
-            ``first_ranks`` (Q,), the rank, from 1, of its first true positive, 0 = none.
+            ``first_ranks`` (Q,), the rank, from 1, of its first true positive, 0 = none; with ``full_set`` also
+            ``full_set_ap`` (Q,) float32.
         collect_device, prefix, collect_dir: As in MMEngine's ``BaseMetric``.
     """
 
@@ -72,6 +74,7 @@ class PersonSearchMetric(BaseMetric):
         topk: Sequence[int] = (1, 5, 10),
         cameras: str | int = 'all',
         cbgm: bool | dict = False,
+        full_set: bool = False,
         upper_bound: bool = False,
         outfile: str | None = None,
         query_file: str | None = None,
@@ -87,6 +90,7 @@ class PersonSearchMetric(BaseMetric):
         self.topk = tuple(topk)
         self.cameras = cameras
         self.cbgm = CBGM(**cbgm) if isinstance(cbgm, dict) else cbgm
+        self.full_set = full_set
         self.upper_bound = upper_bound
         self.outfile = outfile
         self.query_file = query_file
@@ -149,8 +153,8 @@ class PersonSearchMetric(BaseMetric):
             results: What :meth:`process` stored, one list per rank.
 
         Returns:
-            ``mAP``, ``top-k`` for each k, the same with the prefixes ``cbgm_`` and ``upper_bound_`` if requested,
-            ``det_AP``, ``det_recall`` and, for labelled persons only, ``det_AP_labelled``, ``det_recall_labelled``.
+            ``mAP``, ``top-k`` for each k, the same with the prefixes ``full_set_``, ``cbgm_`` and ``upper_bound_`` if
+            requested, ``det_AP``, ``det_recall`` and, for labelled persons only, ``det_AP_labelled``, ``det_recall_labelled``.
 
         Raises:
             ValueError: No protocol, or an image or query of it that was not predicted.
@@ -163,7 +167,10 @@ class PersonSearchMetric(BaseMetric):
         self.search = scores['search']
         if self.query_file is not None:
             with write_atomic(self.query_file) as file:
-                np.savez_compressed(file, ap=self.search.ap.astype(np.float32), first_ranks=self.search.first_ranks)
+                arrays = {'ap': self.search.ap.astype(np.float32), 'first_ranks': self.search.first_ranks}
+                if self.full_set:
+                    arrays['full_set_ap'] = scores['full set'].ap.astype(np.float32)
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # NumPy's stub counts ** as its own keyword, too
         metrics = {}
         for name, result in scores.items():
             prefix = PREFIXES[name]
@@ -189,6 +196,8 @@ class PersonSearchMetric(BaseMetric):
     def _search(self, protocol: SearchProtocol, predictions: Predictions) -> dict[str, SearchResult]:
         queries = predictions.query_embeddings
         searches = {'search': Search(protocol, cameras=self.cameras)}
+        if self.full_set:
+            searches['full set'] = Search(protocol.in_all_images(), cameras=self.cameras)
         if self.cbgm:
             searches['with CBGM'] = Search(protocol, cameras=self.cameras, cbgm=self._cbgm())
         candidates = Candidates.from_lists(

@@ -4,7 +4,7 @@ G images, Q queries, T targets.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -117,6 +117,15 @@ class SearchProtocol:
             self.target_boxes[rows],
             galleries,
         )
+
+    def in_all_images(self) -> 'SearchProtocol':
+        """Returns the protocol with the same queries and targets, searched in all images.
+
+        A query's own image is left out, unless its gallery lists it (as in SeqNet).
+        """
+        everywhere = np.arange(len(self.images))
+        galleries = tuple(everywhere if own in self.gallery(query) else None for query, own in enumerate(self.query_images))
+        return replace(self, galleries=galleries)
 
     def describe(self, query: int) -> str:
         """Returns 'query 3 (image 'a.jpg')', for messages."""

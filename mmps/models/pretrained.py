@@ -92,7 +92,12 @@ def load_from_package(path: str, map_location: str | torch.device | None = None)
 
 @CheckpointLoader.register_scheme(prefixes=RELEASED_SCHEME)
 def load_released_detector(path: str, map_location: str | torch.device | None = None) -> dict:
-    """Loads the checkpoint of a trained detector that comes with mmps.
+    """Loads the checkpoint of a trained detector that comes with mmps; see :func:`released_file`."""
+    return load_local(str(released_file(path)), map_location)
+
+
+def released_file(path: str) -> Path:
+    """Returns the file of a trained detector that comes with mmps.
 
     Args:
         path: ``mmps://`` and its name.
@@ -100,11 +105,11 @@ def load_released_detector(path: str, map_location: str | torch.device | None = 
     Raises:
         ValueError: There is no such detector.
     """
-    name = path.removeprefix(RELEASED_SCHEME)
-    names = sorted(file.stem for file in RELEASED.glob('*.pth'))
-    if name not in names:
+    file = RELEASED / f'{path.removeprefix(RELEASED_SCHEME)}.pth'
+    names = sorted(each.stem for each in RELEASED.glob('*.pth'))
+    if file.stem not in names:
         raise ValueError(f'{path}: mmps comes with {", ".join(RELEASED_SCHEME + each for each in names)}')
-    return load_local(str(RELEASED / f'{name}.pth'), map_location)
+    return file
 
 
 @WEIGHT_INITIALIZERS.register_module(name='Pretrained')

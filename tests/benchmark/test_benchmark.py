@@ -75,7 +75,8 @@ if '--out' in sys.argv:
 cfg = {}
 exec(pathlib.Path(sys.argv[1]).read_text(), cfg)
 low, high = np.array([mAP - 0.2, mAP - 0.1] * 20), np.array([mAP + 0.1, mAP + 0.2] * 20)
-np.savez(cfg['test_evaluator']['query_file'], ap=np.stack([low, high], 1).ravel(), first_ranks=np.ones(80, int))
+ap = np.stack([low, high], 1).ravel()
+np.savez(cfg['test_evaluator']['query_file'], ap=ap, full_set_ap=ap / 2, first_ranks=np.ones(80, int))
 (folder / '2026/2026.json').write_text(json.dumps({'search/mAP': mAP, 'search/top-1': 0.5, 'search/det_AP': 0.9, 'time': 0.02}))
 """
 )
@@ -169,6 +170,7 @@ def test_all_runs_are_trained_tested_and_collected_once(run, tmp_path, capsys):
         image_ms=20.0,
         loss=0.5,
         validation_mAP=None,
+        full_set_mAP=None,
     )
     assert [(row['student'], row['method'], row['seed'], row['mAP'], row['status']) for row in rows(tmp_path)] == [
         ('big', '', '0', '0.6', 'finished'),
@@ -240,7 +242,10 @@ def test_weights_are_chosen_by_other_queries_than_those_of_the_scores(run, conte
         ('0', '3', 'student'): '0.6',
         ('1', '3', 'student'): '0.6',
     }
-    assert [len(entry.ap) for entry in load_entries(tmp_path / 'out')] == [60] * 7  # of 80
+    entries = load_entries(tmp_path / 'out')
+    assert [len(entry.ap) for entry in entries] == [60] * 7  # of 80
+    assert all(entry.result.full_set_mAP == pytest.approx(entry.result.mAP / 2) for entry in entries)
+    assert '| full set | top-1 |' in (tmp_path / 'out/results.md').read_text()
     assert '**GDPS** x 3 | ' in (tmp_path / 'out/results.md').read_text()
     config = (tmp_path / 'work/students/small/gdps-x3_big_seed1/benchmark_config.py').read_text()
     assert "'scale': 3" in config

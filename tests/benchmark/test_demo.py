@@ -21,7 +21,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 def runs(tmp_path):
     matrix = read_matrix(CONFIGS / module.MATRIX, CONFIGS, tmp_path / 'data')
     matrix = replace(matrix, methods={name: replace(method, seeds=2) for name, method in matrix.methods.items()})
-    return list_runs(matrix, tmp_path / 'work')
+    return [run for run in list_runs(matrix, tmp_path / 'work') if not run.student.checkpoint]
 
 
 def test_both_students_are_trained_with_every_seed_and_the_teacher_once(runs):
@@ -30,6 +30,12 @@ def test_both_students_are_trained_with_every_seed_and_the_teacher_once(runs):
     assert [run.config.randomness.seed for run in runs] == [0, 0, 0, 1, 1]
     assert [run.teacher for run in runs] == [None, None, runs[0], None, runs[0]]
     assert all(run.keeps_predictions for run in runs)
+
+
+def test_the_released_model_is_tested_only_and_teaches_nobody(tmp_path):
+    released = [run for run in list_runs(read_matrix(CONFIGS / module.MATRIX, CONFIGS, tmp_path), tmp_path) if run.is_trained]
+    assert [module.row_name(run) for run in released] == ['not trained here (mmps://real)']
+    assert released[0].final_checkpoint.name == 'real.pth'
 
 
 def test_only_the_teacher_starts_from_imagenet_weights(runs):
@@ -112,7 +118,7 @@ def test_the_demo_prints_its_table_and_writes_a_report_with_every_network(tmp_pa
         for i in range(len(dataset))
     ]
     identities = np.random.default_rng(0).normal(size=(100, 16))
-    for run, noise in zip(runs, (0.1, 3.0, 0.5), strict=True):
+    for run, noise in zip(runs, (0.1, 1.0, 3.0, 0.5), strict=True):
         rng = np.random.default_rng(1)
         of_images = [
             identities[[person['person_id'] for person in dataset.get_data_info(i)['instances']]] for i in range(len(dataset))
@@ -158,10 +164,11 @@ def test_the_demo_prints_its_table_and_writes_a_report_with_every_network(tmp_pa
         (logs / 'scalars.json').write_text('{"iter": 10, "loss": 2.0}\n{"iter": 20, "loss": 1.0}\n')
     report = module.demo(CONFIGS, tmp_path, tmp_path / 'work', tmp_path / 'tiny')
     printed = capsys.readouterr().out
-    assert all(name in printed for name in ('teacher (OIM MobileNetV2)', 'student (OIM R18 x 1/8)', 'student + GDPS'))
+    names = 'teacher (OIM MobileNetV2)', 'not trained here (mmps://real)', 'student (OIM R18 x 1/8)', 'student + GDPS'
+    assert all(name in printed for name in names)
     assert 'GDPS over plain, seed 0: +' in printed and f'{protocol.num_queries} queries' in printed
     page = report.read_text()
-    assert 'paired' in page and page.count('<figure>') == 3 * 6
+    assert 'paired' in page and page.count('<figure>') == 4 * 6
 
 
 def normalized(rows):

@@ -111,6 +111,7 @@ def test_each_student_of_the_hkd_matrix_is_taught_by_a_head_of_its_own_kind(tmp_
         (lambda c: c.update(synthesise={'size': 'tiny'}), 'synthesise: layout is missing'),
         (lambda c: c.update(methods={}), 'methods: expected one or more'),
         (lambda c: c['methods'].update(GDPS=None), 'methods: GDPS: expected a mapping, got None'),
+        (lambda c: c['teachers']['big'].update(checkpoint='mmps://reel'), 'mmps://reel: mmps comes with mmps://real'),
         (lambda c: c.update(teachers={}), "methods: GDPS: needs a teacher, and 'small' has none"),
         (lambda c: c['students']['small'].update(teacher=[['big']]), r"there is no teacher \['big'\]"),
         ('data: [', 'not YAML'),

@@ -1,5 +1,6 @@
 import copy
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,6 +140,23 @@ def test_cbgm_is_scored_in_addition_to_the_plain_search(scene, samples):
         evaluate(scene, samples, cbgm=True)
     scene['cbgm'] = {'k1': 2, 'k2': 2}
     assert evaluate(scene, samples, cbgm=True)[0] == scores
+
+
+def test_the_full_set_adds_the_images_that_the_galleries_leave_out(scene, tmp_path):
+    scene['embeddings'][2][:] = np.eye(3)[[1, 0]]  # in c somebody looks more like person 0 than in b
+    scene['embeddings'][1][:] = [0.8, 0.0, 0.6]
+    samples = samples_of(scene)
+    everywhere = search_scores(
+        scene['protocol'], scene['boxes'], scene['scores'], scene['embeddings'], scene['query_embeddings']
+    )
+    scene['protocol'] = replace(scene['protocol'], galleries=(np.array([1]), np.array([2])))
+    plain, _ = evaluate(scene, samples)
+    assert 'search/full_set_mAP' not in plain
+    scores, metric = evaluate(scene, samples, full_set=True, query_file=str(tmp_path / 'queries.npz'))
+    assert scores['search/mAP'] == plain['search/mAP'] == 1 > scores['search/full_set_mAP'] == everywhere.mAP
+    written = np.load(tmp_path / 'queries.npz')
+    np.testing.assert_allclose(written['full_set_ap'], everywhere.ap)
+    np.testing.assert_allclose(written['ap'], metric.search.ap)
 
 
 def test_the_upper_bound_searches_the_annotated_boxes(scene, samples, tmp_path):
