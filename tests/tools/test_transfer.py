@@ -50,6 +50,9 @@ def test_the_tables_have_a_row_for_each_folder_and_height(repository, load_scrip
     monkeypatch.setattr('sys.argv', ['transfer.py', str(repository / CONFIG), str(tmp_path / 'weights.pth'), *arguments])
     tool.main()
     scores, by_height = capsys.readouterr().out.split('Recall by')
+    by_height, across = by_height.split('Similarity of')
+    ((mean, low),) = re.findall(r'^\| drawn\s+\| 96 and 128 \|\s+(\S+) \|\s+(\S+) \|', across, re.MULTILINE)
+    assert -1 <= float(low) < float(mean) < 1
     assert re.findall(r'^\| drawn\s+\|\s+(\d+)', scores, re.MULTILINE) == ['96', '128']
     assert re.findall(r'^\| drawn\s+\|\s+(\d+)', by_height, re.MULTILINE) == ['96', '128']
     counted = [sum(map(int, re.findall(r'of (\d+)', line))) for line in by_height.splitlines() if '| drawn' in line]

@@ -6,8 +6,9 @@ Every frame is a test frame. Images are resized to each height, with their propo
 and is searched in all frames that are `--frame-gap` or more away.
 
 Prints for each folder and height detection AP, mAP, top-1, and recall, precision and false alarms per frame at a confidence of
-`--score-thr`; then the recall by the persons' heights as the model sees them, of all detections. With --out it draws the frames
-of the last height: persons found (green), missed (red) and false alarms (orange).
+`--score-thr`; then the recall by the persons' heights as the model sees them, of all detections; then how similar the
+embeddings of a person at neighbouring heights are, as the mean and as what 5 % are below. With --out it draws the frames of the
+last height: persons found (green), missed (red) and false alarms (orange).
 """
 
 import argparse
@@ -64,7 +65,7 @@ def search(
     loader = Runner.build_dataloader(
         dict(batch_size=1, num_workers=0, dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=False))
     )
-    metric = METRICS.build(dict(type='PersonSearchMetric'))
+    metric = METRICS.build(dict(type='PersonSearchMetric', upper_bound=True))  # embeds the annotated persons, too
     metric.dataset_meta = loader.dataset.metainfo
     for batch in tqdm(loader, desc=f'{Path(folder).name} at {height}', unit='frame', leave=False):
         metric.process(batch, [sample.to_dict() for sample in model.test_step(batch)])
@@ -115,8 +116,9 @@ def main() -> None:
     args = parser.parse_args()
     MMLogger.get_instance('transfer', log_level='ERROR')  # the metric's own tables are not shown
     model = load_model(args.config, args.checkpoint, args.cfg_options, args.device)
-    rows, by_height = [], []
+    rows, by_height, across = [], [], []
     for folder in args.data:
+        smaller: tuple[int, np.ndarray] | None = None
         for height in args.heights:
             scores, predictions, scales, paths = search(model, folder, height, args.frame_gap)
             where = [Path(folder).name, str(height)]
@@ -131,6 +133,12 @@ def main() -> None:
             recall, precision = found / len(detected.person_heights), found / max(len(detected.overlaps), 1)
             rows.append([*where, ap, per_cent(recall), per_cent(precision), f'{false_alarms / len(paths):.1f}', mean_ap, top1])
             by_height.append([*where, *recall_by_height(predictions, scales)])
+            embeddings = np.concatenate(predictions.gt_embeddings or [np.zeros((0, 1))])
+            if smaller is not None:
+                similarities = (smaller[1] * embeddings).sum(1)
+                figures = [similarities.mean(), np.quantile(similarities, 0.05)]
+                across.append([where[0], f'{smaller[0]} and {height}', *(f'{figure:.2f}' for figure in figures)])
+            smaller = height, embeddings
         for name, path, boxes, found_scores, persons in zip(
             predictions.images, paths, predictions.boxes, predictions.scores, predictions.gt_boxes or [], strict=True
         ):
@@ -139,6 +147,9 @@ def main() -> None:
     ranges = [f'{low} to {high} px' for low, high in pairwise(HEIGHTS)]
     print(markdown_table(['frames', 'height', 'det. AP', 'recall', 'precision', 'false alarms', 'mAP', 'top-1'], rows))
     print(f'\nRecall by the heights of persons\n\n{markdown_table(["frames", "height", *ranges], by_height)}')
+    if across:
+        columns = ['frames', 'heights', 'mean', '5 % are below']
+        print(f'\nSimilarity of a person to himself at two heights\n\n{markdown_table(columns, across)}')
 
 
 if __name__ == '__main__':
