@@ -6,12 +6,13 @@ Q queries, D the embedding size. Similarities are cosines, because embeddings ha
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
 
 from .sightings import FIELDS, Match, Sighting, Where, quoted
-from .storage import MOST, NOTES, PERSONS, Notes, connect, create_collections, vector_index
+from .storage import MOST, NOTES, PERSONS, Notes, connect, consistency, create_collections, vector_index
 
 FORMAT = 2
 EXACT_UP_TO = 50_000  # persons; a server searches more with HNSW
@@ -66,6 +67,7 @@ class Gallery:
                 f'{self.uri}: the gallery belongs to the model {about["model"]}, and this is {model}: their embeddings do not '
                 'compare; make another gallery'
             )
+        self.written = monotonic()
         self.model: str = about['model']
         self.dims: int = about['dims']
 
@@ -74,8 +76,7 @@ class Gallery:
 
     def count(self, where: Where | None = None) -> int:
         """Returns the number of persons."""
-        expression = (where or Where()).expression() or 'frame >= 0'
-        return int(self.client.query(PERSONS, filter=expression, output_fields=['count(*)'])[0]['count(*)'])
+        return self._count((where or Where()).expression())
 
     def sources(self) -> Iterator[dict[str, Any]]:
         """Yields ``source`` and what :meth:`source` returns, of every source, in the order of their names."""
@@ -99,8 +100,10 @@ class Gallery:
             The first frame that is to be added.
         """
         next_frame = self.next_frame(source, camera, settings)
-        # A kill may have left persons of a batch that was not noted.
-        self._delete(f'source == {quoted(source)} and frame >= {next_frame}')
+        if self.notes[
+            f'source:{source}'
+        ]:  # persons come after the note; a kill may have left some of a batch that was not noted
+            self._delete(f'source == {quoted(source)} and frame >= {next_frame}')
         note = dict(camera=camera, next_frame=next_frame, complete=False, settings=dict(settings or {}), interval=0.0)
         self.notes[f'source:{source}'] = note
         return next_frame
@@ -150,6 +153,7 @@ class Gallery:
             rows.append(row | times | dict(bbox=[float(v) for v in each.bbox], embedding=each.embedding.astype(np.float32)))
         if rows:
             self.client.insert(PERSONS, rows)
+            self.written = monotonic()
         note |= dict(next_frame=next_frame, complete=complete)
         self.notes[f'source:{source}'] = note if interval is None else note | dict(interval=interval)
         if complete:
@@ -208,6 +212,7 @@ class Gallery:
             filter=(where or Where()).expression(),
             output_fields=list(FIELDS),
             search_params=dict(metric_type='IP', params=dict(ef=max(128, 2 * topk))),
+            consistency_level=consistency(self.written),
             **(dict(group_by_field=best_of) if best_of else {}),
         )
         return [
@@ -290,12 +295,16 @@ class Gallery:
                 break
         if ids and not dry_run:
             self.client.delete(PERSONS, ids=ids)
+            self.written = monotonic()
         return len(ids)
 
+    def _count(self, expression: str) -> int:
+        return int(self.client.query(PERSONS, filter=expression, output_fields=['count(*)'])[0]['count(*)'])
+
     def _delete(self, expression: str) -> int:
-        count = int(self.client.query(PERSONS, filter=expression, output_fields=['count(*)'])[0]['count(*)'])
-        if count:
+        if count := self._count(expression):
             self.client.delete(PERSONS, filter=expression)
+            self.written = monotonic()
         return count
 
     def close(self) -> None:

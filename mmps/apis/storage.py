@@ -6,15 +6,19 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import ConnectionConfigException, MilvusException
 
-from .sightings import quoted
+from mmps.compat.milvus_lite import skip_hopeless_rows
+
+from .sightings import FIELDS, quoted
 
 PERSONS, NOTES = 'persons', 'notes'
 MOST = 16384  # rows that Milvus returns at once
+STALE = 10.0  # seconds: a bounded read lacks at most what was written in the last five, if the server has its defaults
 INDEXES = {'FLAT': {}, 'HNSW': dict(M=16, efConstruction=200)}
 
 
@@ -37,6 +41,8 @@ def connect(uri: str, must_exist: bool) -> MilvusClient:
     if must_exist and not is_server and not Path(uri).exists():
         raise FileNotFoundError(f'{uri}: there is no gallery')
     Path('.' if is_server else uri).parent.mkdir(parents=True, exist_ok=True)
+    if not is_server:
+        skip_hopeless_rows(('id', 'embedding', *FIELDS))  # the gallery never upserts a person
     try:
         return MilvusClient(uri)
     except ConnectionConfigException as error:
@@ -75,19 +81,41 @@ def vector_index(client: MilvusClient, kind: str) -> Any:
     return index
 
 
+def consistency(written: float) -> str:
+    """Returns how a server has to read what this client wrote at a time. To be sure of the last seconds costs it 0.2 s."""
+    return 'Strong' if monotonic() - written < STALE else 'Bounded'
+
+
 class Notes:
     """The gallery's own records: plain values by name."""
 
     def __init__(self, client: MilvusClient) -> None:
         self.client = client
+        self.opened = monotonic()
+        self.recent: dict[str, tuple[float, dict[str, Any]]] = {}  # what was written in the last seconds, the oldest first
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         """Returns a record; an empty one where there is none."""
-        found = self.client.query(NOTES, filter=f'name == {quoted(name)}', output_fields=['value'])
+        if name in self.recent:
+            return dict(self.recent[name][1])
+        # In this form Milvus Lite looks a key up, and does not go through all records.
+        found = self.client.query(
+            NOTES,
+            filter=f'name in {quoted([name])}',
+            output_fields=['value'],
+            consistency_level=consistency(self.opened),
+        )
         return json.loads(found[0]['value']) if found else {}
 
     def __setitem__(self, name: str, value: dict[str, Any]) -> None:
         self.client.upsert(NOTES, [dict(name=name, value=json.dumps(value), unused=[0.0, 0.0])])
+        self._remember(name, value)
+
+    def _remember(self, name: str, value: dict[str, Any]) -> None:
+        self.recent.pop(name, None)
+        self.recent[name] = monotonic(), dict(value)
+        while monotonic() - next(iter(self.recent.values()))[0] > STALE:
+            del self.recent[next(iter(self.recent))]
 
     def of_kind(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields what follows ``KIND:`` in a record's name, and the record, in the order of the names."""
@@ -105,3 +133,5 @@ class Notes:
         """Removes records."""
         if names:
             self.client.delete(NOTES, ids=list(names))
+        for name in names:
+            self._remember(name, {})

@@ -12,6 +12,7 @@ from pymilvus import MilvusClient
 from mmps.apis.gallery import Gallery, OldGalleryError, OtherModelError
 from mmps.apis.sightings import Sighting, Where
 from mmps.apis.storage import NOTES, PERSONS, GalleryInUseError
+from mmps.compat import milvus_lite
 
 DIMS = 16
 NASTY = ['a "quoted" name.jpg', "it's.jpg", 'back\\slash.jpg', 'ümläut 雪.jpg', 'a, b] or true.jpg', 'line\nbreak.jpg']
@@ -262,3 +263,39 @@ def test_the_persons_of_a_frame_come_with_their_embeddings(gallery):
     assert [(each.source, each.frame, each.bbox[0]) for each in found] == [('south.mp4', 4, x) for x in (12, 13, 14)]
     np.testing.assert_allclose([each.embedding for each in found], embeddings[12:15], atol=1e-6)
     assert len(gallery.sightings(Where())) == 60
+
+
+@only_files
+def test_a_file_is_searched_right_in_all_its_parts(path, monkeypatch):
+    """Deleted, flushed and unflushed persons, with and without a filter: the shortlist of each segment loses nobody."""
+    embeddings, queries = unit(400), unit(6, seed=1)
+    with Gallery(path, 'model one', DIMS) as gallery:
+        for part in range(4):
+            add(gallery, f'{part}.mp4', embeddings[100 * part : 100 * part + 100], 'north' if part % 2 else 'south')
+            if part < 3:  # the last one stays in memory
+                gallery.flush()
+        gallery.remove(Where(until=0.95, sources=['0.mp4', '3.mp4']))
+        counts = np.array([not (row // 100 in (0, 3) and row % 100 < 10) for row in range(400)])
+        for where, among in (
+            (None, counts),
+            (Where(cameras=['north']), counts & (np.arange(400) // 100 % 2 == 1)),
+            (Where(since=9.85), counts & (np.arange(400) % 100 == 99)),
+        ):
+            similarities = np.where(among, queries @ embeddings.T, -np.inf)
+            for row, matches in zip(similarities, gallery.search(queries, topk=15, where=where), strict=True):
+                best = [k for k in np.argsort(-row)[:15] if row[k] > -np.inf]
+                assert [(m.sighting.source, m.sighting.frame) for m in matches] == [(f'{k // 100}.mp4', k % 100) for k in best]
+            assert gallery.count(where) == among.sum()
+
+
+@only_files
+def test_milvus_lite_gets_only_the_rows_that_may_be_in_the_answer(gallery, monkeypatch):
+    """It spends a microsecond or two of Python on each of them."""
+    add(gallery, 'video.mp4', unit(3000))
+    gallery.flush()
+    given = []
+    take = milvus_lite._take
+    monkeypatch.setattr(milvus_lite, '_take', lambda segment, rows: given.append(len(rows)) or take(segment, rows))
+    gallery.search(unit(2), topk=20)
+    gallery.sightings(Where(sources=['video.mp4']), frame=7)
+    assert 20 <= given[0] <= 40 and given[1:] == [1]

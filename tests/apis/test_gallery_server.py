@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,7 +20,9 @@ def test_a_server_passes_the_tests_of_the_file(tmp_path):
     if importlib.util.find_spec('milvus') is None:
         pytest.skip('needs a Milvus server: pip install milvus')
     command = [str(Path(sys.executable).with_name('milvus-server')), '--data', str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as server:  # it starts the server proper, which does not end with it
         try:
             until = time.monotonic() + SECONDS
             while not answers():
@@ -28,7 +31,7 @@ def test_a_server_passes_the_tests_of_the_file(tmp_path):
             tests = [sys.executable, '-m', 'pytest', '-q', str(Path(__file__).with_name('test_gallery.py'))]
             done = subprocess.run(tests, env=os.environ | {'MMPS_MILVUS': URI}, capture_output=True, text=True)
         finally:
-            server.terminate()
+            os.killpg(server.pid, signal.SIGKILL)
     assert done.returncode == 0, done.stdout
 
 

@@ -1,5 +1,7 @@
 """The benchmark of the gallery, on a few persons."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -10,10 +12,13 @@ def tool(repository, load_script):
 
 
 def test_the_table_has_a_row_for_each_size_and_index(tool, monkeypatch, capsys):
-    monkeypatch.setattr('sys.argv', ['gallery.py', '--persons', '60', '300', '--queries', '5'])
+    monkeypatch.setattr(
+        'sys.argv', ['gallery.py', '--persons', '60', '300', '--queries', '5', '--drawn', 'identities', 'random']
+    )
     tool.main()
     header, _, *rows = ([cell.strip() for cell in line.split('|')[1:-1]] for line in capsys.readouterr().out.splitlines())
-    assert [row[:3] for row in rows] == [['Milvus Lite', size, index] for size in ('60', '300') for index in ('FLAT', 'HNSW')]
+    combinations = itertools.product(['Milvus Lite'], ['60', '300'], ['identities', 'random'], ['FLAT', 'HNSW'])
+    assert [row[:4] for row in rows] == [[label, drawn, size, index] for label, size, drawn, index in combinations]
     for row in rows:
         figures = dict(zip(header, row, strict=True))
         assert 0 < float(figures['p50, ms']) <= float(figures['p95, ms'])

@@ -1,18 +1,21 @@
 """Times a gallery of persons: adding, searching, its recall, its size on disk and in memory.
 
-    python tools/benchmarks/gallery.py [URI ...] [--persons 10000 100000] [--indexes FLAT HNSW] [--queries 200]
+    python tools/benchmarks/gallery.py [URI ...] [--persons 10000 100000] [--indexes FLAT HNSW] [--drawn identities random]
+        [--queries 200] [--server-pid PID] [--server-data DIR]
 
 URI is http://host:19530 of a Milvus server, or LITE for a new file of Milvus Lite (the default). A server must not have a
 gallery; the one that is made is removed again.
 
-The embeddings are drawn: each of N / 20 identities has a random direction, and its sightings lie around it such that two of
-them have a similarity of 0.8 in the mean. Queries are further sightings. Recall is the share of the exact 20 best that the
-gallery returns. Prints a table with the milliseconds of one query (median and 95th percentile), by the clock and of the
-processor. The second do not depend on what else runs, and have only this process, so not a server's.
+The embeddings are drawn. 'identities': each of N / 20 identities has a random direction, and its sightings lie around it such
+that two of them have a similarity of 0.8 in the mean; queries are further sightings. 'random': every embedding and query has a
+direction of its own, which is the hardest case for an index. Recall is the share of the exact 20 best that the gallery
+returns. Prints a table with the milliseconds of one query (median and 95th percentile), by the clock and of the processor. The
+second do not depend on what else runs, and have only this process, so not a server's. A server's disk and memory are measured
+with its folder and its process.
 """
 
 import argparse
-import shutil
+import itertools
 import sys
 import tempfile
 import time
@@ -23,24 +26,39 @@ import numpy as np
 
 from mmps.apis.gallery import Gallery
 from mmps.apis.sightings import Sighting
-from mmps.apis.storage import INDEXES, NOTES, PERSONS
+from mmps.apis.storage import INDEXES, NOTES, PERSONS, STALE
 from mmps.cli import run_tool
 from mmps.evaluation.tables import markdown_table
 
-DIMS, TOPK, BATCH, SIGHTINGS, SIMILARITY = 256, 20, 500, 20, 0.8
-COLUMNS = ['gallery', 'persons', 'index', 'added per s', 'index, s', 'p50, ms', 'p95, ms', 'CPU p50, ms', 'CPU p95, ms']
+DIMS, TOPK, BATCH, SIGHTINGS, SIMILARITY = 256, 20, 2000, 20, 0.8
+DRAWN = ('identities', 'random')
+COLUMNS = [
+    'gallery',
+    'drawn',
+    'persons',
+    'index',
+    'added per s',
+    'index, s',
+    'p50, ms',
+    'p95, ms',
+    'CPU p50, ms',
+    'CPU p95, ms',
+]
 COLUMNS += [f'recall@{TOPK}', 'disk, MB', 'memory, MB']
 
 
-def draw_embeddings(persons: int, queries: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def draw_embeddings(persons: int, queries: int, drawn: str = 'identities') -> tuple[np.ndarray, np.ndarray]:
     """Returns embeddings of sightings (persons, D) and of queries (queries, D), in random order, of unit length."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
+    if drawn == 'random':
+        views = normalized(generator.standard_normal((persons + queries, DIMS), dtype=np.float32))
+        return views[:persons], views[persons:]
     identities = normalized(generator.standard_normal((max(1, persons // SIGHTINGS), DIMS), dtype=np.float32))
     # Two views c + n of a person have a similarity of 1 / (1 + |n|^2) in the mean.
     noise = np.sqrt((1 / SIMILARITY - 1) / DIMS).astype(np.float32)
     rows = generator.integers(len(identities), size=persons + queries)
-    views = identities[rows] + noise * generator.standard_normal((len(rows), DIMS), dtype=np.float32)
-    return normalized(views)[:persons], normalized(views)[persons:]
+    views = normalized(identities[rows] + noise * generator.standard_normal((len(rows), DIMS), dtype=np.float32))
+    return views[:persons], views[persons:]
 
 
 def normalized(rows: np.ndarray) -> np.ndarray:
@@ -74,39 +92,46 @@ def search_each(gallery: Gallery, queries: np.ndarray) -> Iterator[tuple[float, 
         yield 1000 * times[0], 1000 * times[1], [each.sighting.frame for each in matches]
 
 
-def resident_megabytes() -> float:
-    """Returns the memory of this process."""
-    status = Path('/proc/self/status').read_text()
+def resident_megabytes(process: int | str) -> float:
+    """Returns the memory of a process."""
+    status = Path(f'/proc/{process}/status').read_text()
     return int(status.split('VmRSS:')[1].split()[0]) / 1024
 
 
-def measure(uri: str, label: str, persons: int, indexes: list[str], num_queries: int) -> list[list[str]]:
+def megabytes_in(folder: str | Path) -> float:
+    """Returns the size of a folder's files."""
+    return sum(file.stat().st_size for file in Path(folder).rglob('*') if file.is_file()) / 1e6
+
+
+def measure(uri: str, persons: int, drawn: str, args: argparse.Namespace) -> list[list[str]]:
     """Returns a row of the table for each index."""
-    embeddings, queries = draw_embeddings(persons, num_queries)
+    embeddings, queries = draw_embeddings(persons, args.queries, drawn)
     exact = best_rows(embeddings, queries, TOPK)
-    before = resident_megabytes()
+    is_server = '://' in uri
+    process, folder = (args.server_pid, args.server_data) if is_server else ('self', uri)
+    before = 0.0 if process is None else resident_megabytes(process)
     rows = []
     with Gallery(uri, 'benchmark', DIMS) as gallery:
         start = time.perf_counter()
         add_all(gallery, embeddings)
         rate = persons / (time.perf_counter() - start)
-        for index in indexes:
+        for index in args.indexes:
             start = time.perf_counter()
             gallery.build_index(index)
             seconds = time.perf_counter() - start
             list(search_each(gallery, queries[:5]))  # the first ones load
+            if is_server:
+                time.sleep(STALE)  # until then a search waits for what was written last
             clock, processor, found = zip(*search_each(gallery, queries), strict=True)
             recall = np.mean([len({*one} & {*other}) for one, other in zip(found, exact.tolist(), strict=True)]) / TOPK
             figures = [*np.percentile(clock, [50, 95]), *np.percentile(processor, [50, 95])]
-            disk = '' if '://' in uri else f'{sum(file.stat().st_size for file in Path(uri).rglob("*")) / 1e6:.0f}'
-            rows.append(
-                [
-                    *(label, f'{persons:,}', index, f'{rate:,.0f}', f'{seconds:.1f}', *(f'{each:.1f}' for each in figures)),
-                    *(f'{recall:.4f}', disk, f'{resident_megabytes() - before:.0f}'),
-                ]
-            )
+            disk = '' if folder is None else f'{megabytes_in(folder):.0f}'
+            memory = '' if process is None else f'{resident_megabytes(process) - before:.0f}'
+            label = 'Milvus server' if is_server else 'Milvus Lite'
+            rates = [f'{rate:,.0f}', f'{seconds:.1f}', *(f'{each:.1f}' for each in figures)]
+            rows.append([label, drawn, f'{persons:,}', index, *rates, f'{recall:.4f}', disk, memory])
             print(*rows[-1], sep=' | ', file=sys.stderr, flush=True)  # the large ones take long
-        if '://' in uri:
+        if is_server:
             for collection in (PERSONS, NOTES):
                 gallery.client.drop_collection(collection)
     return rows
@@ -117,15 +142,15 @@ def main() -> None:
     parser.add_argument('uris', nargs='*', default=['LITE'], metavar='URI', help='LITE or http://host:19530 (%(default)s)')
     parser.add_argument('--persons', type=int, nargs='+', default=[10_000, 100_000], help='sizes (%(default)s)')
     parser.add_argument('--indexes', nargs='+', choices=INDEXES, default=list(INDEXES), help='indexes (%(default)s)')
+    parser.add_argument('--drawn', nargs='+', choices=DRAWN, default=['identities'], help='embeddings (%(default)s)')
     parser.add_argument('--queries', type=int, default=200, help='queries (%(default)s)')
+    parser.add_argument('--server-pid', type=int, help="a server's process, whose memory is measured")
+    parser.add_argument('--server-data', type=Path, help="a server's folder, whose size is measured")
     args = parser.parse_args()
     rows = []
-    for uri in args.uris:
-        for persons in args.persons:
-            folder = tempfile.mkdtemp()
-            path, label = (f'{folder}/gallery.db', 'Milvus Lite') if uri == 'LITE' else (uri, 'Milvus server')
-            rows += measure(path, label, persons, args.indexes, args.queries)
-            shutil.rmtree(folder)
+    for uri, persons, drawn in itertools.product(args.uris, args.persons, args.drawn):
+        with tempfile.TemporaryDirectory() as folder:
+            rows += measure(f'{folder}/gallery.db' if uri == 'LITE' else uri, persons, drawn, args)
     print(markdown_table(COLUMNS, rows))
 
 
