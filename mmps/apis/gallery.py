@@ -4,7 +4,6 @@ Q queries, D the embedding size. Similarities are cosines, because embeddings ha
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -12,18 +11,9 @@ from typing import Any
 import numpy as np
 
 from .sightings import FIELDS, Match, Sighting, Where, quoted
-from .storage import MOST, NOTES, PERSONS, Notes, connect, consistency, create_collections, vector_index
+from .storage import FORMAT, INDEXES, MOST, NOTES, PERSONS, Notes, check, connect, consistency, create_collections, load_persons
 
-FORMAT = 2
 EXACT_UP_TO = 50_000  # persons; a server searches more with HNSW
-
-
-class OtherModelError(ValueError):
-    """The gallery belongs to another model, whose embeddings do not compare."""
-
-
-class OldGalleryError(ValueError):
-    """Another version of mmps made the gallery."""
 
 
 class Gallery:
@@ -41,6 +31,7 @@ class Gallery:
         OtherModelError: The gallery belongs to another model.
         OldGalleryError: It was made by a version of mmps that keeps other fields.
         GalleryInUseError: Another process has the file open.
+        GalleryFailedError: It cannot be read or written, as in all methods.
         FileNotFoundError: There is no gallery, and no model to make one for.
         ConnectionError: The server does not answer.
         ValueError: ``uri`` is neither.
@@ -50,23 +41,17 @@ class Gallery:
         self.uri = str(uri)
         self.client = connect(self.uri, must_exist=model is None)
         self.notes = Notes(self.client)
-        if not self.client.has_collection(NOTES):
+        about: dict[str, Any] = {}
+        if self.client.has_collection(NOTES):
+            self.client.load_collection(NOTES)
+            about = self.notes['about']
+        if not about:  # or its making was interrupted
             if model is None or dims is None:
                 raise FileNotFoundError(f'{self.uri}: there is no gallery')
             create_collections(self.client, dims)
-            self.notes['about'] = dict(format=FORMAT, model=model, dims=dims, index='FLAT')
-        for collection in (NOTES, PERSONS):
-            self.client.load_collection(collection)
-        about = self.notes['about']
-        if about['format'] != FORMAT:
-            raise OldGalleryError(
-                f'{self.uri}: the gallery has format {about["format"]}, and this mmps reads {FORMAT}: make another gallery'
-            )
-        if model is not None and model != about['model']:
-            raise OtherModelError(
-                f'{self.uri}: the gallery belongs to the model {about["model"]}, and this is {model}: their embeddings do not '
-                'compare; make another gallery'
-            )
+            about = self.notes['about'] = dict(format=FORMAT, model=model, dims=dims, index='FLAT')
+        check(about, self.uri, model)
+        load_persons(self.client, about['index'])
         self.written = monotonic()
         self.model: str = about['model']
         self.dims: int = about['dims']
@@ -86,9 +71,12 @@ class Gallery:
     def next_frame(self, source: str, camera: str = '', settings: Mapping[str, Any] | None = None) -> int:
         """Returns the first frame of a source that is to be added, if it is begun: 0 if it will be replaced."""
         note = self.notes[f'source:{source}']
-        goes_on = bool(note) and not note['complete']
-        same = goes_on and note['camera'] == camera and note['settings'] == dict(settings or {})
-        return note['next_frame'] if same else 0
+        return note['next_frame'] if note and not note['complete'] and _is_same(note, camera, settings) else 0
+
+    def is_complete(self, source: str, camera: str = '', settings: Mapping[str, Any] | None = None) -> bool:
+        """Tells whether a source is whole in the gallery, of this camera and with these settings."""
+        note = self.notes[f'source:{source}']
+        return bool(note) and note['complete'] and _is_same(note, camera, settings)
 
     def begin(self, source: str, camera: str = '', settings: Mapping[str, Any] | None = None) -> int:
         """Begins or goes on with a source. One that is complete, of another camera or with other settings is replaced.
@@ -147,35 +135,39 @@ class Gallery:
         for each in sightings:
             if each.source != source or each.embedding is None or each.embedding.shape != (self.dims,):
                 raise ValueError(f'{each.source}: expected a person of {source} with an embedding of {self.dims} numbers')
-            row = {name: getattr(each, name) for name in FIELDS}
-            times = dict(since=each.time if each.since is None else each.since)
-            times |= dict(until=each.time if each.until is None else each.until)
-            rows.append(row | times | dict(bbox=[float(v) for v in each.bbox], embedding=each.embedding.astype(np.float32)))
+            rows.append(each.as_row())
         if rows:
             self.client.insert(PERSONS, rows)
             self.written = monotonic()
         note |= dict(next_frame=next_frame, complete=complete)
         self.notes[f'source:{source}'] = note if interval is None else note | dict(interval=interval)
-        if complete:
-            self._grow()
-
-    def _grow(self) -> None:
-        """Changes to HNSW when a server's gallery gets large. Milvus Lite goes through all persons whatever the index."""
-        if '://' in self.uri and self.notes['about']['index'] == 'FLAT' and len(self) > EXACT_UP_TO:
-            self.build_index('HNSW')
 
     def flush(self) -> None:
-        """Ends an adding. Milvus Lite indexes only what was flushed, and searches the rest slowly."""
+        """Ends an adding. Milvus Lite searches slowly what was not flushed. A server's gallery that got large gets HNSW."""
         self.client.flush(PERSONS)
+        about = self.notes['about']
+        if '://' in self.uri and about['index'] == 'FLAT' and not about.get('chosen') and len(self) > EXACT_UP_TO:
+            self._build_index('HNSW')
 
     def build_index(self, kind: str) -> None:
-        """Builds another index: 'FLAT' (exact) or 'HNSW'."""
-        self.flush()
+        """Builds another index on a server, which stays whatever the size. If that fails, opening the gallery goes on with it.
+
+        Args:
+            kind: 'FLAT' (exact) or 'HNSW'.
+
+        Raises:
+            ValueError: The gallery is a file, which is always searched exactly, or there is no such index.
+        """
+        if '://' not in self.uri or kind not in INDEXES:
+            raise ValueError(f'{self.uri}: expected a server and one of {", ".join(INDEXES)}, got {kind!r}; a file is exact')
+        self.client.flush(PERSONS)
+        self._build_index(kind, chosen=True)
+
+    def _build_index(self, kind: str, chosen: bool = False) -> None:
+        self.notes['about'] = self.notes['about'] | dict(index=kind, chosen=chosen)
         self.client.release_collection(PERSONS)
         self.client.drop_index(PERSONS, 'embedding')
-        self.client.create_index(PERSONS, vector_index(self.client, kind))
-        self.client.load_collection(PERSONS)
-        self.notes['about'] = self.notes['about'] | dict(index=kind)
+        load_persons(self.client, kind)
 
     def search(
         self,
@@ -217,7 +209,7 @@ class Gallery:
         )
         return [
             [
-                Match(float(hit['distance']), _sighting(hit['entity']))
+                Match(float(hit['distance']), Sighting.from_row(hit['entity']))
                 for hit in hits
                 if min_similarity is None or hit['distance'] >= min_similarity
             ]
@@ -234,7 +226,7 @@ class Gallery:
         terms = [where.expression() or 'frame >= 0', *([f'frame == {int(frame)}'] if frame is not None else [])]
         rows = self.client.query(PERSONS, filter=' and '.join(terms), output_fields=[*FIELDS, 'embedding', 'id'], limit=MOST)
         rows.sort(key=lambda row: (row['source'], row['frame'], row['id']))
-        return [replace(_sighting(row), embedding=np.array(row['embedding'], np.float32)) for row in rows]
+        return [Sighting.from_row(row) for row in rows]
 
     def frames(self, source: str) -> list[int]:
         """Returns the numbers of a source's frames in which somebody was found, in order."""
@@ -318,5 +310,5 @@ class Gallery:
         self.close()
 
 
-def _sighting(row: dict[str, Any]) -> Sighting:
-    return Sighting(**{name: row[name] for name in FIELDS} | dict(bbox=tuple(row['bbox'])))
+def _is_same(note: Mapping[str, Any], camera: str, settings: Mapping[str, Any] | None) -> bool:
+    return note['camera'] == camera and note['settings'] == dict(settings or {})

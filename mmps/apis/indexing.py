@@ -23,6 +23,7 @@ class Indexer:
         start: Time of the first frame, in seconds.
         sampling: Which frames of a video.
         tracks: Add a person in consecutive frames as one record.
+        only_new: Pass over sources that are complete, of the same camera, with the same settings.
 
     Attributes:
         counts: ``sources``, ``frames``, ``persons`` and ``unreadable`` so far.
@@ -35,7 +36,9 @@ class Indexer:
         start: float = 0.0,
         sampling: Sampling = EVERY_FRAME,
         tracks: bool = False,
+        only_new: bool = False,
     ) -> None:
+        self.only_new = only_new
         self.gallery, self.camera, self.start, self.sampling = gallery, camera, start, sampling
         self.settings = dict(start=start, stride=sampling.stride, fps=sampling.fps, tracks=tracks)
         self.tracks = Tracks() if tracks else None
@@ -48,6 +51,8 @@ class Indexer:
         A source that cannot be read is named, counted and passed over. What the gallery has of it stays.
         """
         for source in sources:
+            if self.only_new and self.gallery.is_complete(source, self.camera, self.settings):
+                continue
             first, begun = self.gallery.next_frame(source, self.camera, self.settings), False
             try:
                 for frame in read_frames(source, first, self.sampling):

@@ -154,11 +154,12 @@ class PersonSearchInferencer(BaseInferencer):
         fps: float | None = None,
         tracks: bool = False,
         timeout: float = 30.0,
+        only_new: bool = False,
     ) -> dict[str, int]:
         """Adds everybody in images and videos to the gallery.
 
-        A source that is there already is replaced. After an interruption, the same call goes on where it was, up to the last
-        batch. What cannot be read is named, counted and passed over.
+        A source that is there already is replaced, unless ``only_new`` is set. After an interruption, a video goes on where it
+        was, up to the last batch. What cannot be read is named, counted and passed over.
 
         Args:
             inputs: Files, folders, patterns, URLs of streams.
@@ -169,6 +170,7 @@ class PersonSearchInferencer(BaseInferencer):
             fps: So many frames of a video a second, in place of ``stride``.
             tracks: Add a person in consecutive frames as one record, with the best view and the first and last time.
             timeout: A stream without a frame for so many seconds has ended.
+            only_new: Pass over what the gallery has whole, from the same camera with the same settings.
 
         Returns:
             Counts: ``sources``, ``frames``, ``persons`` and ``unreadable``.
@@ -176,25 +178,17 @@ class PersonSearchInferencer(BaseInferencer):
         Raises:
             ValueError: There is no gallery, or an argument is out of range.
         """
+        indexer = Indexer(self._gallery(), camera, start, Sampling(stride, fps, timeout), tracks, only_new)
         with tqdm(unit='frame', disable=not self.show_progress) as bar:
-            for counts in self.index_batches(inputs, camera, start, stride, batch_size, fps, tracks, timeout):
+            for counts in self.index_batches(inputs, indexer, batch_size):
                 bar.update(counts['frames'] - bar.n)
                 bar.set_postfix(persons=counts['persons'], refresh=False)
         return counts
 
     def index_batches(
-        self,
-        inputs: str | Path | Sequence[str | Path],
-        camera: str = '',
-        start: float = 0.0,
-        stride: int = 1,
-        batch_size: int = 1,
-        fps: float | None = None,
-        tracks: bool = False,
-        timeout: float = 30.0,
+        self, inputs: str | Path | Sequence[str | Path], indexer: Indexer, batch_size: int = 1
     ) -> Generator[dict[str, int], None, None]:
         """As :meth:`index`, and yields the counts after every batch. Whoever stops taking them stops the indexing there."""
-        indexer = Indexer(self._gallery(), camera, start, Sampling(stride, fps, timeout), tracks)
         found = self.detect(indexer.frames(list_sources(inputs)), batch_size=batch_size)
         try:
             while batch := list(itertools.islice(found, batch_size)):
@@ -202,7 +196,7 @@ class PersonSearchInferencer(BaseInferencer):
                 yield dict(indexer.counts)
             yield dict(indexer.counts)  # what was unreadable after the last batch counts too
         finally:
-            self._gallery().flush()
+            indexer.gallery.flush()
 
     def __call__(
         self,

@@ -1,8 +1,9 @@
 """What a gallery holds and what a search returns."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,18 @@ class Sighting:
     embedding: np.ndarray | None = field(default=None, compare=False)
     since: float | None = None
     until: float | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        """Returns the row of a gallery, whose times are given and whose embedding is an array."""
+        row = {name: getattr(self, name) for name in FIELDS} | dict(bbox=[float(value) for value in self.bbox])
+        times = {name: self.time if row[name] is None else row[name] for name in ('since', 'until')}
+        return row | times | dict(embedding=np.asarray(self.embedding, np.float32))
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> 'Sighting':
+        """Returns the sighting of a row, with its embedding if the row has it."""
+        embedding = np.array(row['embedding'], np.float32) if 'embedding' in row else None
+        return cls(**{name: row[name] for name in FIELDS} | dict(bbox=tuple(row['bbox']), embedding=embedding))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,17 +17,50 @@ from mmps.compat.milvus_lite import skip_hopeless_rows
 
 from .sightings import FIELDS, quoted
 
+FORMAT = 2
 PERSONS, NOTES = 'persons', 'notes'
+for name in ('pymilvus.decorators', 'milvus_lite.adapter'):  # they log the tracebacks of errors that they raise
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 MOST = 16384  # rows that Milvus returns at once
 STALE = 10.0  # seconds: a bounded read lacks at most what was written in the last five, if the server has its defaults
 INDEXES = {'FLAT': {}, 'HNSW': dict(M=16, efConstruction=200)}
+
+
+class OtherModelError(ValueError):
+    """The gallery belongs to another model, whose embeddings do not compare."""
+
+
+class OldGalleryError(ValueError):
+    """Another version of mmps made the gallery."""
 
 
 class GalleryInUseError(OSError):
     """Another process has the gallery open."""
 
 
-def connect(uri: str, must_exist: bool) -> MilvusClient:
+class GalleryFailedError(OSError):
+    """The gallery cannot be read or written: the disk is full, or the server went away. What was added before is kept."""
+
+
+class Client:
+    """Milvus's client, whose errors are those of the system, with the gallery's name, in one line."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri, self._client = uri, MilvusClient(uri)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._client, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            try:
+                return method(*arguments, **options)
+            except MilvusException as error:
+                raise GalleryFailedError(f'{self._uri}: {error.message}; what was added before is kept') from error
+
+        return call
+
+
+def connect(uri: str, must_exist: bool) -> Client:
     """Opens a file of Milvus Lite, or a server.
 
     Raises:
@@ -44,15 +78,17 @@ def connect(uri: str, must_exist: bool) -> MilvusClient:
     if not is_server:
         skip_hopeless_rows(('id', 'embedding', *FIELDS))  # the gallery never upserts a person
     try:
-        return MilvusClient(uri)
+        return Client(uri)
     except ConnectionConfigException as error:
         raise GalleryInUseError(f'{uri}: another process has this gallery open; a Milvus server serves many') from error
     except MilvusException as error:
         raise ConnectionError(f'{uri}: no Milvus server answers there') from error
 
 
-def create_collections(client: MilvusClient, dims: int) -> None:
-    """Makes the empty collections for embeddings of size ``dims``."""
+def create_collections(client: Client, dims: int) -> None:
+    """Makes the empty collections for embeddings of size ``dims``; what an interrupted making left goes."""
+    for collection in (PERSONS, NOTES):
+        client.drop_collection(collection)
     schema = client.create_schema(auto_id=True, enable_dynamic_field=False)
     schema.add_field('id', DataType.INT64, is_primary=True)
     schema.add_field('embedding', DataType.FLOAT_VECTOR, dim=dims)
@@ -74,7 +110,27 @@ def create_collections(client: MilvusClient, dims: int) -> None:
     client.create_collection(NOTES, schema=notes, index_params=index, consistency_level='Strong')
 
 
-def vector_index(client: MilvusClient, kind: str) -> Any:
+def check(about: dict[str, Any], uri: str, model: str | None) -> None:
+    """Raises an error if a gallery has another format, or belongs to another model than this one (None = any)."""
+    if about['format'] != FORMAT:
+        raise OldGalleryError(
+            f'{uri}: the gallery has format {about["format"]}, and this mmps reads {FORMAT}: make another gallery'
+        )
+    if model is not None and model != about['model']:
+        raise OtherModelError(
+            f'{uri}: the gallery belongs to the model {about["model"]}, and this is {model}: their embeddings do not compare; '
+            'make another gallery'
+        )
+
+
+def load_persons(client: Client, index: str) -> None:
+    """Makes the persons ready for searches. Builds the index if there is none: its building was interrupted."""
+    if not client.list_indexes(PERSONS, field_name='embedding'):
+        client.create_index(PERSONS, vector_index(client, index))
+    client.load_collection(PERSONS)
+
+
+def vector_index(client: Client, kind: str) -> Any:
     """Returns the parameters of an index of :data:`INDEXES`."""
     index = client.prepare_index_params()
     index.add_index('embedding', index_type=kind, metric_type='IP', params=INDEXES[kind])
@@ -89,7 +145,7 @@ def consistency(written: float) -> str:
 class Notes:
     """The gallery's own records: plain values by name."""
 
-    def __init__(self, client: MilvusClient) -> None:
+    def __init__(self, client: Client) -> None:
         self.client = client
         self.opened = monotonic()
         self.recent: dict[str, tuple[float, dict[str, Any]]] = {}  # what was written in the last seconds, the oldest first

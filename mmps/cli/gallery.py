@@ -4,6 +4,7 @@ import argparse
 import json
 
 from mmps.apis.gallery import Gallery
+from mmps.apis.storage import INDEXES
 from mmps.evaluation.tables import markdown_table
 
 from .searching import add_gallery, add_json, add_model, add_where, open_inferencer, where
@@ -16,7 +17,9 @@ def main() -> None:
     add_json(info)
     remove = actions.add_parser('remove', help='removes persons for good, for example of a camera')
     add_where(remove)
-    for action in (info, remove):
+    index = actions.add_parser('index', help="builds a server's index, and keeps to it whatever the size")
+    index.add_argument('kind', choices=INDEXES, help='FLAT is exact; HNSW is faster where there are many persons')
+    for action in (info, remove, index):
         add_gallery(action)
     forget = actions.add_parser('forget', help='removes one person for good: every sighting that is similar enough')
     add_model(forget)
@@ -34,6 +37,10 @@ def main() -> None:
     with Gallery(args.gallery) as gallery:
         if args.action == 'remove':
             print(f'{gallery.remove(where(args))} persons removed, {len(gallery)} left')
+            return
+        if args.action == 'index':
+            gallery.build_index(args.kind)
+            print(f'{args.kind} index of {len(gallery)} persons')
             return
         sources = list(gallery.sources())
         about = dict(model=gallery.model, persons=len(gallery), sources=sources)

@@ -16,13 +16,13 @@ def main() -> None:
     parser.add_argument(
         '--timeout', type=float, default=30.0, help='a stream without a frame for so many seconds has ended (%(default)s)'
     )
+    parser.add_argument('--only-new', action='store_true', help='pass over what the gallery has whole, with the same settings')
     parser.add_argument('--batch-size', type=int, default=1, help='images at a time (%(default)s)')
     add_json(parser)
     args = parser.parse_args()
     inferencer = open_inferencer(args, show_progress=not args.json)
-    counts = inferencer.index(
-        args.inputs, args.camera, args.start, args.stride, args.batch_size, args.fps, args.tracks, args.timeout
-    )
+    given = ('inputs', 'camera', 'start', 'stride', 'batch_size', 'fps', 'tracks', 'timeout', 'only_new')
+    counts = inferencer.index(**{name: getattr(args, name) for name in given})
     inferencer.close()
     if args.json:
         print(json.dumps(counts))

@@ -17,9 +17,10 @@ import numpy as np
 
 from mmps.apis.detections import sightings_of, to_numpy
 from mmps.apis.gallery import Gallery
+from mmps.apis.indexing import Indexer
 from mmps.apis.inferencer import PersonSearchInferencer
 from mmps.apis.sightings import Match, Sighting, Where
-from mmps.apis.video import Frame, count_frames, is_video, list_sources
+from mmps.apis.video import Frame, Sampling, count_frames, is_video, list_sources
 
 from .pictures import Box, Pictures, RefusedError, check_photograph, file_name
 from .results import Filters, Person
@@ -166,7 +167,7 @@ class SearchService:
     async def _index(self, progress: Progress, sources: Sequence[str], camera: str, start: float, stride: int) -> None:
         try:
             progress.total = await self.read(count_all, sources, stride)
-            steps = self.inferencer.index_batches(sources, camera, start, stride)
+            steps = self.inferencer.index_batches(sources, Indexer(self.gallery, camera, start, Sampling(stride)))
             while not progress.cancelled and (counts := await self._ask(next, steps, None)):
                 progress.counts = counts
             await self._ask(steps.close)

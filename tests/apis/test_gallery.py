@@ -1,6 +1,7 @@
 """The gallery in Milvus Lite: searches equal NumPy's, nothing is there twice, and what is removed is gone."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,9 +10,9 @@ import numpy as np
 import pytest
 from pymilvus import MilvusClient
 
-from mmps.apis.gallery import Gallery, OldGalleryError, OtherModelError
+from mmps.apis.gallery import Gallery
 from mmps.apis.sightings import Sighting, Where
-from mmps.apis.storage import NOTES, PERSONS, GalleryInUseError
+from mmps.apis.storage import NOTES, PERSONS, GalleryFailedError, GalleryInUseError, OldGalleryError, OtherModelError
 from mmps.compat import milvus_lite
 
 DIMS = 16
@@ -71,6 +72,7 @@ def test_a_search_returns_what_numpy_does(gallery):
     assert found.bbox == (found.frame, 2, 30, 60) and found.time == pytest.approx(found.frame / 10)
 
 
+@pytest.mark.skipif(SERVER is None, reason='a file is exact')
 def test_a_search_with_hnsw_finds_nearly_the_same(gallery):
     embeddings, queries = unit(2000), unit(20, seed=1)
     add(gallery, 'all.mp4', embeddings)
@@ -86,6 +88,7 @@ def test_a_search_with_hnsw_finds_nearly_the_same(gallery):
 def test_a_large_gallery_changes_to_hnsw_on_a_server_alone(gallery, monkeypatch):
     monkeypatch.setattr('mmps.apis.gallery.EXACT_UP_TO', 10)
     add(gallery, 'video.mp4', unit(11))
+    gallery.flush()
     assert gallery.notes['about']['index'] == ('FLAT' if SERVER is None else 'HNSW')
     assert len(gallery.search(unit(1), topk=20)[0]) == 11
 
@@ -299,3 +302,39 @@ def test_milvus_lite_gets_only_the_rows_that_may_be_in_the_answer(gallery, monke
     gallery.search(unit(2), topk=20)
     gallery.sightings(Where(sources=['video.mp4']), frame=7)
     assert 20 <= given[0] <= 40 and given[1:] == [1]
+
+
+def test_an_index_whose_building_failed_is_built_when_the_gallery_is_opened(path):
+    with Gallery(path, 'model one', DIMS) as gallery:
+        add(gallery, 'video.mp4', unit(30))
+        gallery.flush()
+        gallery.client.release_collection(PERSONS)
+        gallery.client.drop_index(PERSONS, 'embedding')  # and here the process ends
+    with Gallery(path) as gallery:
+        assert gallery.search(unit(30)[4:5])[0][0].sighting.frame == 4
+
+
+def test_the_index_of_a_file_is_not_chosen_and_that_of_a_server_stays(gallery, monkeypatch):
+    if SERVER is None:
+        with pytest.raises(ValueError, match="expected a server and one of FLAT, HNSW, got 'HNSW'; a file is exact"):
+            gallery.build_index('HNSW')
+    else:
+        monkeypatch.setattr('mmps.apis.gallery.EXACT_UP_TO', 10)
+        gallery.build_index('FLAT')
+        add(gallery, 'video.mp4', unit(11))
+        gallery.flush()
+        assert gallery.notes['about']['index'] == 'FLAT'
+
+
+def test_a_gallery_whose_making_was_interrupted_is_made(path):
+    with Gallery(path, 'model one', DIMS) as gallery:
+        gallery.client.delete(NOTES, ids=['about'])
+    with Gallery(path, 'model one', DIMS) as gallery:
+        add(gallery, 'image.jpg', unit(3))
+        assert len(gallery) == 3
+
+
+def test_what_the_database_says_is_one_line_with_the_gallerys_name(gallery, path):
+    gallery.client.drop_collection(PERSONS)
+    with pytest.raises(GalleryFailedError, match=f'{re.escape(str(path))}: .*; what was added before is kept'):
+        gallery.search(unit(1))

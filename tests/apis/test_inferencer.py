@@ -13,9 +13,10 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
+from mmps.apis.indexing import Indexer
 from mmps.apis.inferencer import PersonSearchInferencer
 from mmps.apis.sightings import Where
-from mmps.apis.video import UnreadableSourceError, count_frames, list_sources, read_frames
+from mmps.apis.video import Sampling, UnreadableSourceError, count_frames, list_sources, read_frames
 from mmps.cli.main import main
 from mmps.evaluation import CBGM
 
@@ -142,12 +143,23 @@ def test_an_interrupted_video_goes_on_where_it_was(search, video, monkeypatch):
 
 def test_indexing_can_be_watched_and_stopped_after_any_batch(search, video):
     inferencer = search()
-    batches = inferencer.index_batches(video, stride=2, batch_size=2)
+    batches = inferencer.index_batches(video, Indexer(inferencer.gallery, sampling=Sampling(2)), batch_size=2)
     assert [next(batches)['frames'], next(batches)['frames']] == [2, 4]
     batches.close()
     (source,) = inferencer.gallery.sources()
     assert (source['next_frame'], source['complete']) == (7, False)
     assert inferencer.index(video, stride=2)['frames'] == 2 and count_frames(str(video)) == 12
+
+
+def test_what_is_whole_can_be_passed_over(search, images, video):
+    inferencer = search()
+    batches = inferencer.index_batches(images[:4], Indexer(inferencer.gallery))
+    assert [next(batches)['sources'], next(batches)['sources']] == [1, 2]
+    batches.close()  # interrupted
+    assert inferencer.index(images[:4], only_new=True)['sources'] == 2
+    assert inferencer.index(images[:4], only_new=True)['sources'] == 0
+    assert inferencer.index(images[:4], camera='north', only_new=True)['sources'] == 4
+    assert inferencer.index(images[:4], camera='north')['sources'] == 4
 
 
 def test_an_unreadable_file_does_not_cost_what_was_read_of_it(search, video):

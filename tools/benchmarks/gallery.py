@@ -10,8 +10,8 @@ The embeddings are drawn. 'identities': each of N / 20 identities has a random d
 that two of them have a similarity of 0.8 in the mean; queries are further sightings. 'random': every embedding and query has a
 direction of its own, which is the hardest case for an index. Recall is the share of the exact 20 best that the gallery
 returns. Prints a table with the milliseconds of one query (median and 95th percentile), by the clock and of the processor. The
-second do not depend on what else runs, and have only this process, so not a server's. A server's disk and memory are measured
-with its folder and its process.
+second do not depend on what else runs. A server's part of them, its disk and its memory are measured with its process and its
+folder.
 """
 
 import argparse
@@ -83,12 +83,19 @@ def add_all(gallery: Gallery, embeddings: np.ndarray) -> None:
         gallery.add('video.mp4', views, start + len(part))
 
 
-def search_each(gallery: Gallery, queries: np.ndarray) -> Iterator[tuple[float, float, list[int]]]:
+def seconds_of(process: int | None) -> float:
+    """Returns the processor's time for all threads of another process; 0 for none."""
+    tasks = [] if process is None else Path(f'/proc/{process}/task').glob('*/schedstat')
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+
+def search_each(gallery: Gallery, queries: np.ndarray, server: int | None) -> Iterator[tuple[float, float, list[int]]]:
     """Yields the milliseconds of each query, by the clock and of the processor, and the rows that it found."""
     for query in queries:
+        others = seconds_of(server)
         clock, processor = time.perf_counter(), time.process_time()
         (matches,) = gallery.search(query[None], TOPK)
-        times = time.perf_counter() - clock, time.process_time() - processor
+        times = time.perf_counter() - clock, time.process_time() - processor + seconds_of(server) - others
         yield 1000 * times[0], 1000 * times[1], [each.sighting.frame for each in matches]
 
 
@@ -115,14 +122,14 @@ def measure(uri: str, persons: int, drawn: str, args: argparse.Namespace) -> lis
         start = time.perf_counter()
         add_all(gallery, embeddings)
         rate = persons / (time.perf_counter() - start)
-        for index in args.indexes:
+        for index in args.indexes if is_server else ['FLAT']:
             start = time.perf_counter()
-            gallery.build_index(index)
+            gallery.build_index(index) if is_server else gallery.flush()
             seconds = time.perf_counter() - start
-            list(search_each(gallery, queries[:5]))  # the first ones load
+            list(search_each(gallery, queries[:5], None))  # the first ones load
             if is_server:
                 time.sleep(STALE)  # until then a search waits for what was written last
-            clock, processor, found = zip(*search_each(gallery, queries), strict=True)
+            clock, processor, found = zip(*search_each(gallery, queries, args.server_pid), strict=True)
             recall = np.mean([len({*one} & {*other}) for one, other in zip(found, exact.tolist(), strict=True)]) / TOPK
             figures = [*np.percentile(clock, [50, 95]), *np.percentile(processor, [50, 95])]
             disk = '' if folder is None else f'{megabytes_in(folder):.0f}'
