@@ -18,9 +18,9 @@ def main() -> None:
     remove = actions.add_parser('remove', help='removes persons for good, for example of a camera')
     add_where(remove)
     index = actions.add_parser('index', help="builds a server's index, and keeps to it whatever the size")
-    index.add_argument('kind', choices=INDEXES, help='FLAT is exact; HNSW is faster where there are many persons')
     for action in (info, remove, index):
         add_gallery(action)
+    index.add_argument('kind', choices=INDEXES, help='FLAT is exact; HNSW is faster where there are many persons')
     forget = actions.add_parser('forget', help='removes one person for good: every sighting that is similar enough')
     add_model(forget)
     add_json(forget)
