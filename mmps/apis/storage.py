@@ -22,7 +22,7 @@ FORMAT = 2
 PERSONS, NOTES = 'persons', 'notes'
 for name in ('pymilvus.decorators', 'milvus_lite.adapter'):  # they log the tracebacks of errors that they raise
     logging.getLogger(name).setLevel(logging.CRITICAL)
-# Milvus Lite searches what it has not written to disk at 20 microseconds a person. Some 3,500 persons; its own limit is 100,000.
+# Milvus Lite searches what is not on disk yet at 20 microseconds a person: some 3,500 persons, and not 100,000 as by default.
 os.environ.setdefault('MILVUS_LITE_MEMTABLE_MEMORY_LIMIT_BYTES', '4000000')
 MOST = 16384  # rows that Milvus returns at once
 STALE = 10.0  # seconds: a bounded read lacks at most what was written in the last five, if the server has its defaults
