@@ -86,6 +86,8 @@ class MatchesArea:
         """Searches for a person, or adds it to the search."""
         self.search.choose(person, together=self.together.value)
         await self.run()
+        if not self.together.value:  # where the matches are below the scene, as on a phone, they come into view
+            ui.run_javascript("if (innerWidth <= 900) document.getElementById('matches-heading').scrollIntoView()")
 
     async def run(self) -> None:
         """Searches again."""
