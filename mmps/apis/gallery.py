@@ -88,9 +88,7 @@ class Gallery:
             The first frame that is to be added.
         """
         next_frame = self.next_frame(source, camera, settings)
-        if self.notes[
-            f'source:{source}'
-        ]:  # persons come after the note; a kill may have left some of a batch that was not noted
+        if self.notes[f'source:{source}']:  # a kill may have left persons of a batch that was not noted
             self._delete(f'source == {quoted(source)} and frame >= {next_frame}')
         note = dict(camera=camera, next_frame=next_frame, complete=False, settings=dict(settings or {}), interval=0.0)
         self.notes[f'source:{source}'] = note
