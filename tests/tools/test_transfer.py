@@ -67,19 +67,29 @@ def test_recall_precision_and_false_alarms_are_those_at_a_confidence(
 ):
     folder, _ = frames
     tool = load_script(repository / 'tools/benchmarks/transfer.py')
-    boxes = [np.array([[0, 0, 10, 20], [100, 0, 110, 20], [50, 50, 60, 70]], float)]
-    confidences = [np.array([0.9, 0.8, 0.6])]
-    queries = (np.zeros((0, 3), np.float32), [], np.zeros((0, 4)))
-    found = Predictions(('1.jpg',), boxes, confidences, [np.eye(3, dtype=np.float32)], *queries, gt_boxes=[boxes[0][[0, 2]]])
+    boxes = [np.array([[0, 0, 10, 20], [100, 0, 110, 20], [50, 50, 60, 70], [0, 90, 10, 99]], float)]
+    confidences = [np.array([0.9, 0.8, 0.6, 0.3])]
+    queries = (np.zeros((0, 4), np.float32), [], np.zeros((0, 4)))
+    found = Predictions(('1.jpg',), boxes, confidences, [np.eye(4, dtype=np.float32)], *queries, gt_boxes=[boxes[0][[0, 2]]])
     scores = dict.fromkeys(('search/det_AP', 'search/mAP', 'search/top-1'), 0.5)
     monkeypatch.setattr(tool, 'load_model', lambda *_: None)
     monkeypatch.setattr(tool, 'search', lambda *_, given=found: (scores, given, np.ones(1), ['1.jpg']))
     for threshold, expected in (
+        (0.2, ['100.00', '50.00', '2.0']),
         (0.5, ['100.00', '66.67', '1.0']),
         (0.7, ['50.00', '50.00', '1.0']),
         (0.85, ['50.00', '100.00', '0.0']),
     ):
-        arguments = ['CONFIG', 'CHECKPOINT', '--data', str(folder), '--heights', '96', '--score-thr', str(threshold)]
+        arguments = [
+            str(repository / CONFIG),
+            'CHECKPOINT',
+            '--data',
+            str(folder),
+            '--heights',
+            '96',
+            '--score-thr',
+            str(threshold),
+        ]
         monkeypatch.setattr('sys.argv', ['transfer.py', *arguments])
         tool.main()
         (row,) = re.findall(r'^\| drawn .*', capsys.readouterr().out.split('Recall by')[0], re.MULTILINE)

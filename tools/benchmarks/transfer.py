@@ -5,10 +5,10 @@
 Every frame is a test frame. Images are resized to each height, with their proportions. A person is a query in its first frame,
 and is searched in all frames that are `--frame-gap` or more away.
 
-Prints for each folder and height detection AP, mAP, top-1, and recall, precision and false alarms per frame at a confidence of
-`--score-thr`; then the recall by the persons' heights as the model sees them, of all detections; then how similar the
-embeddings of a person at neighbouring heights are, as the mean and as what 5 % are below. With --out it draws the frames of the
-last height: persons found (green), missed (red) and false alarms (orange).
+Prints for each folder and height detection AP, mAP and top-1 (of detections as confident as the config's test asks for), and
+recall, precision and false alarms per frame at a confidence of `--score-thr`; then the recall of all detections by the persons'
+heights as the model sees them; then how similar the embeddings of a person at neighbouring heights are, as the mean and as what
+5 % are below. With --out it draws the frames of the last height: persons found (green), missed (red) and false alarms (orange).
 """
 
 import argparse
@@ -34,10 +34,8 @@ HEIGHTS = (0, 20, 40, 80, 160, 320, np.inf)
 FOUND, MISSED, FALSE_ALARM = (80, 220, 60), (60, 60, 240), (0, 165, 255)
 
 
-def load_model(config: str, checkpoint: str, options: dict, device: str) -> PersonSearchDetector:
+def load_model(cfg: Config, checkpoint: str, device: str) -> PersonSearchDetector:
     """Returns the detector of a config with its weights."""
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(options)
     with DefaultScope.overwrite_default_scope('mmps'):
         detector = MODELS.build(cfg.model)
     load_exactly(detector, checkpoint, 'CHECKPOINT')
@@ -46,7 +44,7 @@ def load_model(config: str, checkpoint: str, options: dict, device: str) -> Pers
 
 @torch.no_grad()
 def search(
-    model: PersonSearchDetector, folder: str, height: int, frame_gap: int
+    model: PersonSearchDetector, metric_config: dict, folder: str, height: int, frame_gap: int
 ) -> tuple[dict, Predictions, np.ndarray, list[str]]:
     """Returns scores and predictions of all frames of a folder, by how much each was resized, and their paths."""
     dataset = dict(
@@ -65,7 +63,7 @@ def search(
     loader = Runner.build_dataloader(
         dict(batch_size=1, num_workers=0, dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=False))
     )
-    metric = METRICS.build(dict(type='PersonSearchMetric', upper_bound=True))  # embeds the annotated persons, too
+    metric = METRICS.build(metric_config)
     metric.dataset_meta = loader.dataset.metainfo
     for batch in tqdm(loader, desc=f'{Path(folder).name} at {height}', unit='frame', leave=False):
         metric.process(batch, [sample.to_dict() for sample in model.test_step(batch)])
@@ -77,9 +75,9 @@ def search(
 
 
 def recall_by_height(predictions: Predictions, scales: np.ndarray) -> list[str]:
-    """Returns the recall and the number of persons in each range of heights, in pixels of the resized images."""
+    """Returns recall (of all detections) and number of persons in each range of heights, in pixels of the resized images."""
     assert predictions.gt_boxes is not None  # the metric sets them
-    matches = match_detections(predictions.boxes, predictions.scores, predictions.gt_boxes)
+    matches = match_detections(predictions.boxes, predictions.scores, predictions.gt_boxes, score_thr=0.0)
     found = np.isin(np.arange(len(matches.person_heights)), matches.persons[matches.overlaps >= 0.5])
     heights = matches.person_heights * np.repeat(scales, [len(boxes) for boxes in predictions.gt_boxes])
     ranges = [(heights >= low) & (heights < high) for low, high in pairwise(HEIGHTS)]
@@ -115,18 +113,22 @@ def main() -> None:
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     args = parser.parse_args()
     MMLogger.get_instance('transfer', log_level='ERROR')  # the metric's own tables are not shown
-    model = load_model(args.config, args.checkpoint, args.cfg_options, args.device)
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    model = load_model(cfg, args.checkpoint, args.device)
+    # The annotated persons are embedded, too. Scores of other detectors have other thresholds.
+    metric = dict(type='PersonSearchMetric', upper_bound=True, score_thr=cfg.test_evaluator.get('score_thr', 0.5))
     rows, by_height, across = [], [], []
     for folder in args.data:
         smaller: tuple[int, np.ndarray] | None = None
         for height in args.heights:
-            scores, predictions, scales, paths = search(model, folder, height, args.frame_gap)
+            scores, predictions, scales, paths = search(model, metric, folder, height, args.frame_gap)
             where = [Path(folder).name, str(height)]
             sure = [
                 (found_boxes[confidences >= args.score_thr], confidences[confidences >= args.score_thr])
                 for found_boxes, confidences in zip(predictions.boxes, predictions.scores, strict=True)
             ]
-            detected = match_detections(*map(list, zip(*sure, strict=True)), predictions.gt_boxes or [])
+            detected = match_detections(*zip(*sure, strict=True), predictions.gt_boxes or [], score_thr=0.0)
             false_alarms = np.count_nonzero(detected.overlaps < 0.5)
             found = len(detected.overlaps) - false_alarms
             ap, mean_ap, top1 = (per_cent(scores[f'search/{name}']) for name in ('det_AP', 'mAP', 'top-1'))
