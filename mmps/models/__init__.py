@@ -1,4 +1,4 @@
-from . import anchors, backbones, dense_heads, detectors, losses, necks, pretrained, roi_heads
+from . import anchors, backbones, box_deltas, dense_heads, detectors, losses, necks, pretrained, roi_heads
 from .embedding_heads import EmbeddingHead, NormAwareEmbedding
 from .memory import IdentityMemory
 
@@ -8,6 +8,7 @@ __all__ = [
     'NormAwareEmbedding',
     'anchors',
     'backbones',
+    'box_deltas',
     'dense_heads',
     'detectors',
     'losses',

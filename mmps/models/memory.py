@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmps.dist import gather_rows
+from mmps.models.assignment import most_sightings as count_most
 
 
 class IdentityMemory(nn.Module):
@@ -91,50 +92,78 @@ class IdentityMemory(nn.Module):
         return torch.cat([self.lut, self.queue])
 
     @torch.no_grad()
-    def update(self, embeddings: Tensor, person_ids: Tensor) -> None:
+    def update(self, embeddings: Tensor, person_ids: Tensor, most_sightings: int | None = None) -> None:
         """Adds a batch to the memory, person by person in order, rank after rank. All ranks end with the same memory.
 
         A labelled person: LUT[id] <- normalize(m * LUT[id] + (1 - m) * e). ``normalize=False`` omits the normalization. After
         :meth:`fix` the LUT does not change. An unlabelled person is written to the queue, to its first ``queue_dims`` channels.
 
+        All shapes follow from N and ``most_sightings``, so the host does not wait for a GPU.
+
         Args:
             embeddings: (N, D), L2-normalized; N may be 0. Every rank must call this method.
             person_ids: (N,), -1 = unlabelled.
+            most_sightings: How often the most frequent identity of this rank's batch occurs, at least. None = not known: then
+                the host waits for it, as it does with several ranks.
         """
+        count = len(person_ids)
         embeddings, person_ids = gather_rows(embeddings.detach().float(), person_ids)
+        if len(person_ids) == 0:
+            return
         by_identity = person_ids.argsort(stable=True)  # keeps the batch's order within an identity, -1 first
-        num_unlabelled = int((person_ids < 0).sum())
-        self._update_queue(embeddings, by_identity[:num_unlabelled])
-        if num_unlabelled < len(person_ids) and not self.fixed:
-            self._update_lut(embeddings, by_identity[num_unlabelled:], person_ids)
+        self._update_queue(embeddings, by_identity, person_ids)
+        if not self.fixed:
+            if most_sightings is None or len(person_ids) != count:
+                most_sightings = int(count_most(person_ids))
+            self._update_lut(embeddings, by_identity, person_ids, most_sightings)
 
-    def _update_lut(self, embeddings: Tensor, labelled: Tensor, person_ids: Tensor) -> None:
+    def _update_lut(self, embeddings: Tensor, by_identity: Tensor, person_ids: Tensor, most: int) -> None:
         # Updates of one identity must run in order; those of different identities are independent. So round r applies the
-        # r-th sighting of all identities at once. Identities are sorted by count: each round uses the first rows only.
-        identities, column, counts = torch.unique_consecutive(person_ids[labelled], return_inverse=True, return_counts=True)
-        sighting = torch.arange(len(column), device=column.device) - (counts.cumsum(0) - counts)[column]
-        by_round = (sighting * len(column) - counts[column]).argsort(stable=True)
-        identities = identities[column[by_round[: len(identities)]]]
+        # r-th sighting of all identities at once. Identities are sorted by count: each round uses the first rows only. At
+        # most N / r identities have r sightings.
+        size, device = len(person_ids), person_ids.device
+        ids = person_ids[by_identity]
+        place = torch.arange(size, device=device)
+        starts = (ids != ids.roll(1)).index_fill_(0, place[:1], True)
+        column = starts.cumsum(0) - 1  # which identity of the batch, by increasing id
+        sighting = place - place.where(starts, 0).cummax(0).values
+        labelled = ids >= 0
+        counts = torch.zeros_like(place).scatter_add_(0, column, labelled.long())
+        order = counts.argsort(descending=True, stable=True)
+        rank = torch.empty_like(order).scatter_(0, order, place)[column]
+        # (rounds, N): the person of each round and identity, N where there is none. The last cell takes the unlabelled.
+        table = torch.full((most * size + 1,), size, device=device)
+        table.scatter_(0, (sighting * size + rank).where(labelled, most * size), by_identity)
+        table = table[:-1].view(most, size)
+        identities = torch.zeros_like(place).scatter_(0, rank, ids.clamp(min=0))
+        present = counts[order] > 0
+        identities = identities.where(present, identities[0])
         rows = self.lut.index_select(0, identities)
         seen = torch.empty_like(rows)  # allocated once: allocation costs more than the arithmetic
-        for persons in labelled[by_round].split(sighting.bincount().tolist()):
+        for number, persons in enumerate(table, start=1):
+            persons = persons[: size // number]
             before, after = rows[: len(persons)], seen[: len(persons)]
-            torch.index_select(embeddings, 0, persons, out=after).lerp_(before, self.momentum)
+            torch.index_select(embeddings, 0, persons.clamp(max=size - 1), out=after).lerp_(before, self.momentum)
             if self.normalize:
-                torch.div(after, torch.linalg.vector_norm(after, dim=1, keepdim=True).clamp_min_(1e-12), out=before)
-            else:
-                before.copy_(after)
-        self.lut.index_copy_(0, identities, rows)
+                after.div_(torch.linalg.vector_norm(after, dim=1, keepdim=True).clamp_min_(1e-12))
+            torch.where((persons < size)[:, None], after, before, out=before)
+        # The rows beyond the batch's identities repeat the first one, so whichever is written last, it is the same.
+        self.lut.index_copy_(0, identities, rows.where(present[:, None], rows[:1]))
 
-    def _update_queue(self, embeddings: Tensor, unlabelled: Tensor) -> None:
+    def _update_queue(self, embeddings: Tensor, by_identity: Tensor, person_ids: Tensor) -> None:
         size = len(self.queue)
         if size == 0:
             return
-        slots = (self.queue_position + torch.arange(len(unlabelled), device=unlabelled.device)) % size
-        # Only the last Q persons remain in the queue, so each slot is written at most once.
-        latest = embeddings.index_select(0, unlabelled[-size:])
-        self.queue[:, : self.queue_dims].index_copy_(0, slots[-size:], latest[:, : self.queue_dims])
-        self.queue_position.add_(len(unlabelled)).remainder_(size)
+        count = (person_ids < 0).sum()
+        # Only the last Q persons remain in the queue, so each slot is written at most once. Slots without a person keep theirs.
+        number = (count - size).clamp(min=0) + torch.arange(min(size, len(person_ids)), device=person_ids.device)
+        persons = by_identity[number.clamp(max=len(person_ids) - 1)]
+        slots = (self.queue_position + number) % size
+        rows = self.queue.index_select(0, slots)
+        written = rows[:, : self.queue_dims]
+        torch.where((number < count)[:, None], embeddings[persons, : self.queue_dims], written, out=written)
+        self.queue.index_copy_(0, slots, rows)
+        self.queue_position.add_(count).remainder_(size)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
         for name, what in (('lut', 'lookup table'), ('queue', 'queue')):

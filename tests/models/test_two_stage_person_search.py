@@ -315,7 +315,7 @@ def rois_of_the_reid_branch(detector, batch, monkeypatch):
     reid_loss = head.reid_loss.forward
     with monkeypatch.context() as patch:
         patch.setattr(head.bbox_roi_extractor, 'forward', lambda x, rois: (pooled.append(rois), extract(x, rois))[1])
-        patch.setattr(head.reid_loss, 'forward', lambda e, ids: (learnt.append(e), reid_loss(e, ids))[1])
+        patch.setattr(head.reid_loss, 'forward', lambda e, *ids, **more: (learnt.append(e), reid_loss(e, *ids, **more))[1])
         torch.manual_seed(0)
         losses = detector.loss(*batch)
     return losses, pooled, learnt[0]

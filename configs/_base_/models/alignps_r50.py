@@ -37,7 +37,7 @@ model = dict(
         conv_bias=True,
         norm_cfg=dict(type='GN', num_groups=32, requires_grad=True),
         loss_cls=dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
-        loss_bbox=dict(type='GIoULoss', loss_weight=1.0),
+        loss_bbox=dict(type='BoxGIoULoss', loss_weight=1.0),
         loss_centerness=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
         reid_loss=dict(
             type='OIMLoss', embed_dims=256, queue_size=5000, momentum=0.5, scale=10.0, gamma=2.0, normalize=False, queue_dims=64

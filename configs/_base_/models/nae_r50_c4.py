@@ -24,7 +24,7 @@ norm_aware_head = dict(
         num_classes=1,
         reg_predictor_cfg=dict(type='BNLinear'),
         init_cfg=[],
-        bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2]),
+        bbox_coder=dict(type='BoxDeltaCoder', target_stds=[0.1, 0.1, 0.2, 0.2]),
         loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True),
         loss_bbox=dict(type='SmoothL1Loss'),
     ),

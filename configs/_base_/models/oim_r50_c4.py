@@ -28,7 +28,7 @@ model = dict(
             roi_feat_size=7,
             in_channels=2048,
             num_classes=1,
-            bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2]),
+            bbox_coder=dict(type='BoxDeltaCoder', target_stds=[0.1, 0.1, 0.2, 0.2]),
             loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False),
             loss_bbox=dict(type='SmoothL1Loss'),
         ),

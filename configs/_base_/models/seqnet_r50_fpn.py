@@ -6,7 +6,7 @@ roi_extractor = dict(
     out_channels=256,
     featmap_strides=[4, 8, 16, 32],
 )
-bbox_coder = dict(type='DeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2])
+bbox_coder = dict(type='BoxDeltaCoder', target_stds=[0.1, 0.1, 0.2, 0.2])
 model = dict(
     roi_head=dict(
         _delete_=True,

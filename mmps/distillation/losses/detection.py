@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmdet.structures import SampleList
-from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor, nn
 
 from mmps.dist import mean_over_ranks
 from mmps.distillation.losses.full_precision import full_precision
+from mmps.models.assignment import draw, pairwise_iou
 from mmps.registry import MODELS
 from mmps.structures import person_boxes
 
@@ -93,13 +93,8 @@ def sample_anchors(person: Tensor, count: int) -> tuple[Tensor, Tensor]:
     Returns:
         Indices of anchors (B, K), and a mask (B, K) of those that are sampled, at most ``count`` of an image.
     """
-    chance = torch.rand(person.shape, device=person.device)
-    persons = chance.masked_fill(~person, -1).topk(min(count // 2, person.shape[1]))
-    others = chance.masked_fill(person, -1).topk(min(count, person.shape[1]))
-    taken = persons.values >= 0
-    wanted = count - taken.sum(1, keepdim=True)
-    filled = (others.values >= 0) & (torch.arange(others.values.shape[1], device=person.device) < wanted)
-    return torch.cat([persons.indices, others.indices], dim=1), torch.cat([taken, filled], dim=1)
+    persons, taken, others, filled = draw(person, ~person, count, count // 2)
+    return torch.cat([persons, others], dim=1), torch.cat([taken, filled], dim=1)
 
 
 @MODELS.register_module()
@@ -157,5 +152,5 @@ def most_overlapped(boxes: Tensor, persons: Tensor) -> tuple[Tensor, Tensor]:
     """
     if len(persons) == 0:
         return boxes, boxes.new_zeros(len(boxes))
-    overlaps, index = bbox_overlaps(boxes, persons).max(1)
+    overlaps, index = pairwise_iou(boxes, persons).max(1)
     return persons[index], overlaps

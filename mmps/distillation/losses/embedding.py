@@ -20,10 +20,17 @@ from mmps.distillation.losses.full_precision import full_precision
 from mmps.registry import MODELS
 
 
-def persons_of(embeddings: Tensor | Sequence[Tensor], person_ids: Tensor | None = None) -> Tensor:
-    """Returns the embeddings of all images, (P, D), in float32 or float64. With ``person_ids`` only labelled persons."""
-    together = full_precision(embeddings if isinstance(embeddings, Tensor) else torch.cat(list(embeddings)))
-    return together if person_ids is None else together[person_ids >= 0]
+def persons_of(embeddings: Tensor | Sequence[Tensor]) -> Tensor:
+    """Returns the embeddings of all images, (P, D), in float32 or float64."""
+    return full_precision(embeddings if isinstance(embeddings, Tensor) else torch.cat(list(embeddings)))
+
+
+def who_counts(persons: Tensor, person_ids: Tensor | None) -> Tensor:
+    """Returns a mask (P,) of the persons that count: all, or with ``person_ids`` the labelled ones.
+
+    A mask, because the host would have to wait for the number of those that are left.
+    """
+    return persons.new_ones(len(persons), dtype=torch.bool) if person_ids is None else person_ids >= 0
 
 
 def others(count: int, device: torch.device) -> Tensor:
@@ -141,22 +148,24 @@ class ResponseLoss(nn.Module):
         With ``person_ids`` (P,), only labelled persons count.
         """
         seen = seen_by_both('ResponseLoss', student_lut, teacher_lut)
-        student, teacher = persons_of(student, person_ids), persons_of(teacher, person_ids)
+        student, teacher = persons_of(student), persons_of(teacher)
+        counts = who_counts(teacher, person_ids)
         with torch.autocast(student.device.type, enabled=False):
             student_lut, teacher_lut = F.normalize(student_lut), F.normalize(teacher_lut)
             temperature: float | Tensor | None = self.temperature
             scale = 1.0 if temperature is None else self.scale
             if temperature is None:
-                temperature = temperature_of(gather_rows(teacher)[0] @ teacher_lut.T, seen)
+                everybody, everybody_counts = gather_rows(teacher, counts)
+                temperature = temperature_of(everybody @ teacher_lut.T, seen, everybody_counts)
             student, teacher = scale * student @ student_lut.T, scale * teacher @ teacher_lut.T
             if self.reverse:
                 student, teacher = teacher, student
-            total = divergence(student, teacher, seen, temperature, self.symmetric)
-            return self.loss_weight * (total / mean_over_ranks(len(student), at_least=1))
+            total = divergence(student, teacher, seen, temperature, self.symmetric, counts)
+            return self.loss_weight * (total / mean_over_ranks(counts.sum(), at_least=1))
 
 
 @torch.no_grad()
-def temperature_of(similarities: Tensor, mask: Tensor, perplexity: float = 3.0) -> Tensor:
+def temperature_of(similarities: Tensor, mask: Tensor, counts: Tensor | None = None, perplexity: float = 3.0) -> Tensor:
     """Returns the temperature at which the softmax of the rows has a perplexity, e to the mean entropy (SNE, NIPS 2002).
 
     With a fixed temperature, a teacher's answers are about the more identities the more there are: at 0.1 the same teacher has
@@ -165,16 +174,18 @@ def temperature_of(similarities: Tensor, mask: Tensor, perplexity: float = 3.0) 
     Args:
         similarities: (P, I) cosine similarities.
         mask: (I,), True for the identities that count.
+        counts: (P,), True for the persons that count. None = all.
         perplexity: Greater than 1.
 
     Returns:
         A scalar from 0.01 to 1: 1 also without persons, and with fewer identities than the perplexity.
     """
-    lower, upper = similarities.new_tensor(0.01).log(), similarities.new_tensor(1.0).log()
+    lower, upper = similarities.new_full((), 0.01).log(), similarities.new_zeros(())
+    rows = similarities.new_ones(len(similarities)) if counts is None else counts.to(similarities)
     for _ in range(14):  # halves the range of a factor 100 down to 0.03 %; no value goes to the host
         middle = (lower + upper) / 2
         p = (similarities / middle.exp()).masked_fill(~mask, -1e4).softmax(dim=1)
-        too_soft = torch.special.entr(p).sum(dim=1).mean() > math.log(perplexity)
+        too_soft = (torch.special.entr(p).sum(dim=1) * rows).sum() / rows.sum() > math.log(perplexity)  # False without any
         lower, upper = torch.where(too_soft, lower, middle), torch.where(too_soft, middle, upper)
     return upper.exp()
 
@@ -205,25 +216,27 @@ class RelationDivergenceLoss(nn.Module):
 
         With ``person_ids`` (P,), only labelled persons count.
         """
-        student, teacher = gather_rows(persons_of(student, person_ids), persons_of(teacher, person_ids))
+        student, teacher = persons_of(student), persons_of(teacher)
+        student, teacher, counts = gather_rows(student, teacher, who_counts(teacher, person_ids))
         with torch.autocast(student.device.type, enabled=False):
-            everybody = student.new_ones(len(student), dtype=torch.bool)
-            total = divergence(student @ student.T, teacher @ teacher.T, everybody, self.temperature, self.symmetric)
-            return self.loss_weight * (total / max(len(student), 1))
+            total = divergence(student @ student.T, teacher @ teacher.T, counts, self.temperature, self.symmetric, counts)
+            return self.loss_weight * (total / counts.sum().clamp(min=1))
 
 
-def divergence(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float | Tensor, symmetric: bool) -> Tensor:
-    """Returns t^2 KL(softmax(teacher / t) || softmax(student / t)), summed over the rows.
+def divergence(
+    student: Tensor, teacher: Tensor, mask: Tensor, temperature: float | Tensor, symmetric: bool, counts: Tensor
+) -> Tensor:
+    """Returns t^2 KL(softmax(teacher / t) || softmax(student / t)), summed over the rows that count.
 
     The softmax of a row is over the entries where the mask is True. If symmetric, the other direction is added.
     """
     log_student, log_teacher = (
         F.log_softmax((similarities / temperature).masked_fill(~mask, -1e4), dim=1) for similarities in (student, teacher)
     )
-    total = F.kl_div(log_student, log_teacher, reduction='sum', log_target=True)
+    total = F.kl_div(log_student, log_teacher, reduction='none', log_target=True)
     if symmetric:
-        total = total + F.kl_div(log_teacher, log_student, reduction='sum', log_target=True)
-    return temperature**2 * total
+        total = total + F.kl_div(log_teacher, log_student, reduction='none', log_target=True)
+    return temperature**2 * (total * counts[:, None]).sum()
 
 
 @MODELS.register_module()

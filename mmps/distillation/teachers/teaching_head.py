@@ -80,7 +80,7 @@ class TeachingHead(Teacher):
         self.rois.reset_data_buffer()
         with recorders:
             embeddings = self.roi_head.embed_positives(tuple(level.detach() for level in x), samples)
-            loss = self.reid_loss(embeddings, positive_ids(samples, batch))
+            loss = self.reid_loss(embeddings, positive_ids(samples, batch), most_sightings=samples[0].most_sightings)
         if not self.mutual:
             for recorder in recorders.recorders.values():
                 recorder.data_buffer[:] = apply_to(recorder.data_buffer, torch.is_tensor, Tensor.detach)

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mmps.dist import mean_over_ranks
+from mmps.models.assignment import most_sightings
+from mmps.models.box_deltas import clip_boxes
 from mmps.models.embedding_heads import RowNorm
 from mmps.registry import MODELS
 from mmps.structures import person_boxes
@@ -121,7 +123,11 @@ class AlignPSHead(FCOSHead):
         person_ids = pad_rows([sample.gt_instances.person_ids for sample in batch_data_samples])
         points = self._points(reid_map)
         person = assign_points(points.flatten(0, 1), boxes, self._radius).unflatten(1, points.shape[:2])
-        image, y, x = (person >= 0).nonzero(as_tuple=True)  # the host waits for their number
+        count, sightings = counts_of(person, person_ids)
+        # Positive points come first in the stable order of "is background", in the order of the map.
+        place = (person < 0).flatten().byte().argsort(stable=True)[:count]
+        image, place = place // points[..., 0].numel(), place % points[..., 0].numel()
+        y, x = place // points.shape[1], place % points.shape[1]
         person_at, point = person[image, y, x], points[y, x]
 
         # (B, sum of H_i * W_i): all points of all levels. Those of the coarser levels are background.
@@ -136,7 +142,7 @@ class AlignPSHead(FCOSHead):
 
         target = boxes[image, person_at]
         found = self.bbox_coder.decode(point, self._in_pixels(bbox_preds[0][image, :, y, x]))
-        centerness = self.centerness_target(torch.cat([point - target[:, :2], target[:, 2:] - point], dim=1))
+        centerness = centerness_of(point - target[:, :2], target[:, 2:] - point)
         losses['loss_bbox'] = self.loss_bbox(
             found, target, weight=centerness, avg_factor=mean_over_ranks(centerness.sum(), at_least=1e-6)
         )
@@ -148,7 +154,7 @@ class AlignPSHead(FCOSHead):
         ids = person_ids[image, person_at]
         if self.triplet_loss is not None:  # before the memory is updated
             losses['loss_triplet'] = self.triplet_loss(embeddings, ids, self.reid_loss.memory.lut)
-        losses['loss_reid'] = self.reid_loss(embeddings, ids)
+        losses['loss_reid'] = self.reid_loss(embeddings, ids, most_sightings=sightings)
         return losses
 
     def predict(self, feats: Sequence[Tensor], batch_data_samples: SampleList, rescale: bool = False) -> InstanceList:
@@ -183,16 +189,20 @@ class AlignPSHead(FCOSHead):
             scores = probabilities * centernesses[0].flatten(1).float().sigmoid()
             distances = self._in_pixels(bbox_preds[0]).flatten(2).transpose(1, 2)
             points = self._points(reid_map).flatten(0, 1).expand(len(scores), -1, -1)
-            boxes = self.bbox_coder.decode(points, distances, [shape[:2] for shape in img_shapes])
+            boxes = self.bbox_coder.decode(points, distances)
+            clip_boxes(boxes, img_shapes)
             limit = cfg.get('nms_pre', -1)
             scores, top = scores.topk(min(limit, scores.shape[1]) if limit > 0 else scores.shape[1])
-            boxes = boxes.gather(1, top[..., None].expand(-1, -1, 4))
             passed = probabilities.gather(1, top) > cfg['score_thr']
+            order = (~passed).byte().argsort(dim=1, stable=True)  # those that passed first, still by their scores
+            scores, top = scores.gather(1, order), top.gather(1, order)
+            boxes = boxes.gather(1, top[..., None].expand(-1, -1, 4))
+            counts = passed.sum(1).tolist()  # the host waits for their numbers, once for the batch
         # A loop over images, because each keeps another number of boxes.
         return [
-            self._suppress(image_boxes[kept], image_scores[kept], image_points[kept], embeddings, cfg)
-            for kept, image_boxes, image_scores, image_points, embeddings in zip(
-                passed, boxes, scores, top, reid_map.flatten(2), strict=True
+            self._suppress(image_boxes[:count], image_scores[:count], image_points[:count], embeddings, cfg)
+            for count, image_boxes, image_scores, image_points, embeddings in zip(
+                counts, boxes, scores, top, reid_map.flatten(2), strict=True
             )
         ]
 
@@ -296,6 +306,24 @@ def assign_points(points: Tensor, boxes: Tensor, radius: float) -> Tensor:
     return person.masked_fill(area.isinf(), -1)
 
 
+def counts_of(person: Tensor, person_ids: Tensor) -> tuple[int, int]:
+    """Returns the number of positive points, and how many of them the most frequent identity has. The host waits once.
+
+    Args:
+        person: (B, H, W), the index of each point's person, -1 for background.
+        person_ids: (B, G), -1 = unlabelled.
+    """
+    flat = person.flatten(1)
+    ids = person_ids.gather(1, flat.clamp(min=0)).where(flat >= 0, -1)
+    count, sightings = torch.stack([(flat >= 0).sum(), most_sightings(ids.flatten())]).tolist()
+    return count, sightings
+
+
+def centerness_of(before: Tensor, after: Tensor) -> Tensor:
+    """Returns FCOS's centerness (K,) of points, given their distances (K, 2) to the first and to the last edges."""
+    return (torch.minimum(before, after) / torch.maximum(before, after)).prod(1).sqrt()
+
+
 def sample_at_centres(reid_map: Tensor, boxes: list[Tensor], stride: int) -> Tensor:
     """(B, D, H, W) and one (N_i, 4) tensor per image -> (sum of N_i, D): samples the map at the box centres, image by image.
 
@@ -303,8 +331,9 @@ def sample_at_centres(reid_map: Tensor, boxes: list[Tensor], stride: int) -> Ten
     """
     padded = pad_rows(boxes)
     centres = (padded[..., :2] + padded[..., 2:]) / 2
-    size = centres.new_tensor([reid_map.shape[3], reid_map.shape[2]]) * stride
-    grid = 2 * centres / size - 1  # with align_corners=False, -1 and 1 are the outer edges of the map
+    height, width = (cells * stride for cells in reid_map.shape[2:])
+    x, y = centres.unbind(-1)
+    grid = 2 * torch.stack([x / width, y / height], dim=-1) - 1  # with align_corners=False, -1 and 1 are the map's outer edges
     sampled = F.grid_sample(reid_map.float(), grid[:, None].float(), padding_mode='border', align_corners=False)
     sampled = sampled.squeeze(2).transpose(1, 2)
     return torch.cat([rows[: len(of_image)] for rows, of_image in zip(sampled, boxes, strict=True)])

@@ -47,7 +47,7 @@ class OIMLoss(nn.Module):
         self.gamma = gamma
         self.queue_scale = queue_scale
 
-    def forward(self, embeddings: Tensor, person_ids: Tensor) -> Tensor:
+    def forward(self, embeddings: Tensor, person_ids: Tensor, most_sightings: int | None = None) -> Tensor:
         """Computes the mean (focal) cross-entropy over the labelled persons of all ranks, in float32 also under AMP.
 
         It is 0 without labelled persons. Each rank scales its loss such that the average over ranks is that mean. This takes
@@ -56,6 +56,7 @@ class OIMLoss(nn.Module):
         Args:
             embeddings: (N, D), L2-normalized.
             person_ids: (N,), -1 = unlabelled.
+            most_sightings: As in :meth:`~mmps.models.memory.IdentityMemory.update`.
 
         Raises:
             ValueError: The lookup table has no rows yet.
@@ -75,7 +76,7 @@ class OIMLoss(nn.Module):
                 total = self._focal_cross_entropy(logits, person_ids).sum()
             loss = self.loss_weight * total / mean_over_ranks(labelled.sum(), at_least=1)
         if self.training:
-            self.memory.update(embeddings, person_ids)
+            self.memory.update(embeddings, person_ids, most_sightings)
         return loss
 
     def _rows(self) -> Tensor:

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from mmcv.ops import nms
 from mmdet.models.roi_heads import StandardRoIHead
-from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import InstanceList
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from mmps.dist import losses_over_ranks
 from mmps.models.roi_heads.person_search_roi_head import PersonSearchRoIHead
-from mmps.models.roi_heads.sampling import positive_ids, positives, sample_rois
+from mmps.models.roi_heads.sampling import SampledRoIs, positive_ids, positives, sample_rois
 from mmps.registry import MODELS
 from mmps.structures import jitter_boxes
 
@@ -53,7 +52,7 @@ class NormAwareRoIHead(PersonSearchRoIHead):
         """
         return self.loss_from_rois(x, sample_rois(self, rpn_results_list, batch_data_samples), batch_data_samples)
 
-    def loss_from_rois(self, x: tuple[Tensor, ...], samples: list[SamplingResult], batch_data_samples: SampleList) -> dict:
+    def loss_from_rois(self, x: tuple[Tensor, ...], samples: list[SampledRoIs], batch_data_samples: SampleList) -> dict:
         rois = bbox2roi([sample.priors for sample in samples])
         moved = (
             bbox2roi(jitter_boxes([sample.pos_priors for sample in samples], self.reid_jitter))
@@ -63,22 +62,27 @@ class NormAwareRoIHead(PersonSearchRoIHead):
         # Together, because the head ends in a batch norm.
         outputs = self.describe(x, torch.cat([rois, moved]))
         deltas, logits = outputs.deltas[: len(rois)], outputs.logits[: len(rois)]
-        losses = self.bbox_head.loss_and_target(None, deltas, rois, samples, self.train_cfg)['loss_bbox']
         person = positives(samples)
+        targets = self.bbox_head.bbox_coder.encode(
+            *(torch.cat(each) for each in zip(*((s.pos_priors, s.pos_gt_bboxes) for s in samples), strict=True))
+        )
+        losses = dict(loss_bbox=self.bbox_head.loss_bbox(deltas[person], targets, avg_factor=max(len(rois), 1)))
         embeddings = outputs.embeddings[len(rois) :] if self.reid_jitter else outputs.embeddings[person]
         # Without RoIs the mean would be NaN.
         labels = person.new_zeros(len(rois)).index_fill_(0, person, 1)
         losses['loss_cls'] = self.bbox_head.loss_cls(logits, labels) if len(rois) else logits.sum()
         return dict(
             losses_over_ranks(losses, len(rois)),
-            loss_reid=self.reid_loss(embeddings, positive_ids(samples, batch_data_samples)),
+            loss_reid=self.reid_loss(
+                embeddings, positive_ids(samples, batch_data_samples), most_sightings=samples[0].most_sightings
+            ),
         )
 
     def drop_boxes(self) -> None:
         super().drop_boxes()
         self.embedding_head.rescaler.requires_grad_(False)  # it gives the person score, which is then not used
 
-    def embed_positives(self, x: tuple[Tensor, ...], samples: list[SamplingResult]) -> Tensor:
+    def embed_positives(self, x: tuple[Tensor, ...], samples: list[SampledRoIs]) -> Tensor:
         # In training all RoIs, also background, go through the batch norms.
         return torch.cat(self.embed(x, [sample.priors for sample in samples]))[positives(samples)]
 

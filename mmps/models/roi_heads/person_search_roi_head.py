@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
-from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import InstanceList
 from torch import Tensor
 
 from mmps.dist import losses_over_ranks
-from mmps.models.roi_heads.sampling import positive_ids, positives, sample_rois
+from mmps.models.roi_heads.sampling import SampledRoIs, positive_ids, positives, sample_rois
 from mmps.registry import MODELS
 from mmps.structures import jitter_boxes
 
@@ -63,14 +62,16 @@ class PersonSearchRoIHead(StandardRoIHead):
         """Computes the box losses, averaged over the RoIs of all ranks, and ``loss_reid``."""
         return self.loss_from_rois(x, sample_rois(self, rpn_results_list, batch_data_samples), batch_data_samples)
 
-    def loss_from_rois(self, x: tuple[Tensor, ...], samples: list[SamplingResult], batch_data_samples: SampleList) -> dict:
+    def loss_from_rois(self, x: tuple[Tensor, ...], samples: list[SampledRoIs], batch_data_samples: SampleList) -> dict:
         """Computes the losses of the sampled RoIs. A teaching head (HKD) reads the arguments."""
         bbox_results = loss_of_boxes(self, x, samples)
         if self.reid_roi_extractor is None and not self.reid_jitter:
             embeddings = self.embedding_head(bbox_results['bbox_feats'][positives(samples)])
         else:
             embeddings = self.embed_positives(x, samples)
-        loss_reid = self.reid_loss(embeddings, positive_ids(samples, batch_data_samples))
+        loss_reid = self.reid_loss(
+            embeddings, positive_ids(samples, batch_data_samples), most_sightings=samples[0].most_sightings
+        )
         return dict(bbox_results['loss_bbox'], loss_reid=loss_reid)
 
     @property
@@ -87,7 +88,7 @@ class PersonSearchRoIHead(StandardRoIHead):
         """Removes the box branch. The rest still embeds given boxes."""
         del self.bbox_head
 
-    def embed_positives(self, x: tuple[Tensor, ...], samples: list[SamplingResult]) -> Tensor:
+    def embed_positives(self, x: tuple[Tensor, ...], samples: list[SampledRoIs]) -> Tensor:
         """Embeds the positive RoIs of all images: (N, D)."""
         return torch.cat(self.embed(x, jitter_boxes([sample.pos_priors for sample in samples], self.reid_jitter)))
 
@@ -104,7 +105,7 @@ class PersonSearchRoIHead(StandardRoIHead):
         return list(self.embedding_head(roi_feats).split([len(image_boxes) for image_boxes in boxes]))
 
 
-def loss_of_boxes(head: StandardRoIHead, x: tuple[Tensor, ...], samples: list[SamplingResult]) -> dict:
+def loss_of_boxes(head: StandardRoIHead, x: tuple[Tensor, ...], samples: list[SampledRoIs]) -> dict:
     """Runs ``bbox_loss`` of a head and averages its losses over the RoIs of all ranks, with one collective of 8 bytes."""
     results = head.bbox_loss(x, samples)
     losses = results['loss_bbox']

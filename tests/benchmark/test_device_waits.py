@@ -1,0 +1,181 @@
+"""What a step asks of a GPU, seen on a pretended one: waits of the host, operators, and tensors on the wrong device."""
+
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+
+from mmps.benchmark.device_waits import record_step
+from mmps.benchmark.pretended_device import PretendedTensor, device, pretended_device, to_pretended
+from mmps.benchmark.random_step import random_batch
+from mmps.distillation import losses as distillation_losses
+from mmps.models import IdentityMemory
+from mmps.models.losses import OIMLoss, TripletLoss
+
+SIZE = (64, 96)
+
+
+@pytest.fixture
+def gpu():
+    """gpu(a tensor) -> the same on the pretended device."""
+    device()
+    return lambda tensor: PretendedTensor(tensor)
+
+
+@pytest.mark.parametrize(
+    ('code', 'waits'),
+    [
+        (lambda x: x.sum().item(), 1),
+        (lambda x: bool(x.any()), 1),
+        (lambda x: x.tolist(), 1),
+        (lambda x: x.cpu(), 1),
+        (lambda x: x.to('cpu', non_blocking=True), 0),
+        (lambda x: x.nonzero(), 1),
+        (lambda x: x[x > 0], 1),
+        (lambda x: x[:, [0, 2]], 1),
+        (lambda x: x.new_tensor([1.0]), 1),
+        (lambda x: torch.tensor(1.0, device=x.device), 1),
+        (lambda x: x.unique(), 1),
+        (lambda x: x.masked_fill(x > 0, 0), 0),
+        (lambda x: x[x.long()[0]], 0),
+        (lambda x: x.new_zeros(3), 0),
+        (lambda x: torch.full((), 2.0, device=x.device), 0),
+        (lambda x: x.sort().values.topk(2).indices, 0),
+    ],
+)
+def test_a_wait_is_counted_where_a_gpu_would_make_the_host_wait(gpu, code, waits):
+    with pretended_device() as record:
+        code(gpu(torch.tensor([[1.0, 0, 2], [0, 0, 1], [2, 1, 0]])))
+    assert sum(record.waits.values()) == waits
+    assert all(place.startswith('tests/benchmark/test_device_waits.py:') for place, _ in record.waits)
+
+
+def test_tensors_of_both_devices_cannot_be_mixed(gpu):
+    with pretended_device(), pytest.raises(RuntimeError, match='same device'):
+        gpu(torch.ones(3)) + torch.ones(3)
+
+
+def test_the_pretended_device_computes_what_the_cpu_computes(build_detector, make_batch):
+    def gradients(detector, inputs, samples):
+        torch.manual_seed(1)
+        losses = detector.loss(inputs, samples)
+        sum(sum(value) if isinstance(value, list) else value for name, value in losses.items() if 'loss' in name).backward()
+        return {name: each.grad for name, each in detector.named_parameters() if each.grad is not None}
+
+    expected = gradients(build_detector('alignps').train(), *make_batch([[0, -1], [3]]))
+    device()
+    detector = to_pretended(build_detector('alignps').train())
+    inputs, samples = make_batch([[0, -1], [3]])
+    with pretended_device():
+        found = gradients(detector, inputs.to(device()), [sample.to(device()) for sample in samples])
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name].held, value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('config', 'most_waits', 'ours', 'most_operators'),
+    [
+        ('alignps/alignps_r18-w8_10e', 1, 1, 1300),
+        ('oim/oim_r18-w8-fpn_10e', 18, 6, 2900),
+        pytest.param('seqnet/seqnet_r18-w8-fpn_10e', 23, 7, 3700, marks=pytest.mark.soak),
+        pytest.param('nae/nae_r18-w8-fpn_10e', 10, 6, 2800, marks=pytest.mark.soak),
+    ],
+)
+def test_a_step_of_four_images_seldom_waits(repository, config, most_waits, ours, most_operators):
+    record = record_step(repository / f'configs/{config}_synthps-mini.py', 4, (128, 224), 4)
+    assert sum(record.waits.values()) <= most_waits, record.waits
+    assert record.ours() <= ours, record.waits
+    assert record.operators <= most_operators
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    'config',
+    [
+        'qeeps/qeeps_r18-w8-fpn_10e',
+        'reid/reid_r18-w32_10e',
+        'alignps/alignps_r18-w16-roi_10e',
+        'oim/oim_mobilenetv2-fpn_3e',
+        'gdps/gdps_seqnet-r18-w32_alignps-r18-w8_10e',
+        'hkd/hkd_head_oim-r18-w8-fpn_10e',
+        'hkd/hkd-self_oim-r18-w8_10e',
+        'munjal/munjal_frcnn-r18-w32_oim-r18-w8_10e',
+        'dkd/dkd_reid-r18-w32_oim-r18-w8_10e',
+        'fgd/fgd_oim-r18-w32_oim-r18-w8_10e',
+        'pkd/pkd_oim-r18-w32_oim-r18-w8_10e',
+        'mgd/mgd_oim-r18-w32_oim-r18-w8_10e',
+        'cwd/cwd_oim-r18-w32_oim-r18-w8_10e',
+        'ddps/ddps_oim-r18-w32_oim-r18-w8_10e',
+    ],
+)
+def test_every_tensor_of_a_step_is_made_on_the_device_of_the_images(repository, config):
+    record_step(repository / f'configs/{config}_synthps-mini.py', 2, (128, 224), 3)
+
+
+@pytest.mark.parametrize('kind', ['fpn', 'c4', 'nae', 'seqnet', 'alignps', 'alignps-roi'])
+def test_every_tensor_of_a_search_is_made_on_the_device_of_the_images(build_detector, make_batch, kind):
+    device()
+    detector = to_pretended(build_detector(kind).eval())
+    inputs, samples = make_batch([[0, -1], [3]])
+    with pretended_device(), torch.no_grad():
+        found = detector.predict(inputs.to(device()), [sample.to(device()) for sample in samples])
+        fields = [value for sample in found for value in sample.pred_instances.values()]
+    assert all(isinstance(value, PretendedTensor) for value in fields)
+
+
+def test_the_memory_does_not_wait_if_it_knows_how_often_an_identity_occurs(gpu):
+    memory = to_pretended(IdentityMemory(num_identities=7, queue_size=5, embed_dims=4))
+    ids = torch.tensor([3, -1, 3, 0, -1, 3])
+    with pretended_device() as record:
+        memory.update(gpu(torch.randn(6, 4)), gpu(ids), most_sightings=3)
+    assert not record.waits
+    with pretended_device() as record:
+        memory.update(gpu(torch.randn(6, 4)), gpu(ids))
+    assert sum(record.waits.values()) == 1
+
+
+def embeddings(*sizes):
+    return [torch.nn.functional.normalize(torch.randn(size, 8)) for size in sizes]
+
+
+IDS = torch.tensor([0, -1, 2, 1, 1])
+MAPS = torch.randn(2, 4, 8, 12), torch.randn(2, 4, 8, 12)
+BATCH = random_batch(2, SIZE, 3)[1]
+BOXES = [sample.gt_instances.bboxes for sample in BATCH]
+LOSSES = {
+    'OIM': (OIMLoss, dict(num_identities=4, queue_size=3, embed_dims=8), [*embeddings(5), IDS, 2]),
+    'focal OIM': (OIMLoss, dict(num_identities=4, queue_size=3, embed_dims=8, gamma=2.0), [*embeddings(5), IDS, 2]),
+    'triplet': (TripletLoss, {}, [*embeddings(5), IDS, *embeddings(4)]),
+    'relation': ('RelationLoss', {}, embeddings(5, 5, 4, 4)),
+    'response': ('ResponseLoss', {}, embeddings(5, 5, 4, 4)),
+    'response of labelled': ('ResponseLoss', {}, [*embeddings(5, 5, 4, 4), IDS]),
+    'relations of labelled': ('RelationDivergenceLoss', {}, [*embeddings(5, 5), IDS]),
+    'triplet relation': ('TripletRelationLoss', {}, embeddings(5, 5)),
+    'embedding': ('EmbeddingLoss', {}, embeddings(5, 5)),
+    'features': ('PersonFeatureLoss', dict(stride=8.0), [*MAPS, BOXES, [SIZE, (50, 90)]]),
+    'FGD': ('FGDLoss', dict(channels=4, stride=8.0), [*MAPS, BOXES, [SIZE, (50, 90)]]),
+    'soft targets': ('SoftTargetLoss', {}, [torch.randn(2, 9), torch.randn(2, 9)]),
+    'sampled soft targets': ('SoftTargetLoss', dict(num_samples=4), [torch.randn(2, 9), torch.randn(2, 9)]),
+    'bounded regression': ('BoundedRegressionLoss', {}, [torch.cat(BOXES) + 1, torch.cat(BOXES) + 2, BOXES, BATCH]),
+}
+
+
+@pytest.mark.parametrize('name', LOSSES)
+def test_no_loss_waits_for_the_device(gpu, name):
+    kind, arguments, inputs = LOSSES[name]
+    with DefaultScope.overwrite_default_scope('mmps'):
+        loss = to_pretended((getattr(distillation_losses, kind) if isinstance(kind, str) else kind)(**arguments))
+
+    def moved(value):
+        if isinstance(value, torch.Tensor):
+            return gpu(value.clone()).requires_grad_(value.is_floating_point())
+        if isinstance(value, list) and isinstance(value[0], torch.Tensor):
+            return [gpu(each) for each in value]
+        return [each.to(device()) for each in value] if value is BATCH else value
+
+    with pretended_device():
+        inputs = [moved(value) for value in inputs]
+        loss(*inputs)  # fills caches
+    with pretended_device() as record:
+        loss(*inputs).backward()
+    assert not record.waits
