@@ -11,7 +11,7 @@ REAL := configs/real/real-oim_mobilenetv2-fpn_3e_synthps-photo.py
 STAMP := .venv/mmps-installed
 STATE = { pwd; echo $(TORCH); cat requirements.txt requirements/tests.txt setup.* pyproject.toml; }
 
-.PHONY: help install lint test smoke soak docs comparison-check demo page real clean
+.PHONY: help install lint test smoke soak gpu-check docs comparison-check demo page real clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## +/  make \1\t/' | expand -t 25
@@ -46,6 +46,9 @@ smoke: install  ## a minute: each detector and a distillation train, predict and
 soak: install  ## the long tests, those of docs/reliability.md among them; what they measure goes to work_dirs/soak.jsonl
 	mkdir -p work_dirs && rm -f work_dirs/soak.jsonl
 	OMP_NUM_THREADS=1 MMPS_REPORT="$(CURDIR)/work_dirs/soak.jsonl" $(PY) -m pytest -m soak -v $(ARGS)
+
+gpu-check: install  ## on a machine with GPUs: 20 minutes of checks, written to gpu-check.md to send back
+	$(PY) tools/benchmarks/gpu_check.py $(ARGS)
 
 docs: install  ## the documentation site, in docs/_build/html
 	$(PY) -m pip install -q --disable-pip-version-check -r requirements/docs.txt

@@ -2,16 +2,11 @@
 
 import pytest
 import torch
-from mmengine.registry import DefaultScope
 
 from mmps.benchmark.device_waits import record_step
+from mmps.benchmark.gpu_check import clean_parts
 from mmps.benchmark.pretended_device import PretendedTensor, device, pretended_device, to_pretended
-from mmps.benchmark.random_step import random_batch
-from mmps.distillation import losses as distillation_losses
 from mmps.models import IdentityMemory
-from mmps.models.losses import OIMLoss, TripletLoss
-
-SIZE = (64, 96)
 
 
 @pytest.fixture
@@ -134,48 +129,17 @@ def test_the_memory_does_not_wait_if_it_knows_how_often_an_identity_occurs(gpu):
     assert sum(record.waits.values()) == 1
 
 
-def embeddings(*sizes):
-    return [torch.nn.functional.normalize(torch.randn(size, 8)) for size in sizes]
-
-
-IDS = torch.tensor([0, -1, 2, 1, 1])
-MAPS = torch.randn(2, 4, 8, 12), torch.randn(2, 4, 8, 12)
-BATCH = random_batch(2, SIZE, 3)[1]
-BOXES = [sample.gt_instances.bboxes for sample in BATCH]
-LOSSES = {
-    'OIM': (OIMLoss, dict(num_identities=4, queue_size=3, embed_dims=8), [*embeddings(5), IDS, 2]),
-    'focal OIM': (OIMLoss, dict(num_identities=4, queue_size=3, embed_dims=8, gamma=2.0), [*embeddings(5), IDS, 2]),
-    'triplet': (TripletLoss, {}, [*embeddings(5), IDS, *embeddings(4)]),
-    'relation': ('RelationLoss', {}, embeddings(5, 5, 4, 4)),
-    'response': ('ResponseLoss', {}, embeddings(5, 5, 4, 4)),
-    'response of labelled': ('ResponseLoss', {}, [*embeddings(5, 5, 4, 4), IDS]),
-    'relations of labelled': ('RelationDivergenceLoss', {}, [*embeddings(5, 5), IDS]),
-    'triplet relation': ('TripletRelationLoss', {}, embeddings(5, 5)),
-    'embedding': ('EmbeddingLoss', {}, embeddings(5, 5)),
-    'features': ('PersonFeatureLoss', dict(stride=8.0), [*MAPS, BOXES, [SIZE, (50, 90)]]),
-    'FGD': ('FGDLoss', dict(channels=4, stride=8.0), [*MAPS, BOXES, [SIZE, (50, 90)]]),
-    'soft targets': ('SoftTargetLoss', {}, [torch.randn(2, 9), torch.randn(2, 9)]),
-    'sampled soft targets': ('SoftTargetLoss', dict(num_samples=4), [torch.randn(2, 9), torch.randn(2, 9)]),
-    'bounded regression': ('BoundedRegressionLoss', {}, [torch.cat(BOXES) + 1, torch.cat(BOXES) + 2, BOXES, BATCH]),
-}
-
-
-@pytest.mark.parametrize('name', LOSSES)
-def test_no_loss_waits_for_the_device(gpu, name):
-    kind, arguments, inputs = LOSSES[name]
-    with DefaultScope.overwrite_default_scope('mmps'):
-        loss = to_pretended((getattr(distillation_losses, kind) if isinstance(kind, str) else kind)(**arguments))
-
-    def moved(value):
-        if isinstance(value, torch.Tensor):
-            return gpu(value.clone()).requires_grad_(value.is_floating_point())
-        if isinstance(value, list) and isinstance(value[0], torch.Tensor):
-            return [gpu(each) for each in value]
-        return [each.to(device()) for each in value] if value is BATCH else value
-
-    with pretended_device():
-        inputs = [moved(value) for value in inputs]
-        loss(*inputs)  # fills caches
+@pytest.mark.parametrize('name', clean_parts(torch.device('cpu')))
+def test_no_loss_and_no_update_waits_for_the_device(name):
+    device()
+    overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    try:
+        with pretended_device():
+            run = clean_parts(device())[name]
+            run()  # fills caches
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(overwrites)
     with pretended_device() as record:
-        loss(*inputs).backward()
-    assert not record.waits
+        run()
+    assert record.operators > 5 and not record.waits

@@ -1,0 +1,325 @@
+"""Checks mmps on the GPUs of a machine, and on a CPU in a dry form. Each check returns a section of a report."""
+
+import copy
+import math
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch import Tensor, multiprocessing, nn
+
+from mmps.benchmark.random_step import build_model, random_batch, total_loss
+from mmps.compat import operators
+from mmps.distillation import losses as distillation_losses
+from mmps.evaluation.tables import markdown_table
+from mmps.models import IdentityMemory
+from mmps.models.detectors.base import PersonSearchDetector
+from mmps.models.losses import OIMLoss, TripletLoss
+
+TYPES = {'float32': None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
+
+
+class CheckFailed(AssertionError):
+    """A check found what must not be. The message is its section of the report."""
+
+
+def machine(device: torch.device) -> str:
+    """Names the device, the versions and the operators."""
+    lines = [f'torch {torch.__version__}, operators of {operators.elsewhere.__name__.split(".")[-1].split("_")[0]}']
+    for index in range(torch.cuda.device_count() if device.type == 'cuda' else 0):
+        properties = torch.cuda.get_device_properties(index)
+        lines.append(f'{properties.name}, {properties.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}')
+    return '\n'.join(f'- {line}' for line in lines)
+
+
+def same_outputs(device: torch.device, configs: Sequence[Path], size: tuple[int, int]) -> str:
+    """Compares detectors' outputs with those of the CPU, which tests compare with recorded ones.
+
+    Raises:
+        CheckFailed: They differ by more than 1e-3 of the largest value.
+    """
+    rows = []
+    for config in configs:
+        torch.manual_seed(0)
+        detector = build_model(config).eval()
+        if not isinstance(detector, PersonSearchDetector) or detector.dense_head is None:
+            continue
+        images, samples = random_batch(2, size, 4)
+        expected = _outputs(detector, images, samples)
+        with exact():
+            found = _outputs(detector.to(device), images.to(device), [sample.to(device) for sample in samples])
+        apart = {name: ((found[name].cpu() - value).abs().max() / value.abs().max()).item() for name, value in expected.items()}
+        rows.append([config.stem, *(f'{value:.1e}' for value in apart.values())])
+    table = markdown_table(['config', 'person logits', 'embeddings'], rows)
+    if any(not float(value) <= 1e-3 for row in rows for value in row[1:]):
+        raise CheckFailed(table)
+    return table
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Computes float32 products in float32."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@torch.no_grad()
+def _outputs(detector: PersonSearchDetector, images: Tensor, samples: list) -> dict[str, Tensor]:
+    feats = detector.extract_feat(images)
+    logits = torch.cat([level.flatten() for level in detector.run_dense_head(feats)[0]])
+    return dict(
+        logits=logits,
+        embeddings=torch.cat(detector.embed(feats, [each.gt_instances.bboxes for each in samples], in_place=True)),
+    )
+
+
+def published_steps(
+    device: torch.device, configs: Sequence[Path], until: float, batch: int | None = None, size: tuple[int, int] = (900, 1500)
+) -> str:
+    """Runs a training step of each config in each type: finite losses, seconds, and peak memory.
+
+    Args:
+        until: Value of ``time.monotonic()`` after which no further config is started. Those left out are named.
+        batch: Images of a batch, None = as the config says.
+
+    Raises:
+        CheckFailed: A loss is not finite.
+    """
+    rows, left_out, wrong = [], [], []
+    for config in configs:
+        if time.monotonic() > until:
+            left_out.append(config.stem)
+            continue
+        images = batch or Config.fromfile(config).train_dataloader.batch_size
+        model = build_model(config).to(device)
+        inputs, samples = random_batch(images, size, 6)
+        inputs, samples = inputs.to(device), [sample.to(device) for sample in samples]
+        row = [config.stem, str(images)]
+        for name, dtype in TYPES.items():
+            try:
+                loss, seconds, memory = _timed_step(model, inputs, samples, dtype)
+            except torch.OutOfMemoryError:
+                row.append('does not fit')
+                continue
+            row.append(f'{seconds:.2f} s, {memory}')
+            if not math.isfinite(loss):
+                wrong.append(f'{config.stem} in {name}: the loss is {loss}')
+        rows.append(row)
+        del model
+        if device.type == 'cuda':
+            torch.cuda.empty_cache()
+    text = markdown_table(['config', 'images', *TYPES], rows)
+    if left_out:
+        text += f'\n\nNot reached in the time: {", ".join(left_out)}'
+    if wrong:
+        raise CheckFailed('\n'.join([*wrong, '', text]))
+    return text
+
+
+def _timed_step(model: nn.Module, images: Tensor, samples: list, dtype: torch.dtype | None) -> tuple[float, float, str]:
+    """Returns loss, seconds of the second step, and peak memory."""
+    device = images.device
+    for _ in range(2):
+        model.zero_grad()
+        if device.type == 'cuda':
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        start = time.perf_counter()
+        with torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+            loss = total_loss(model, images, samples)
+        loss.backward()
+        value = loss.item()
+    memory = f'{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB' if device.type == 'cuda' else 'not measured'
+    return value, time.perf_counter() - start, memory
+
+
+def _unit(count: int, device: torch.device) -> Tensor:
+    return F.normalize(torch.randn(count, 8, device=device)).requires_grad_()
+
+
+def clean_parts(device: torch.device) -> dict[str, Callable[[], object]]:
+    """Returns what must not wait for the device: the memory's update and the losses, each with its inputs."""
+    ids = (torch.arange(12) % 5 - 1).to(device)
+    maps = [torch.randn(2, 4, 8, 12, device=device, requires_grad=True) for _ in range(2)]
+    _, samples = random_batch(2, (64, 96), 3)
+    samples = [sample.to(device) for sample in samples]
+    boxes = [sample.gt_instances.bboxes for sample in samples]
+    memory = IdentityMemory(4, 7, 8).to(device)
+    modules: dict[str, tuple[nn.Module, tuple]] = {
+        'OIM': (OIMLoss(4, 7, 8), (_unit(12, device), ids, 3)),
+        'focal OIM': (OIMLoss(4, 7, 8, gamma=2.0), (_unit(12, device), ids, 3)),
+        'triplet': (TripletLoss(), (_unit(12, device), ids, _unit(4, device))),
+        'relation': (_loss('RelationLoss'), tuple(_unit(count, device) for count in (12, 12, 4, 4))),
+        'response': (_loss('ResponseLoss'), (*(_unit(count, device) for count in (12, 12, 4, 4)), ids)),
+        'relation divergence': (_loss('RelationDivergenceLoss'), (_unit(12, device), _unit(12, device), ids)),
+        'triplet relation': (_loss('TripletRelationLoss'), (_unit(12, device), _unit(12, device))),
+        'embedding': (_loss('EmbeddingLoss'), (_unit(12, device), _unit(12, device))),
+        'features': (_loss('PersonFeatureLoss', stride=8.0), (*maps, boxes)),
+        'FGD': (_loss('FGDLoss', channels=4, stride=8.0), (*maps, boxes)),
+        'soft targets': (_loss('SoftTargetLoss'), tuple(maps)),
+        'bounded regression': (
+            _loss('BoundedRegressionLoss'),
+            ((torch.cat(boxes) + 1).requires_grad_(), torch.cat(boxes), boxes, samples),
+        ),
+    }
+    update = _unit(12, device)
+    parts: dict[str, Callable[[], object]] = {'update of the memory': lambda: memory.update(update, ids, 3)}
+    for name, (module, inputs) in modules.items():
+        parts[name] = partial(_step, module.to(device), inputs)
+    return parts
+
+
+def _step(loss: nn.Module, inputs: tuple) -> None:
+    loss(*inputs).backward()
+
+
+def _loss(name: str, **arguments: object) -> nn.Module:
+    with DefaultScope.overwrite_default_scope('mmps'):
+        return getattr(distillation_losses, name)(**arguments)
+
+
+def no_waits(device: torch.device) -> str:
+    """Runs the memory's update and the losses where every wait for the device is an error.
+
+    Raises:
+        RuntimeError: One waits.
+    """
+    parts = clean_parts(device)
+    for run in parts.values():
+        run()  # fills caches
+    if device.type == 'cuda':
+        torch.cuda.set_sync_debug_mode('error')
+    try:
+        for run in parts.values():
+            run()
+    finally:
+        if device.type == 'cuda':
+            torch.cuda.set_sync_debug_mode('default')
+    return f'{", ".join(parts)}: none waits for the device.'
+
+
+def count_waits(device: torch.device, configs: Sequence[Path], size: tuple[int, int]) -> str:
+    """Counts the waits of a step of each config, which ``tools/benchmarks/device_waits.py`` foretells."""
+    if device.type != 'cuda':
+        return 'Not counted on a CPU.'
+    rows = []
+    for config in configs:
+        model = build_model(config).to(device)
+        images, samples = random_batch(4, size, 4)
+        images, samples = images.to(device), [sample.to(device) for sample in samples]
+        total_loss(model, images, samples).backward()
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter('always')
+            torch.cuda.set_sync_debug_mode('warn')
+            total_loss(model, images, samples).backward()
+            torch.cuda.set_sync_debug_mode('default')
+        rows.append([config.stem, str(sum('synchroniz' in str(each.message) for each in seen))])
+    return markdown_table(['config', 'waits'], rows)
+
+
+def resumed(device: torch.device, config: Path, size: tuple[int, int]) -> str:
+    """Compares four training steps with two, a checkpoint, and two in a new model.
+
+    Raises:
+        CheckFailed: The weights differ by more than 1e-3.
+    """
+    whole = _trained(build_model(config).to(device), size, range(4))[0]
+    first, state = _trained(build_model(config).to(device), size, range(2))
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save((first.state_dict(), state), Path(folder) / 'checkpoint.pth')
+        weights, state = torch.load(Path(folder) / 'checkpoint.pth', map_location=device)
+    second = build_model(config).to(device)
+    second.load_state_dict(weights)
+    second = _trained(second, size, range(2, 4), state)[0]
+    found = second.state_dict()
+    apart = max((found[name].double() - value.double()).abs().max().item() for name, value in whole.state_dict().items())
+    if not apart <= 1e-3:
+        raise CheckFailed(f'{config.stem}: weights and memory differ by {apart:.1e} from those of an uninterrupted training')
+    return f'{config.stem}: {"bit for bit" if apart == 0 else f"weights and memory differ by {apart:.1e}"}'
+
+
+def _trained(model: nn.Module, size: tuple[int, int], steps: range, state: dict | None = None) -> tuple[nn.Module, dict]:
+    """Trains on batches that follow from their step. The first weights follow from the model's shapes."""
+    device = next(model.parameters()).device
+    if steps.start == 0:
+        generator = torch.Generator().manual_seed(0)
+        for value in (*model.parameters(), *(memory.lut for memory in model.modules() if isinstance(memory, IdentityMemory))):
+            value.data = (torch.randn(value.shape, generator=generator) * 0.05).to(device)
+    optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=1e-3, momentum=0.9)
+    if state is not None:
+        optimizer.load_state_dict(state)
+    for step in steps:
+        torch.manual_seed(step)
+        images, samples = random_batch(2, size, 4, seed=step)
+        optimizer.zero_grad()
+        total_loss(model, images.to(device), [sample.to(device) for sample in samples]).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return model, copy.deepcopy(optimizer.state_dict())
+
+
+PERSONS = 24
+
+
+def _losses_of(share: slice, device: torch.device) -> Tensor:
+    """Returns losses of a rank's share of a batch, and the length of their gradient's sum and of the memory."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher, table, other = (
+        F.normalize(torch.randn(count, 8, generator=generator)) for count in (PERSONS, PERSONS, 5, 5)
+    )
+    ids = torch.arange(PERSONS) % 6 - 1
+    student, teacher, ids = student[share].to(device), teacher[share].to(device), ids[share].to(device)
+    oim = OIMLoss(5, 7, 8).to(device)
+    oim.memory.lut.copy_(table)
+    parts = [
+        TripletLoss()(student, ids, oim.memory.lut),
+        _loss('RelationLoss')(student, teacher),
+        _loss('ResponseLoss')(student, teacher, table.to(device), other.to(device), ids),
+        oim(student, ids),
+    ]
+    return torch.stack([*parts, oim.memory.lut.sum(), oim.memory.queue.sum()])
+
+
+def _rank(rank: int, world: int, backend: str, file: str, found: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(backend, init_method=f'file://{file}', rank=rank, world_size=world)
+    device = torch.device('cuda', rank) if backend == 'nccl' else torch.device('cpu')
+    if backend == 'nccl':
+        torch.cuda.set_device(device)
+    edges = [PERSONS * each * each // world**2 for each in (rank, rank + 1)]  # uneven shares
+    values = _losses_of(slice(*edges), device)
+    torch.distributed.all_reduce(values)
+    if rank == 0:
+        torch.save((values / world).cpu(), found)
+    torch.distributed.destroy_process_group()
+
+
+def many_ranks(device: torch.device) -> str:
+    """Compares losses and memory of one process with those of a rank for each GPU (NCCL), or of two on a CPU (gloo).
+
+    Raises:
+        CheckFailed: They differ by more than 1e-4.
+    """
+    on_gpu = device.type == 'cuda'
+    world, backend = (torch.cuda.device_count(), 'nccl') if on_gpu else (2, 'gloo')
+    expected = _losses_of(slice(None), device).cpu()
+    with tempfile.TemporaryDirectory() as folder:
+        found = str(Path(folder) / 'found.pth')
+        multiprocessing.spawn(_rank, (world, backend, str(Path(folder) / 'store'), found), nprocs=world)
+        apart = (torch.load(found) - expected).abs().max().item()
+    text = f'{world} rank{"s" * (world > 1)} of {backend}: losses and memory differ by {apart:.1e} from those of one process'
+    if not apart <= 1e-4:
+        raise CheckFailed(text)
+    return text + ('. With one GPU this says little: repeat it on several.' if world == 1 else '.')
