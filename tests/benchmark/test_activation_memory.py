@@ -35,10 +35,10 @@ def test_a_batch_fits_with_a_reserve():
 
 @pytest.mark.parametrize('name', ['oim/oim_r18-w8-fpn_10e', 'alignps/alignps_r18-w8_10e'])
 def test_half_precision_and_checkpoints_need_less(repository, name):
-    config, batch = repository / f'configs/{name}_synthps-mini.py', random_batch(1, (128, 224), 3)
+    config, batch = repository / f'configs/{name}_synthps-mini.py', random_batch(1, (320, 512), 3)
     plain = step_memory(build_model(config), *batch).saved
     half = step_memory(build_model(config), *batch, torch.bfloat16).saved
     checkpointed = step_memory(build_model(config, {'model.backbone.with_cp': True}), *batch).saved
     assert half < 0.85 * plain and checkpointed < 0.95 * plain
-    two = step_memory(build_model(config), *random_batch(2, (128, 224), 3)).saved
+    two = step_memory(build_model(config), *random_batch(2, (320, 512), 3)).saved
     assert abs(two / plain - 1) < 0.1  # per image
