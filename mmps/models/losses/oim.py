@@ -3,6 +3,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmps.dist import mean_over_ranks
+from mmps.models.losses.classification import ChunkedCrossEntropy
 from mmps.models.memory import IdentityMemory
 from mmps.registry import MODELS
 
@@ -25,6 +26,8 @@ class OIMLoss(nn.Module):
         queue_scale: ``scale`` for the rows of the queue, None = the same.
         normalize: Whether the memory update scales rows of the lookup table to unit length.
         queue_dims: How many channels the memory update writes to the queue, None = all.
+        rows_at_once: How many rows the embeddings are compared with at once. None = all, and their logits are kept for the
+            backward pass. With a number, nothing of size I is kept: for more than 100,000 identities.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class OIMLoss(nn.Module):
         queue_scale: float | None = None,
         normalize: bool = True,
         queue_dims: int | None = None,
+        rows_at_once: int | None = None,
     ):
         super().__init__()
         self.memory = IdentityMemory(num_identities, queue_size, embed_dims, momentum, normalize, queue_dims)
@@ -46,6 +50,7 @@ class OIMLoss(nn.Module):
         self.loss_weight = loss_weight
         self.gamma = gamma
         self.queue_scale = queue_scale
+        self.rows_at_once = rows_at_once
 
     def forward(self, embeddings: Tensor, person_ids: Tensor, most_sightings: int | None = None) -> Tensor:
         """Computes the mean (focal) cross-entropy over the labelled persons of all ranks, in float32 also under AMP.
@@ -68,16 +73,22 @@ class OIMLoss(nn.Module):
             )
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.float()
-            logits = self.scale * embeddings @ self._rows().T
             labelled = person_ids >= 0
-            if self.gamma == 0:
-                total = F.cross_entropy(logits, person_ids, ignore_index=-1, reduction='sum')
-            else:
-                total = self._focal_cross_entropy(logits, person_ids).sum()
+            minus_log_p = self._cross_entropy(embeddings, person_ids)
+            total = (minus_log_p if self.gamma == 0 else self._focal(minus_log_p)).sum()
             loss = self.loss_weight * total / mean_over_ranks(labelled.sum(), at_least=1)
         if self.training:
             self.memory.update(embeddings, person_ids, most_sightings)
         return loss
+
+    def _cross_entropy(self, embeddings: Tensor, person_ids: Tensor) -> Tensor:
+        """Returns -log p of each person (N,), 0 for an unlabelled one."""
+        if self.rows_at_once is not None:
+            scales = self.scale, self.scale if self.queue_scale is None else self.queue_scale
+            memory = self.memory
+            return ChunkedCrossEntropy.apply(embeddings, person_ids, memory.lut, memory.queue, scales, self.rows_at_once)
+        logits = self.scale * embeddings @ self._rows().T
+        return F.cross_entropy(logits, person_ids, ignore_index=-1, reduction='none')
 
     def _rows(self) -> Tensor:
         rows = self.memory.rows()
@@ -85,9 +96,8 @@ class OIMLoss(nn.Module):
             rows[self.memory.num_identities :] *= self.queue_scale / self.scale
         return rows
 
-    def _focal_cross_entropy(self, logits: Tensor, person_ids: Tensor) -> Tensor:
+    def _focal(self, minus_log_p: Tensor) -> Tensor:
         """Returns -(1 - p)^gamma log p of each person (N,), 0 for an unlabelled one."""
-        minus_log_p = F.cross_entropy(logits, person_ids, ignore_index=-1, reduction='none')
         rest = -torch.expm1(-minus_log_p)  # 1 - p, exact also for p close to 1
         # The derivative of a power below 1 is infinite at 0. The clamp makes the gradient of unlabelled persons 0.
         return rest.clamp(min=1e-12) ** self.gamma * minus_log_p
