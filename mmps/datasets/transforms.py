@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from mmcv.transforms import to_tensor
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
@@ -76,6 +77,8 @@ class PackPersonSearchInputs(PackDetInputs):
         if 'gt_bboxes' in results:
             person_ids = _person_ids(results)
             results = {**results, 'gt_person_ids': person_ids, 'gt_bboxes_labels': np.zeros_like(person_ids)}
+        if 'img' in results and results['img'].dtype == np.uint8 and results['img'].ndim == 3:
+            results = {**results, 'img': channels_together(results['img'])}
         packed = super().transform(results)
         if results.get('queries'):
             packed['data_samples'].query_instances = InstanceData(
@@ -83,6 +86,21 @@ class PackPersonSearchInputs(PackDetInputs):
                 query_ids=to_tensor(np.array([query['query_id'] for query in results['queries']], dtype=np.int64)),
             )
         return packed
+
+
+def channels_together(image: np.ndarray) -> np.ndarray:
+    """Returns an image (H, W, C), uint8, with the same pixels, stored channel by channel.
+
+    OpenCV separates channels twenty times as fast as NumPy and PyTorch, which MMDetection uses. It reads only forwards, so a
+    mirrored view is separated unmirrored.
+    """
+    mirrored = image.strides[1] < 0
+    planes = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
+    cv2.split(image[:, ::-1] if mirrored else image, list(planes))
+    if mirrored:
+        for plane in planes:
+            cv2.flip(plane, 1, plane)
+    return planes.transpose(1, 2, 0)
 
 
 def _listed_ids(results: dict) -> np.ndarray:

@@ -5,9 +5,11 @@ import random
 import numpy as np
 import pytest
 import torch
+from mmdet.datasets.transforms import PackDetInputs
 from mmengine.registry import init_default_scope
 
 from mmps.datasets import CUHKSYSU
+from mmps.datasets.transforms import PackPersonSearchInputs
 from mmps.registry import DATASETS, TRANSFORMS
 
 
@@ -154,3 +156,23 @@ def test_ids_follow_their_boxes_through_mosaic(cuhk_sysu):
         instances = dataset[0]['data_samples'].gt_instances
         assert len(instances.person_ids) == len(instances.bboxes) > 2
         assert set(instances.person_ids.tolist()) <= {-1, 0, 1}
+
+
+@pytest.mark.parametrize('channels', [1, 3, 4])
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda image: image,
+        lambda image: np.flip(image, 1),
+        lambda image: np.flip(image, 0),
+        lambda image: np.flip(image, (0, 1)),
+        lambda image: image[3:20, 4:30],
+        lambda image: np.flip(image[3:20, 4:30], 1),
+        lambda image: np.ascontiguousarray(image.transpose(2, 0, 1)).transpose(1, 2, 0),
+    ],
+)
+def test_packed_pixels_are_mmdetections(change, channels):
+    image = change(np.random.default_rng(0).integers(0, 256, (23, 37, channels), np.uint8))
+    packed = PackPersonSearchInputs(meta_keys=())(dict(img=image))['inputs']
+    assert torch.equal(packed, PackDetInputs(meta_keys=())(dict(img=image))['inputs'])
+    assert packed.is_contiguous() and packed.dtype == torch.uint8
