@@ -1,16 +1,37 @@
 """Counts the memory that a training step keeps for its backward pass. Needs no GPU."""
 
 from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.model import BaseModel
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmps.benchmark.random_step import total_loss
+from mmps.compat import torch_kernels
 
+aten = torch.ops.aten
+PRODUCTS = {aten.convolution, aten.mm, aten.addmm, aten.bmm, aten.baddbmm}
 RESERVE = 2**30  # for CUDA itself, workspaces and the gradients of maps
 BYTES_OF_OPTIMIZER = {'SGD': 4, 'Adam': 8, 'AdamW': 8}  # of each trained float32 weight, with momentum
+
+
+class _Shapes(TorchDispatchMode):
+    """Gives convolutions and matrix products zeros of the right shape: only their memory matters, and they take the time."""
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if operator.overloadpacket not in PRODUCTS or kwargs:
+            return operator(*args, **(kwargs or {}))
+        out = operator(*(each.to('meta') if isinstance(each, Tensor) else each for each in args))
+        return torch.zeros_like(out, device='cpu')
+
+
+def _deformed(feats: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, *_: Any) -> Tensor:
+    """Takes the place of a deformable convolution, likewise."""
+    return feats.new_zeros(len(feats), len(weight), *offset.shape[2:])
 
 
 @dataclass(frozen=True)
@@ -39,7 +60,8 @@ def step_memory(
 ) -> StepMemory:
     """Runs the forward pass and the losses of a batch and counts the tensors that the backward pass needs.
 
-    Tensors that share memory count once; weights and buffers are counted apart. Workspaces of kernels are not seen.
+    Tensors that share memory count once; weights and buffers are counted apart. Workspaces of kernels are not seen. Products
+    are not computed, so this takes seconds, and the losses mean nothing.
 
     Args:
         dtype: Of autocast, None = without.
@@ -55,6 +77,8 @@ def step_memory(
         return tensor
 
     with (
+        _Shapes(),
+        patch.object(torch_kernels, 'deform_conv', _deformed),
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast(images.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None),
     ):

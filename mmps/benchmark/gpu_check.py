@@ -5,24 +5,20 @@ import math
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from torch import Tensor, multiprocessing, nn
 
 from mmps.benchmark.random_step import build_model, random_batch, total_loss
+from mmps.benchmark.small_losses import PERSONS, clean_parts, losses_of_share
 from mmps.compat import operators
-from mmps.distillation import losses as distillation_losses
 from mmps.evaluation.tables import markdown_table
 from mmps.models import IdentityMemory
 from mmps.models.detectors.base import PersonSearchDetector
-from mmps.models.losses import OIMLoss, TripletLoss
 
 TYPES = {'float32': None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
@@ -145,51 +141,6 @@ def _timed_step(model: nn.Module, images: Tensor, samples: list, dtype: torch.dt
     return value, time.perf_counter() - start, memory
 
 
-def _unit(count: int, device: torch.device) -> Tensor:
-    return F.normalize(torch.randn(count, 8, device=device)).requires_grad_()
-
-
-def clean_parts(device: torch.device) -> dict[str, Callable[[], object]]:
-    """Returns what must not wait for the device: the memory's update and the losses, each with its inputs."""
-    ids = (torch.arange(12) % 5 - 1).to(device)
-    maps = [torch.randn(2, 4, 8, 12, device=device, requires_grad=True) for _ in range(2)]
-    _, samples = random_batch(2, (64, 96), 3)
-    samples = [sample.to(device) for sample in samples]
-    boxes = [sample.gt_instances.bboxes for sample in samples]
-    memory = IdentityMemory(4, 7, 8).to(device)
-    modules: dict[str, tuple[nn.Module, tuple]] = {
-        'OIM': (OIMLoss(4, 7, 8), (_unit(12, device), ids, 3)),
-        'focal OIM': (OIMLoss(4, 7, 8, gamma=2.0), (_unit(12, device), ids, 3)),
-        'triplet': (TripletLoss(), (_unit(12, device), ids, _unit(4, device))),
-        'relation': (_loss('RelationLoss'), tuple(_unit(count, device) for count in (12, 12, 4, 4))),
-        'response': (_loss('ResponseLoss'), (*(_unit(count, device) for count in (12, 12, 4, 4)), ids)),
-        'relation divergence': (_loss('RelationDivergenceLoss'), (_unit(12, device), _unit(12, device), ids)),
-        'triplet relation': (_loss('TripletRelationLoss'), (_unit(12, device), _unit(12, device))),
-        'embedding': (_loss('EmbeddingLoss'), (_unit(12, device), _unit(12, device))),
-        'features': (_loss('PersonFeatureLoss', stride=8.0), (*maps, boxes)),
-        'FGD': (_loss('FGDLoss', channels=4, stride=8.0), (*maps, boxes)),
-        'soft targets': (_loss('SoftTargetLoss'), tuple(maps)),
-        'bounded regression': (
-            _loss('BoundedRegressionLoss'),
-            ((torch.cat(boxes) + 1).requires_grad_(), torch.cat(boxes), boxes, samples),
-        ),
-    }
-    update = _unit(12, device)
-    parts: dict[str, Callable[[], object]] = {'update of the memory': lambda: memory.update(update, ids, 3)}
-    for name, (module, inputs) in modules.items():
-        parts[name] = partial(_step, module.to(device), inputs)
-    return parts
-
-
-def _step(loss: nn.Module, inputs: tuple) -> None:
-    loss(*inputs).backward()
-
-
-def _loss(name: str, **arguments: object) -> nn.Module:
-    with DefaultScope.overwrite_default_scope('mmps'):
-        return getattr(distillation_losses, name)(**arguments)
-
-
 def no_waits(device: torch.device) -> str:
     """Runs the memory's update and the losses where every wait for the device is an error.
 
@@ -270,28 +221,6 @@ def _trained(model: nn.Module, size: tuple[int, int], steps: range, state: dict 
     return model, copy.deepcopy(optimizer.state_dict())
 
 
-PERSONS = 24
-
-
-def _losses_of(share: slice, device: torch.device) -> Tensor:
-    """Returns losses of a rank's share of a batch, and the length of their gradient's sum and of the memory."""
-    generator = torch.Generator().manual_seed(0)
-    student, teacher, table, other = (
-        F.normalize(torch.randn(count, 8, generator=generator)) for count in (PERSONS, PERSONS, 5, 5)
-    )
-    ids = torch.arange(PERSONS) % 6 - 1
-    student, teacher, ids = student[share].to(device), teacher[share].to(device), ids[share].to(device)
-    oim = OIMLoss(5, 7, 8).to(device)
-    oim.memory.lut.copy_(table)
-    parts = [
-        TripletLoss()(student, ids, oim.memory.lut),
-        _loss('RelationLoss')(student, teacher),
-        _loss('ResponseLoss')(student, teacher, table.to(device), other.to(device), ids),
-        oim(student, ids),
-    ]
-    return torch.stack([*parts, oim.memory.lut.sum(), oim.memory.queue.sum()])
-
-
 def _rank(rank: int, world: int, backend: str, file: str, found: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(backend, init_method=f'file://{file}', rank=rank, world_size=world)
@@ -299,7 +228,7 @@ def _rank(rank: int, world: int, backend: str, file: str, found: str) -> None:
     if backend == 'nccl':
         torch.cuda.set_device(device)
     edges = [PERSONS * each * each // world**2 for each in (rank, rank + 1)]  # uneven shares
-    values = _losses_of(slice(*edges), device)
+    values = losses_of_share(slice(*edges), device)
     torch.distributed.all_reduce(values)
     if rank == 0:
         torch.save((values / world).cpu(), found)
@@ -314,7 +243,7 @@ def many_ranks(device: torch.device) -> str:
     """
     on_gpu = device.type == 'cuda'
     world, backend = (torch.cuda.device_count(), 'nccl') if on_gpu else (2, 'gloo')
-    expected = _losses_of(slice(None), device).cpu()
+    expected = losses_of_share(slice(None), device).cpu()
     with tempfile.TemporaryDirectory() as folder:
         found = str(Path(folder) / 'found.pth')
         multiprocessing.spawn(_rank, (world, backend, str(Path(folder) / 'store'), found), nprocs=world)

@@ -16,6 +16,7 @@ from typing import Any, Union
 from unittest.mock import patch
 
 import torch
+from mmengine.model import BaseDataPreprocessor
 from mmengine.structures import instance_data
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -83,11 +84,11 @@ class PretendedTensor(Tensor):
     def __init__(self, held: Tensor) -> None:
         self.held = held
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self) -> str:  # type: ignore[override]
         return f'PretendedTensor({self.held})'
 
     @classmethod
-    def __torch_dispatch__(cls, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _compute(operator, args, kwargs or {})
 
 
@@ -96,22 +97,24 @@ def device() -> torch.device:
     """Returns the pretended device. The first call registers it, for as long as the process lives."""
     from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
-    module = _DummyBackendModule()
-    module.get_amp_supported_dtype = lambda: [torch.float16, torch.bfloat16]
-    _setup_privateuseone_for_python_backend(NAME, module)
+    class Module(_DummyBackendModule):
+        def get_amp_supported_dtype(self) -> list[torch.dtype]:
+            return [torch.float16, torch.bfloat16]
+
+    _setup_privateuseone_for_python_backend(NAME, Module())
     return torch.device(NAME, 0)
 
 
 def to_pretended(model: nn.Module) -> nn.Module:
     """Moves the parameters and buffers of a model to the pretended device, in place."""
     for module in model.modules():
-        for name, value in module._parameters.items():
-            if value is not None and not isinstance(value, PretendedTensor):
-                module._parameters[name] = nn.Parameter(PretendedTensor(value.detach()), value.requires_grad)
-        for name, value in module._buffers.items():
-            if value is not None and not isinstance(value, PretendedTensor):
-                module._buffers[name] = PretendedTensor(value)
-        if hasattr(module, '_device'):  # a data preprocessor of MMEngine
+        for name, weight in module._parameters.items():
+            if weight is not None and not isinstance(weight, PretendedTensor):
+                module._parameters[name] = nn.Parameter(PretendedTensor(weight.detach()), weight.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None and not isinstance(buffer, PretendedTensor):
+                module._buffers[name] = PretendedTensor(buffer)
+        if isinstance(module, BaseDataPreprocessor):
             module._device = device()
     return model
 
@@ -124,7 +127,7 @@ def pretended_device() -> Iterator[Record]:
         RuntimeError: An operator gets tensors of both devices, as on a GPU.
     """
     record = Record()
-    indices = Union[(*instance_data.IndexType.__args__, PretendedTensor)]  # MMEngine lists the devices
+    indices: Any = Union[instance_data.IndexType, PretendedTensor]  # MMEngine lists the devices  # noqa: UP007
     with (
         patch.object(instance_data, 'IndexType', indices),
         patch.object(operators, 'elsewhere', _Compiled(record)),
@@ -182,7 +185,7 @@ class _Values(TorchFunctionMode):
             args = args[1:]
         if function in READING and isinstance(args[0], PretendedTensor):
             self.record.waits[place(sys._getframe(1)), function.__name__] += 1
-            return function(args[0].detach().held, *args[1:], **kwargs)
+            return function(_held(args[0].detach()), *args[1:], **kwargs)
         if function in (Tensor.__getitem__, Tensor.__setitem__) and isinstance(args[0], PretendedTensor):
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
             if any(isinstance(each, list) for each in index):

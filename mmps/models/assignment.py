@@ -3,12 +3,14 @@
 Shapes: N boxes (anchors or proposals) and G persons of one image, K sampled boxes.
 """
 
+from typing import Any
+
 import torch
 from mmdet.models.task_modules import BboxOverlaps2D, MaxIoUAssigner, RandomSampler
 from torch import Tensor
 
 
-def fits(assigner: object, sampler: object) -> bool:
+def fits(assigner: Any, sampler: Any) -> bool:
     """Returns whether the functions below do what MMDetection's assigner and sampler do, for all that their configs say."""
     return (
         type(assigner) is MaxIoUAssigner
@@ -101,8 +103,9 @@ def draw(positive: Tensor, negative: Tensor, count: int, most_positives: int) ->
 
 def sampled(assigned: Tensor, sampler: RandomSampler) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Samples the boxes of one image as ``RandomSampler`` does: indices and masks like :func:`draw`, without the B."""
-    drawn = draw(assigned[None] > 0, assigned[None] == 0, sampler.num, int(sampler.num * sampler.pos_fraction))
-    return tuple(each[0] for each in drawn)
+    most_positives = int(sampler.num * sampler.pos_fraction)
+    chosen, taken, others, filled = draw(assigned[None] > 0, assigned[None] == 0, sampler.num, most_positives)
+    return chosen[0], taken[0], others[0], filled[0]
 
 
 def most_sightings(person_ids: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mmps.benchmark.device_waits import record_step
-from mmps.benchmark.gpu_check import clean_parts
 from mmps.benchmark.pretended_device import PretendedTensor, device, pretended_device, to_pretended
+from mmps.benchmark.small_losses import clean_parts
 from mmps.models import IdentityMemory
 
 

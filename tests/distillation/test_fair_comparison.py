@@ -9,7 +9,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
-from mmps.models.dense_heads.alignps_head import AlignPSHead, sample_at_centres
+from mmps.models.dense_heads.alignps_head import AlignPSHead
+from mmps.models.dense_heads.points import sample_at_centres
 from mmps.synthetic import generate
 
 

@@ -9,7 +9,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
-from mmps.models.dense_heads.alignps_head import assign_points, pad_rows, sample_at_centres
+from mmps.models.dense_heads.points import assign_points, pad_rows, sample_at_centres
 from mmps.models.necks.aligned_aggregation import convolve
 from mmps.registry import MODELS
 
