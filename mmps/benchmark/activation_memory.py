@@ -8,6 +8,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.model import BaseModel
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmps.benchmark.random_step import total_loss
@@ -67,24 +68,24 @@ def step_memory(
         dtype: Of autocast, None = without.
         optimizer: Its type.
     """
-    own = {value.untyped_storage().data_ptr() for value in (*model.parameters(), *model.buffers())}
-    saved: dict[int, torch.UntypedStorage] = {}  # holds the memory, so that no address is used twice
+    own = {StorageWeakRef(value.untyped_storage()).cdata for value in (*model.parameters(), *model.buffers())}
+    # The references keep each identity unique, not the memory: there is no backward pass, so nothing has to be kept.
+    saved: dict[int, tuple[StorageWeakRef, int]] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
+    def note(tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            saved[storage.data_ptr()] = storage
-        return tensor
+        reference = StorageWeakRef(storage)
+        if reference.cdata not in own:
+            saved[reference.cdata] = reference, storage.nbytes()
 
     with (
         _Shapes(),
         patch.object(torch_kernels, 'deform_conv', _deformed),
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autograd.graph.saved_tensors_hooks(note, lambda nothing: nothing),
         torch.autocast(images.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None),
     ):
-        loss = total_loss(model, images, samples)
-    activations = sum(storage.nbytes() for storage in saved.values())
-    del loss
+        total_loss(model, images, samples)
+    activations = sum(size for _, size in saved.values())
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     stored = sum(value.numel() * value.element_size() for value in (*model.parameters(), *model.buffers()))
     return StepMemory(activations / len(images), stored + trained * (4 + BYTES_OF_OPTIMIZER[optimizer]))
