@@ -91,29 +91,17 @@ def published_steps(
         batch: Images of a batch, None = as the config says.
 
     Raises:
-        CheckFailed: A loss is not finite.
+        CheckFailed: A step failed, or a loss is not finite.
     """
     rows, left_out, wrong = [], [], []
     for config in configs:
         if time.monotonic() > until:
             left_out.append(config.stem)
             continue
-        images = batch or Config.fromfile(config).train_dataloader.batch_size
-        model = build_model(config).to(device)
-        inputs, samples = random_batch(images, size, 6)
-        inputs, samples = inputs.to(device), [sample.to(device) for sample in samples]
-        row = [config.stem, str(images)]
-        for name, dtype in TYPES.items():
-            try:
-                loss, seconds, memory = _timed_step(model, inputs, samples, dtype)
-            except torch.OutOfMemoryError:
-                row.append('does not fit')
-                continue
-            row.append(f'{seconds:.2f} s, {memory}')
-            if not math.isfinite(loss):
-                wrong.append(f'{config.stem} in {name}: the loss is {loss}')
-        rows.append(row)
-        del model
+        try:
+            rows.append(_steps_of(config, device, batch, size, wrong))
+        except Exception as error:  # the other configs still say something; CheckFailed names this one
+            wrong.append(f'{config.stem}: {type(error).__name__}: {error}')
         if device.type == 'cuda':
             torch.cuda.empty_cache()
     text = markdown_table(['config', 'images', *TYPES], rows)
@@ -122,6 +110,25 @@ def published_steps(
     if wrong:
         raise CheckFailed('\n'.join([*wrong, '', text]))
     return text
+
+
+def _steps_of(config: Path, device: torch.device, batch: int | None, size: tuple[int, int], wrong: list[str]) -> list[str]:
+    """Returns the config's row of the table. Appends to ``wrong`` the losses that are not finite."""
+    count = batch or Config.fromfile(config).train_dataloader.batch_size
+    model = build_model(config).to(device)
+    images, samples = random_batch(count, size, 6)
+    images, samples = images.to(device), [sample.to(device) for sample in samples]
+    row = [config.stem, str(count)]
+    for name, dtype in TYPES.items():
+        try:
+            loss, seconds, memory = _timed_step(model, images, samples, dtype)
+        except torch.OutOfMemoryError:
+            row.append('does not fit')
+            continue
+        row.append(f'{seconds:.2f} s, {memory}')
+        if not math.isfinite(loss):
+            wrong.append(f'{config.stem} in {name}: the loss is {loss}')
+    return row
 
 
 def _timed_step(model: nn.Module, images: Tensor, samples: list, dtype: torch.dtype | None) -> tuple[float, float, str]:

@@ -33,6 +33,14 @@ def test_a_loss_that_is_not_finite_fails(script, repository, monkeypatch):
         gpu_check.published_steps(torch.device('cpu'), [small], float('inf'), 1, (64, 96))
 
 
+def test_a_config_that_fails_is_named_and_the_others_are_checked(script, repository, tmp_path):
+    (tmp_path / 'broken.py').write_text("model = dict(type='Nothing')\ntrain_dataloader = dict(batch_size=1)\n")
+    small = repository / f'configs/{script.SMALL[1]}.py'
+    with pytest.raises(gpu_check.CheckFailed, match=rf'broken: KeyError: .*Nothing[^$]*\| {small.stem} +\| +1 ') as failed:
+        gpu_check.published_steps(torch.device('cpu'), [tmp_path / 'broken.py', small], float('inf'), 1, (64, 96))
+    assert 'not measured' in str(failed.value)
+
+
 def test_a_machine_without_gpus_is_told_of_the_dry_form(script, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, 'argv', ['gpu_check.py', '--out', str(tmp_path / 'report.md')])
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)

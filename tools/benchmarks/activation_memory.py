@@ -21,15 +21,26 @@ from mmps.evaluation.tables import markdown_table
 GB = 10**9
 
 
+def has(cfg: Config, name: str) -> bool:
+    """Returns whether a config has an entry, given by its dotted name."""
+    part = cfg
+    for word in name.split('.'):
+        if word not in part:
+            return False
+        part = part[word]
+    return True
+
+
 def measure(config: Path, size: tuple[int, int], persons: int) -> list[tuple[str, StepMemory]]:
     """Returns the memory of a config in each of the four ways that its backbone supports."""
     images, samples = random_batch(1, size, persons)
     cfg = Config.fromfile(config)
-    student = 'model.architecture' if 'architecture' in cfg.model else 'model'
+    places = ('model.architecture.backbone', 'model.backbone', 'model.reid.backbone')
+    backbone = next(place for place in places if has(cfg, place))
     optimizer = cfg.optim_wrapper.optimizer.type
     found = []
     for with_cp in (False, True):
-        model = build_model(config, {f'{student}.backbone.with_cp': True} if with_cp else {})
+        model = build_model(config, {f'{backbone}.with_cp': True} if with_cp else {})
         for name, dtype in (('float32', None), ('AMP', torch.bfloat16)):
             found.append((name + ', with_cp' * with_cp, step_memory(model, images, samples, dtype, optimizer)))
     return found
