@@ -1,7 +1,9 @@
 """What tests of several folders share: reference values, small detectors and batches of persons."""
 
 import importlib.util
+import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +56,33 @@ def load_script():
 def named_weights(golden, load_script):
     """The module that draws weights from their names: ``fill(shapes)``, ``image()``."""
     return load_script(golden('named_weights.py'))
+
+
+@pytest.fixture
+def report(request):
+    """report(figure=value, ...) -> one line, with the test's name and how long it has taken, in MMPS_REPORT, if that is set:
+    what `make soak` measured. docs/reliability.md has the last result."""
+    started = time.monotonic()
+
+    def write(**figures) -> None:
+        line = json.dumps({'test': request.node.name, 'seconds': round(time.monotonic() - started, 1), **figures})
+        if path := os.environ.get('MMPS_REPORT'):
+            with open(path, 'a') as file:
+                file.write(line + '\n')
+
+    return write
+
+
+@pytest.fixture(scope='session')
+def environment(tmp_path_factory):
+    """Of a tool that is called: one thread, this checkout, a cache of its own."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(('SLURM_', 'OMPI_'))},
+        'PYTHONPATH': str(ROOT),
+        'OMP_NUM_THREADS': '1',
+        'PYTHONWARNINGS': 'ignore',
+        'MMPS_CACHE': str(tmp_path_factory.mktemp('cache')),
+    }
 
 
 @pytest.fixture(scope='session')

@@ -93,7 +93,9 @@ def published_steps(
     Raises:
         CheckFailed: A step failed, or a loss is not finite.
     """
-    rows, left_out, wrong = [], [], []
+    rows: list[list[str]] = []
+    left_out: list[str] = []
+    wrong: list[str] = []
     for config in configs:
         if time.monotonic() > until:
             left_out.append(config.stem)

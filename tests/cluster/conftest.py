@@ -93,17 +93,6 @@ class Slurm:
 
 
 @pytest.fixture(scope='session')
-def environment(tmp_path_factory):
-    return {
-        **{name: value for name, value in os.environ.items() if not name.startswith(('SLURM_', 'OMPI_'))},
-        'PYTHONPATH': str(ROOT),
-        'OMP_NUM_THREADS': '1',
-        'PYTHONWARNINGS': 'ignore',
-        'MMPS_CACHE': str(tmp_path_factory.mktemp('cache')),
-    }
-
-
-@pytest.fixture(scope='session')
 def slurm(tmp_path_factory, environment):
     """A running Slurm cluster: one node with two pretended GPUs."""
     missing = [name for name in ('munged', 'slurmctld', 'slurmd', 'srun') if shutil.which(name) is None]
@@ -176,15 +165,3 @@ def steps_of():
         return [each for file in files for each in map(json.loads, file.read_text().splitlines()) if 'loss' in each]
 
     return read
-
-
-@pytest.fixture
-def report(request):
-    """report(figure=value) -> one line in MMPS_REPORT, if that is set."""
-
-    def write(**figures):
-        if path := os.environ.get('MMPS_REPORT'):
-            with open(path, 'a') as file:
-                file.write(json.dumps({'test': request.node.name, **figures}) + '\n')
-
-    return write

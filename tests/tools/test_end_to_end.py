@@ -42,17 +42,6 @@ def shared(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def environment(tmp_path_factory):
-    return {
-        **os.environ,
-        'PYTHONPATH': str(ROOT),
-        'OMP_NUM_THREADS': '1',
-        'PYTHONWARNINGS': 'ignore',
-        'MMPS_CACHE': str(tmp_path_factory.mktemp('cache')),
-    }
-
-
-@pytest.fixture(scope='module')
 def call(environment, load_script, tmp_path_factory):
     """call('train.py', config, ...) -> exit status, stdout and stderr of the tool."""
     with load_script(ROOT / 'tests/tool_server.py').ToolServer(environment, tmp_path_factory.mktemp('server')) as server:
