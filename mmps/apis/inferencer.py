@@ -1,6 +1,5 @@
 """Finds persons in images and videos, keeps them in a gallery, and finds a person again."""
 
-import hashlib
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from mmps.evaluation.context import CBGM
-from mmps.fileio.checkpoint import load_exactly, weights_fingerprint
+from mmps.fileio.checkpoint import load_exactly, model_fingerprint
 from mmps.registry import MODELS, TRANSFORMS, did_you_mean
 
 from .annotate import draw_video
@@ -93,8 +92,7 @@ class PersonSearchInferencer(BaseInferencer):
         with DefaultScope.overwrite_default_scope('mmps'):
             model = MODELS.build(cfg.model)
         load_exactly(model, weights, 'weights')
-        digest = hashlib.sha256(f'{cfg.model} {weights_fingerprint(model.state_dict())}'.encode()).hexdigest()
-        self.fingerprint = f'{"/".join(Path(weights).parts[-2:])} {digest[:12]}'
+        self.fingerprint = model_fingerprint(cfg.model, weights, model.state_dict())
         model.cfg = cfg
         return model.to(device).eval()
 

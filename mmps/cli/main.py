@@ -28,6 +28,7 @@ COMMANDS = (
     'export-lookup-table',
     'convert',
     'publish',
+    'export',
 )
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from mmengine.runner import CheckpointLoader
@@ -135,3 +136,15 @@ def weights_fingerprint(state_dict: Mapping[str, Tensor]) -> str:
         digest.update(f'\n{name} {value.dtype} {tuple(value.shape)}\n'.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def model_fingerprint(config: Mapping, path: str, state_dict: Mapping[str, Tensor]) -> str:
+    """Returns what a gallery keeps of the model whose embeddings it holds: the checkpoint's name, and a digest of the model.
+
+    Args:
+        config: The config of the model.
+        path: The checkpoint.
+        state_dict: Its tensors, as the model has them.
+    """
+    digest = hashlib.sha256(f'{config} {weights_fingerprint(state_dict)}'.encode()).hexdigest()
+    return f'{"/".join(Path(path).parts[-2:])} {digest[:12]}'

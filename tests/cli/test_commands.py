@@ -34,6 +34,7 @@ SCRIPTS = {
     'convert seqnet': 'model_converters/seqnet2mmps.py',
     'convert alignps': 'model_converters/alignps2mmps.py',
     'publish': 'model_converters/publish.py',
+    'export': 'export.py',
 }
 
 

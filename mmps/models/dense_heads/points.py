@@ -61,18 +61,23 @@ def centerness_of(before: Tensor, after: Tensor) -> Tensor:
 
 
 def sample_at_centres(reid_map: Tensor, boxes: list[Tensor], stride: int) -> Tensor:
-    """(B, D, H, W) and one (N_i, 4) tensor per image -> (sum of N_i, D): samples the map at the box centres, image by image.
-
-    Point i is at pixel (i + 0.5) * stride. Values are bilinear between points. Beyond the outermost points they are theirs.
-    """
+    """(B, D, H, W) and one (N_i, 4) tensor per image -> (sum of N_i, D): samples the map at the box centres, image by image."""
     padded = pad_rows(boxes)
-    centres = (padded[..., :2] + padded[..., 2:]) / 2
+    sampled = sample_points(reid_map, (padded[..., :2] + padded[..., 2:]) / 2, stride)
+    return torch.cat([rows[: len(of_image)] for rows, of_image in zip(sampled, boxes, strict=True)])
+
+
+def sample_points(reid_map: Tensor, points: Tensor, stride: int) -> Tensor:
+    """(B, D, H, W) and points (B, N, 2), x y in pixels -> (B, N, D).
+
+    Point i of the map is at pixel (i + 0.5) * stride. Values are bilinear between points. Beyond the outermost points they are
+    theirs.
+    """
     height, width = (cells * stride for cells in reid_map.shape[2:])
-    x, y = centres.unbind(-1)
+    x, y = points.unbind(-1)
     grid = 2 * torch.stack([x / width, y / height], dim=-1) - 1  # with align_corners=False, -1 and 1 are the map's outer edges
     sampled = F.grid_sample(reid_map.float(), grid[:, None].float(), padding_mode='border', align_corners=False)
-    sampled = sampled.squeeze(2).transpose(1, 2)
-    return torch.cat([rows[: len(of_image)] for rows, of_image in zip(sampled, boxes, strict=True)])
+    return sampled.squeeze(2).transpose(1, 2)
 
 
 def embeddings_of_best(boxes: Tensor, detections: InstanceData, otherwise: Tensor) -> Tensor:

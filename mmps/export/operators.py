@@ -1,0 +1,120 @@
+"""The operators of detectors that ``torch.export`` cannot follow, as custom operators with a form in ONNX.
+
+PyTorch computes them by mmps's kernels, so a module that calls them runs in both. Their outputs have shapes that do not depend
+on data. Shapes: B images, C channels, (H, W) a map, R RoIs, (h, w) the pooled size, N boxes of an image.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from onnxscript import opset20 as op
+from torch import Tensor
+
+from mmps.compat import torch_kernels
+
+OPSET = 20
+
+
+@torch.library.custom_op('mmps::roi_align', mutates_args=())
+def roi_align(feats: Tensor, rois: Tensor, size: list[int], scale: float, sampling_ratio: int, aligned: bool) -> Tensor:
+    """RoIAlign of RoIs (R, 5), index of the image and x1 y1 x2 y2, as :func:`mmps.compat.torch_kernels.roi_align`."""
+    height, width = size
+    return torch_kernels.roi_align(feats, rois, (height, width), scale, sampling_ratio, aligned)
+
+
+@roi_align.register_fake
+def _(feats: Tensor, rois: Tensor, size: list[int], scale: float, sampling_ratio: int, aligned: bool) -> Tensor:
+    return feats.new_empty(rois.shape[0], feats.shape[1], *size)
+
+
+@torch.library.custom_op('mmps::deform_conv', mutates_args=())
+def deform_conv(
+    feats: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:
+    """A deformable convolution, as :func:`mmps.compat.torch_kernels.deform_conv`."""
+    geometry = ((y, x) for y, x in (stride, padding, dilation))
+    return torch_kernels.deform_conv(feats, offset, mask, weight, bias, *geometry, groups)
+
+
+@deform_conv.register_fake
+def _(feats: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, *_: Any) -> Tensor:
+    return feats.new_empty(feats.shape[0], weight.shape[0], *offset.shape[2:])
+
+
+@torch.library.custom_op('mmps::keep_by_nms', mutates_args=())
+def keep_by_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> Tensor:
+    """Greedy non-maximum suppression of each image's boxes (B, N, 4) with a score (B, N) above 0.
+
+    Returns:
+        (B, N), 1 for the up to ``limit`` boxes of an image that are kept, else 0.
+    """
+    kept = torch.zeros_like(scores)
+    for of_image, image_boxes, image_scores in zip(kept, boxes, scores, strict=True):
+        (counted,) = (image_scores > 0).nonzero(as_tuple=True)
+        found = torch_kernels.nms(image_boxes[counted], image_scores[counted], iou_threshold)[:limit]
+        of_image[counted[found]] = 1
+    return kept
+
+
+@keep_by_nms.register_fake
+def _(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> Tensor:
+    return torch.empty_like(scores)
+
+
+def _onnx_roi_align(feats, rois, size, scale, sampling_ratio, aligned):  # type: ignore[no-untyped-def]
+    return op.RoiAlign(
+        feats,
+        op.Slice(rois, op.Constant(value_ints=[1]), op.Constant(value_ints=[5]), op.Constant(value_ints=[1])),
+        op.Cast(op.Squeeze(op.Gather(rois, op.Constant(value_ints=[0]), axis=1), op.Constant(value_ints=[1])), to=7),
+        coordinate_transformation_mode='half_pixel' if aligned else 'output_half_pixel',
+        output_height=size[0],
+        output_width=size[1],
+        sampling_ratio=sampling_ratio,
+        spatial_scale=scale,
+    )
+
+
+def _onnx_deform_conv(feats, offset, mask, weight, bias, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]
+    height, width = weight.shape[2:]
+    return op.DeformConv(
+        feats,
+        weight,
+        offset,
+        bias,
+        mask,
+        strides=stride,
+        pads=[*padding, *padding],
+        dilations=dilation,
+        group=groups,
+        kernel_shape=[height, width],
+        offset_group=offset.shape[1] // (2 * height * width),
+    )
+
+
+def _onnx_keep_by_nms(boxes, scores, iou_threshold, limit):  # type: ignore[no-untyped-def]
+    found = op.NonMaxSuppression(
+        boxes,
+        op.Unsqueeze(scores, op.Constant(value_ints=[1])),
+        op.Constant(value_ints=[limit]),
+        op.Constant(value_floats=[iou_threshold]),
+        op.Constant(value_floats=[0.0]),
+    )
+    places = op.Gather(found, op.Constant(value_ints=[0, 2]), axis=1)  # image and box; all are of one class
+    ones = op.Expand(op.Constant(value_floats=[1.0]), op.Slice(op.Shape(found), [0], [1], [0]))
+    return op.ScatterND(op.Mul(scores, op.Constant(value_floats=[0.0])), places, ones)
+
+
+TRANSLATIONS: dict[Callable, Callable] = {
+    torch.ops.mmps.roi_align.default: _onnx_roi_align,
+    torch.ops.mmps.deform_conv.default: _onnx_deform_conv,
+    torch.ops.mmps.keep_by_nms.default: _onnx_keep_by_nms,
+}
