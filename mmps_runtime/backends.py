@@ -117,7 +117,7 @@ def open_backend(name: str, path: str, threads: int, options: Mapping[str, Any])
     try:
         return BACKENDS[name](path, threads, **options)
     except ModuleNotFoundError as error:
-        if error.name != name:
+        if error.name != name:  # something else is missing
             raise
         raise ImportError(f'{name} is missing: pip install {name}') from error
 
@@ -127,6 +127,6 @@ def _why_not(path: str, error: Exception, runtime: str) -> str:
     text = re.sub(r'\s+', ' ', str(error))
     missing = re.search(r'(?:Could not find an implementation for|No Op registered for) (\w+)', text)
     if missing:
-        advice = ': install a newer one, or export the model with --unroll' if missing[1] == 'DeformConv' else ''
+        advice = ': install 1.26 or newer, or export the model with --unroll' if missing[1] == 'DeformConv' else ''
         return f'{path}: {runtime} has no operator {missing[1]}{advice}'
     return f'{path}: {runtime} cannot read it: it is no ONNX file, or it is cut off or damaged ({text[:120]})'

@@ -118,13 +118,17 @@ class PersonSearchModel:
         """Runs the model on prepared images."""
         if not batch:
             return []
+        outputs = self.backend.run(self.inputs(batch))
+        return [self._persons(each, *of_image) for each, *of_image in zip(batch, *outputs, strict=True)]
+
+    def inputs(self, batch: Sequence[Prepared]) -> dict[str, np.ndarray]:
+        """Returns the graph's inputs for prepared images."""
         inputs = (
             stack([each.image for each in batch], self.about.divisor, self.about.size),
             np.array([each.image.shape[:2] for each in batch], np.int64),
             pad_boxes([each.boxes for each in batch]),
         )
-        outputs = self.backend.run(dict(zip(INPUTS, inputs, strict=True)))
-        return [self._persons(each, *of_image) for each, *of_image in zip(batch, *outputs, strict=True)]
+        return dict(zip(INPUTS, inputs, strict=True))
 
     def _persons(
         self,

@@ -101,6 +101,17 @@ def search_files(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope='session')
+def exported_model(search_files) -> Path:
+    """The model of ``search_files`` as an ONNX file for images of any size."""
+    pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
+    pytest.importorskip('onnxscript', reason='onnxscript is not installed')
+    from mmps.export import export_onnx
+
+    export_onnx(str(search_files / 'config.py'), str(search_files / 'weights.pth'), search_files / 'model.onnx')
+    return search_files / 'model.onnx'
+
+
 @pytest.fixture
 def mmps_scope():
     """Names resolve as in a config with ``default_scope = 'mmps'``."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from mmdet.structures import DetDataSample
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.infer import BaseInferencer
 from mmengine.registry import DefaultScope
@@ -22,6 +22,7 @@ from .annotate import draw_video
 from .appearances import appearances, default_gap
 from .context import search_in_context
 from .detections import run_ahead
+from .exported import ExportedDetector
 from .found import draw_found, write_found
 from .gallery import Gallery
 from .indexing import Indexer
@@ -43,7 +44,8 @@ class PersonSearchInferencer(BaseInferencer):
             print(match['similarity'], match['source'], match['time'])
 
     Args:
-        model: Path of a config, its name in the model index, or a config. 'real' is the model for photographs of mmps.
+        model: Path of a config, its name in the model index, a config, or a file ``.onnx`` that ``mmps export`` wrote. 'real'
+            is the model for photographs of mmps.
         weights: Path of a checkpoint. Every tensor must fit. Default: those of the model index.
         device: Default: a GPU, if there is one.
         gallery: A :class:`Gallery`'s file or server, for :meth:`index` and searches.
@@ -72,11 +74,24 @@ class PersonSearchInferencer(BaseInferencer):
         show_progress: bool = True,
     ) -> None:
         self.height = height
-        super().__init__(model, weights, device, scope='mmps', show_progress=show_progress)
+        if str(model).endswith('.onnx'):
+            self._open_exported(str(model), weights, device, show_progress)
+        else:
+            super().__init__(model, weights, device, scope='mmps', show_progress=show_progress)
+            self.embed_dims: int = self.model.memory.embed_dims
         self.score_thr = self.cfg.get('score_thr', 0.5) if score_thr is None else score_thr
         self.gallery: Gallery | None = None
         if gallery is not None:
-            self.gallery = Gallery(gallery, self.fingerprint, self.model.memory.embed_dims)
+            self.gallery = Gallery(gallery, self.fingerprint, self.embed_dims)
+
+    def _open_exported(self, path: str, weights: str | None, device: str | None, show_progress: bool) -> None:
+        """Does what MMEngine's inferencer does when it begins, with an exported model."""
+        self.model = ExportedDetector(path, weights, device, self.height)
+        about = self.model.runtime.about
+        self.cfg = ConfigDict(score_thr=about.score_thr)
+        self.fingerprint, self.embed_dims = about.fingerprint, about.embed_dims
+        self.pipeline, self.collate_fn, self.visualizer = self.model.prepare, list, None
+        self.show_progress = show_progress
 
     def _load_model_from_metafile(self, model: str) -> tuple[Config, str | None]:
         """Returns config and weights of a model of the index. MMEngine wants every model there to have weights."""

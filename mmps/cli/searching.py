@@ -16,7 +16,11 @@ def model_parser(description: str | None) -> argparse.ArgumentParser:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of :func:`model_parser`."""
     add_gallery(parser)
-    parser.add_argument('--model', default='real', help='config of the model, or its name in the model index (%(default)s)')
+    parser.add_argument(
+        '--model',
+        default='real',
+        help='config of the model, its name in the model index, or a .onnx file of mmps export (%(default)s)',
+    )
     parser.add_argument('--weights', help='its checkpoint; default that of the model index')
     parser.add_argument('--device', help='default: a GPU, if there is one')
     parser.add_argument(

@@ -80,7 +80,7 @@ def export_onnx(config: str | Config, checkpoint: str, out: str | Path, options:
     load_exactly(detector, checkpoint, 'checkpoint')
     graph = PersonSearchGraph(detector, options.persons or min(most_persons(detector), MOST_PERSONS), options.unroll).eval()
     divisor = int(detector.data_preprocessor.pad_size_divisor)
-    size = None if options.size is None else tuple(-(-side // divisor) * divisor for side in options.size)
+    size = options.size and (-(-options.size[0] // divisor) * divisor, -(-options.size[1] // divisor) * divisor)
     model = to_onnx(graph, divisor, size)
     fingerprint = model_fingerprint(description, checkpoint, detector.state_dict())
     about = About(
@@ -122,6 +122,7 @@ def to_onnx(graph: nn.Module, divisor: int, size: tuple[int, int] | None) -> onn
             custom_translation_table=TRANSLATIONS,
             verbose=False,
         )
+    assert program is not None  # it is only where the exporter writes the file itself
     model = program.model_proto
     without_traces(model)
     return model
@@ -151,7 +152,7 @@ def class_name(detector: PersonSearchDetector) -> str:
 
 def thresholds(test_cfg: ConfigDict, prefix: str = '') -> dict[str, float]:
     """Returns the thresholds in a ``test_cfg``, such as ``rcnn.nms.iou_threshold``."""
-    found = {}
+    found: dict[str, float] = {}
     for name, value in test_cfg.items():
         if isinstance(value, dict):
             found |= thresholds(value, f'{prefix}{name}.')
@@ -166,7 +167,7 @@ def test_scale(cfg: Config) -> tuple[int, int]:
         if step['type'].endswith('Resize'):
             if not step.get('keep_ratio', False):
                 raise ValueError(f'{cfg.filename}: expected a test that keeps the ratio of images')
-            return tuple(step['scale'])
+            return step['scale'][0], step['scale'][1]
     raise ValueError(f'{cfg.filename}: expected a test that resizes images')
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmps.models.detectors import QEEPS, AlignPS, TwoStagePersonSearch
 from mmps.models.detectors.base import PersonSearchDetector
-from mmps.models.roi_heads import NormAwareRoIHead, SequentialRoIHead
+from mmps.models.roi_heads import NormAwareRoIHead, PersonSearchRoIHead, SequentialRoIHead
 
 from . import stages
 from .modules import exportable
@@ -70,7 +70,7 @@ class PersonSearchGraph(nn.Module):
         head = self.detector.bbox_head
         found, embeddings, reid_map = stages.detect_densely(head, feats, sizes, self.persons)
         if self.detector.with_roi_head:
-            return found, *self._embed(self.detector.roi_head, feats[-1:], found, given)
+            return self._embed(self.detector.roi_head, feats[-1:], found, given)
         return found, embeddings, stages.embed_in_map(head, reid_map, given, found, embeddings)
 
     def _detect_in_two_stages(self, feats: tuple[Tensor, ...], sizes: Tensor, given: Tensor) -> tuple[Rows, Tensor, Tensor]:
@@ -81,12 +81,15 @@ class PersonSearchGraph(nn.Module):
         if isinstance(head, NormAwareRoIHead):
             return stages.refine(head, feats, proposals, given, sizes, self.persons, keep_scores=False)
         found = stages.classify(head, feats, proposals, sizes, self.persons)
-        return found, *self._embed(head, feats, found, given)
+        return self._embed(head, feats, found, given)
 
-    def _embed(self, head: nn.Module, feats: tuple[Tensor, ...], found: Rows, given: Tensor) -> tuple[Tensor, ...]:
+    def _embed(
+        self, head: PersonSearchRoIHead, feats: tuple[Tensor, ...], found: Rows, given: Tensor
+    ) -> tuple[Rows, Tensor, Tensor]:
         """Embeds detections and given boxes together."""
         embeddings = stages.embed(head, feats, torch.cat([found.boxes, given], 1))
-        return embeddings.split([self.persons, given.shape[1]], 1)
+        own, others = embeddings.split([self.persons, given.shape[1]], 1)
+        return found, own, others
 
 
 def check_suppression(test_cfg: dict) -> None:

@@ -41,8 +41,8 @@ def deform_conv(
     groups: int,
 ) -> Tensor:
     """A deformable convolution, as :func:`mmps.compat.torch_kernels.deform_conv`."""
-    geometry = ((y, x) for y, x in (stride, padding, dilation))
-    return torch_kernels.deform_conv(feats, offset, mask, weight, bias, *geometry, groups)
+    first, second, third = ((y, x) for y, x in (stride, padding, dilation))
+    return torch_kernels.deform_conv(feats, offset, mask, weight, bias, first, second, third, groups)
 
 
 @deform_conv.register_fake

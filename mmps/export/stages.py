@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.structures.bbox import bbox_overlaps
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmps.models.dense_heads import AlignPSHead
 from mmps.models.dense_heads.points import sample_points
@@ -171,7 +172,7 @@ def embed_in_map(head: AlignPSHead, reid_map: Tensor, given: Tensor, found: Rows
     return torch.where(overlaps[..., None] > 0, rows_at(embeddings, nearest), at_centres)
 
 
-def preprocess(preprocessor: nn.Module, images: Tensor, sizes: Tensor) -> Tensor:
+def preprocess(preprocessor: DetDataPreprocessor, images: Tensor, sizes: Tensor) -> Tensor:
     """Turns images uint8 (B, H, W, 3), BGR, into the detector's input (B, 3, H, W), which is 0 beyond the images' sizes."""
     values = images.permute(0, 3, 1, 2).float()
     if preprocessor._channel_conversion:
