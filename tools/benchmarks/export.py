@@ -155,17 +155,11 @@ def open_way(job: dict[str, Any]) -> Any:
 def serve(job: dict[str, Any]) -> None:
     """Runs a model once for each line that is read, and writes the milliseconds of CPU time and the peak memory in MB."""
     run, image = open_way(job), np.load(job['scene'])
-    for _ in range(2):
+    while True:
         begin = time.process_time()
         run(image)
         used = dict(ms=(time.process_time() - begin) * 1000, MB=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         print(json.dumps(used), flush=True)
-        if not sys.stdin.readline():
-            return
-    while True:
-        begin = time.process_time()
-        run(image)
-        print(json.dumps(dict(ms=(time.process_time() - begin) * 1000)), flush=True)
         if not sys.stdin.readline():
             return
 
@@ -195,21 +189,19 @@ def answer(process: subprocess.Popen) -> dict[str, float]:
 
 
 def take_turns(jobs: list[dict[str, Any]], rounds: int) -> list[list[float]]:
-    """Returns for each job the milliseconds of each round, without the first two."""
+    """Returns for each job the milliseconds of each round, without the first, which warms up."""
     processes = [spawn(job) for job in jobs]
     times: list[list[float]] = [[] for _ in jobs]
-    for number in range(rounds + 2):
+    for last in [False] * rounds + [True]:
         for process, of_job in zip(processes, times, strict=True):
-            ms = answer(process)['ms']
-            if number >= 2:
-                of_job.append(ms)
+            of_job.append(answer(process)['ms'])
             assert process.stdin is not None
-            process.stdin.write('\n')
-            process.stdin.flush()
-    for process in processes:
-        answer(process)
-        process.communicate()
-    return times
+            if last:
+                process.communicate()
+            else:
+                process.stdin.write('\n')
+                process.stdin.flush()
+    return [of_job[1:] for of_job in times]
 
 
 def accuracy(job: dict[str, Any], cfg: Any) -> float:
