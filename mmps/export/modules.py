@@ -32,16 +32,11 @@ def exportable(detector: AnyModule, unroll: bool) -> AnyModule:
 
 
 def pool_rois(extractor: SingleRoIExtractor, feats: tuple[Tensor, ...], rois: Tensor) -> Tensor:
-    """Pools RoIs (R, 5), each from its level. Every level pools all of them, and those of other levels count 0."""
-    levels = extractor.map_roi_levels(rois, len(feats))
-    pooled = []
-    for number, (layer, level) in enumerate(zip(extractor.roi_layers, feats, strict=True)):
-        belongs = (levels == number).to(rois.dtype)[:, None]
-        size = list(layer.output_size)
-        boxes = torch.cat([rois[:, :1], rois[:, 1:] * belongs], 1) if len(feats) > 1 else rois
-        of_level = roi_align(level, boxes, size, layer.spatial_scale, layer.sampling_ratio, layer.aligned)
-        pooled.append(of_level * belongs[..., None, None] if len(feats) > 1 else of_level)
-    return torch.stack(pooled).sum(0) if len(feats) > 1 else pooled[0]
+    """Pools RoIs (R, 5), each from its level."""
+    layers = list(extractor.roi_layers)
+    first, scales = layers[0], [layer.spatial_scale for layer in layers]
+    level_of = extractor.map_roi_levels(rois, len(feats))
+    return roi_align(list(feats), rois, level_of, list(first.output_size), scales, first.sampling_ratio, first.aligned)
 
 
 def convolve_deformably(

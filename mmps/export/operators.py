@@ -17,15 +17,30 @@ OPSET = 20
 
 
 @torch.library.custom_op('mmps::roi_align', mutates_args=())
-def roi_align(feats: Tensor, rois: Tensor, size: list[int], scale: float, sampling_ratio: int, aligned: bool) -> Tensor:
-    """RoIAlign of RoIs (R, 5), index of the image and x1 y1 x2 y2, as :func:`mmps.compat.torch_kernels.roi_align`."""
+def roi_align(
+    levels: list[Tensor],
+    rois: Tensor,
+    level_of: Tensor,
+    size: list[int],
+    scales: list[float],
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:
+    """RoIAlign of RoIs (R, 5), index of the image and x1 y1 x2 y2. Each reads one of several maps, by number ``level_of`` (R,).
+
+    The other arguments are those of :func:`mmps.compat.torch_kernels.roi_align`.
+    """
     height, width = size
-    return torch_kernels.roi_align(feats, rois, (height, width), scale, sampling_ratio, aligned)
+    pooled = levels[0].new_zeros(rois.shape[0], levels[0].shape[1], height, width)
+    for number, (feats, scale) in enumerate(zip(levels, scales, strict=True)):
+        of_level = level_of == number
+        pooled[of_level] = torch_kernels.roi_align(feats, rois[of_level], (height, width), scale, sampling_ratio, aligned)
+    return pooled
 
 
 @roi_align.register_fake
-def _(feats: Tensor, rois: Tensor, size: list[int], scale: float, sampling_ratio: int, aligned: bool) -> Tensor:
-    return feats.new_empty(rois.shape[0], feats.shape[1], *size)
+def _(levels: list[Tensor], rois: Tensor, level_of: Tensor, size: list[int], *_: Any) -> Tensor:
+    return levels[0].new_empty(rois.shape[0], levels[0].shape[1], *size)
 
 
 @torch.library.custom_op('mmps::deform_conv', mutates_args=())
@@ -70,17 +85,28 @@ def _(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> Tensor
     return torch.empty_like(scores)
 
 
-def _onnx_roi_align(feats, rois, size, scale, sampling_ratio, aligned):  # type: ignore[no-untyped-def]
-    return op.RoiAlign(
-        feats,
-        op.Slice(rois, op.Constant(value_ints=[1]), op.Constant(value_ints=[5]), op.Constant(value_ints=[1])),
-        op.Cast(op.Squeeze(op.Gather(rois, op.Constant(value_ints=[0]), axis=1), op.Constant(value_ints=[1])), to=7),
-        coordinate_transformation_mode='half_pixel' if aligned else 'output_half_pixel',
-        output_height=size[0],
-        output_width=size[1],
-        sampling_ratio=sampling_ratio,
-        spatial_scale=scale,
-    )
+def _onnx_roi_align(levels, rois, level_of, size, scales, sampling_ratio, aligned):  # type: ignore[no-untyped-def]
+    def of_level(feats, some, scale):  # type: ignore[no-untyped-def]
+        return op.RoiAlign(
+            feats,
+            op.Slice(some, op.Constant(value_ints=[1]), op.Constant(value_ints=[5]), op.Constant(value_ints=[1])),
+            op.Cast(op.Squeeze(op.Gather(some, op.Constant(value_ints=[0]), axis=1), op.Constant(value_ints=[1])), to=7),
+            coordinate_transformation_mode='half_pixel' if aligned else 'output_half_pixel',
+            output_height=size[0],
+            output_width=size[1],
+            sampling_ratio=sampling_ratio,
+            spatial_scale=scale,
+        )
+
+    if len(levels) == 1:
+        return of_level(levels[0], rois, scales[0])
+    count = op.Slice(op.Shape(rois), op.Constant(value_ints=[0]), op.Constant(value_ints=[1]))
+    shape = op.Concat(count, op.Constant(value_ints=[levels[0].shape[1], *size]), axis=0)
+    pooled = op.Expand(op.Constant(value_float=0.0), shape)
+    for number, (feats, scale) in enumerate(zip(levels, scales, strict=True)):
+        places = op.Transpose(op.NonZero(op.Equal(level_of, op.Constant(value_int=number))), perm=[1, 0])
+        pooled = op.ScatterND(pooled, places, of_level(feats, op.GatherND(rois, places), scale))
+    return pooled
 
 
 def _onnx_deform_conv(feats, offset, mask, weight, bias, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]

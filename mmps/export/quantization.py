@@ -23,7 +23,18 @@ from .exporter import quiet, write_model
 WITH_WEIGHTS = ('Conv', 'Gemm', 'MatMul')
 AMONG_THEM = ('Relu', 'Clip', 'MaxPool', 'Resize', 'Add', 'Concat')  # of values that come from convolutions
 # Operators between a layer and the next.
-PASSING_ON = (*AMONG_THEM, 'RoiAlign', 'Reshape', 'Mul', 'Sub', 'ReduceSum', 'ReduceMax', 'ReduceMean', 'InstanceNormalization')
+PASSING_ON = (
+    *AMONG_THEM,
+    'RoiAlign',
+    'ScatterND',
+    'Reshape',
+    'Mul',
+    'Sub',
+    'ReduceSum',
+    'ReduceMax',
+    'ReduceMean',
+    'InstanceNormalization',
+)
 LEAST_SCORE = 0.1  # of the persons that measure the harm
 
 
