@@ -74,6 +74,7 @@ class PersonSearchInferencer(BaseInferencer):
         show_progress: bool = True,
     ) -> None:
         self.height = height
+        self.model: Any  # a detector, or an ExportedDetector
         if str(model).endswith('.onnx'):
             self._open_exported(str(model), weights, device, show_progress)
         else:
@@ -149,7 +150,7 @@ class PersonSearchInferencer(BaseInferencer):
                 sample.pred_instances = persons[persons.scores >= self.score_thr]
                 yield frame, sample
 
-    def _prepare(self, item: tuple[Frame, Sequence[Sequence[float]]]) -> tuple[Frame, dict]:
+    def _prepare(self, item: tuple[Frame, Sequence[Sequence[float]]]) -> tuple[Frame, Any]:
         frame, boxes = item
         size = frame.image.shape[:2]
         corners = [[x, y, x + w, y + h] for x, y, w, h in boxes]

@@ -20,14 +20,13 @@ def predict_test_set(inferencer: PersonSearchInferencer, dataset: PersonSearchDa
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     asked = [info.get('queries', []) for info in infos]
     frames = (Frame(info['img_path'], 0, 0.0, read_image(info['img_path'])) for info in infos)
-    boxes = [[(x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2 in (query['bbox'] for query in of_image)] for of_image in asked]
-    samples = [sample for _, sample in inferencer.detect(frames, boxes)]
+    given = [[(x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2 in (query['bbox'] for query in of_image)] for of_image in asked]
+    samples = [sample for _, sample in inferencer.detect(frames, given)]
     queries = np.zeros((sum(map(len, asked)), inferencer.embed_dims), np.float32)
     for of_image, sample in zip(asked, samples, strict=True):
         if of_image:
             queries[[query['query_id'] for query in of_image]] = to_numpy(sample.query_instances.embeddings)
-    return Predictions(
-        tuple(info['img_name'] for info in infos),
-        *([to_numpy(sample.pred_instances[name]) for sample in samples] for name in ('bboxes', 'scores', 'embeddings')),
-        query_embeddings=queries,
+    boxes, scores, embeddings = (
+        [to_numpy(sample.pred_instances[name]) for sample in samples] for name in ('bboxes', 'scores', 'embeddings')
     )
+    return Predictions(tuple(info['img_name'] for info in infos), boxes, scores, embeddings, queries)
