@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from mmengine.config import Config, ConfigDict
 from small_exports import GIVEN, KINDS, predict, random_images
 
 from mmps import __version__
@@ -74,6 +75,27 @@ def test_deformable_convolutions_are_exported(build_finder, detector_config, wri
     else:
         with pytest.raises(ValueError, match='OpenVINO has no operator DeformConv: export the model with --unroll'):
             PersonSearchModel(path, 'openvino')
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize('name', ['oim_r18_fpn', 'alignps_r50', 'seqnet_r50_c4'])
+def test_a_real_model_at_its_real_size_finds_the_same(build_finder, repository, written, name):
+    """Random weights, 900 x 1500 pixels."""
+    config = without_downloads(Config.fromfile(repository / f'configs/_base_/models/{name}.py').model)
+    reid = config.bbox_head.reid_loss if 'bbox_head' in config else config.roi_head.get('second', config.roi_head).reid_loss
+    reid.num_identities = 6
+    detector = build_finder(config)
+    model = PersonSearchModel(written(detector, config, scale=(1500, 900)), score_thr=0)
+    assert_same(model, detector, random_images(1, 900, 1500))
+
+
+def without_downloads(part):
+    """Returns a config with random weights in place of pretrained ones."""
+    if isinstance(part, dict):
+        kept = {key: without_downloads(value) for key, value in part.items()}
+        pretrained = isinstance(part.get('init_cfg'), dict) and part['init_cfg'].get('type') == 'Pretrained'
+        return ConfigDict(kept | (dict(init_cfg=None) if pretrained else {}))
+    return [without_downloads(each) for each in part] if isinstance(part, list) else part
 
 
 @pytest.mark.soak
