@@ -8,7 +8,6 @@ from mmengine.config import Config
 
 from mmps.apis.converters import refuse_existing
 from mmps.apis.video import list_sources
-from mmps.export import ExportOptions, export_onnx
 from mmps_runtime import About
 
 
@@ -37,9 +36,7 @@ def main() -> None:
     if args.calibrate and not args.int8:
         raise ValueError('--calibrate: expected with --int8 only')
     refuse_existing(args.out, args.force)
-    size = None if args.size is None else (args.size[0], args.size[1])
-    options = ExportOptions(size, args.persons, args.half, args.unroll)
-    about = quantized(args, options) if args.int8 else export_onnx(args.config, args.checkpoint, args.out, options)
+    about = export(args)
     print(
         f'{args.out}: {about.model}, {about.precision}, {Path(args.out).stat().st_size / 1e6:.2f} MB, '
         f'{"any size" if about.size is None else f"{about.size[0]} x {about.size[1]} pixels"}, up to {about.persons} persons, '
@@ -47,11 +44,16 @@ def main() -> None:
     )
 
 
-def quantized(args: argparse.Namespace, options: ExportOptions) -> About:
-    """Writes the model in int8."""
-    from mmps.export.quantization import quantize_int8  # needs ONNX Runtime
+def export(args: argparse.Namespace) -> About:
+    """Writes the model. Only this needs the packages of the extra ``export``."""
+    from mmps.export import ExportOptions, export_onnx
+    from mmps.export.quantization import quantize_int8
     from mmps.export.scenes import read_scenes, training_images
 
+    size = None if args.size is None else (args.size[0], args.size[1])
+    options = ExportOptions(size, args.persons, args.half, args.unroll)
+    if not args.int8:
+        return export_onnx(args.config, args.checkpoint, args.out, options)
     paths = list_sources(args.calibrate) if args.calibrate else training_images(Config.fromfile(args.config))
     scenes = read_scenes(paths, args.scenes)
     with tempfile.TemporaryDirectory() as folder:

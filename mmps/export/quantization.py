@@ -79,7 +79,7 @@ def quantize_int8(path: str | Path, out: str | Path, scenes: Sequence[np.ndarray
         raise ValueError(f'calibrate: expected 4 or more scenes, got {len(scenes)}')
     ranging, measuring = np.split(np.arange(len(scenes)), [len(scenes) * 3 // 4])
     held = [scenes[i] for i in measuring]
-    boxes = [found.boxes for (found,) in (model([image]) for image in held)]
+    boxes = [persons_of(model, image) for image in held]
     if not any(map(len, boxes)):
         raise ValueError('calibrate: the model finds nobody in the scenes: expected scenes like those of its training')
     with tempfile.TemporaryDirectory() as folder, quiet('root'):
@@ -167,12 +167,16 @@ class Scenes(CalibrationDataReader):
     @staticmethod
     def _read(model: PersonSearchModel, scenes: Sequence[np.ndarray]) -> Iterator[Mapping[str, Any]]:
         for image in scenes:
-            (persons,) = model([image])
-            boxes = persons.boxes[(persons.boxes[:, 2:] > persons.boxes[:, :2]).all(1)]
-            yield model.inputs([model.prepare(image, boxes)])
+            yield model.inputs([model.prepare(image, persons_of(model, image))])
 
     def get_next(self) -> Mapping[str, Any] | None:
         return next(self.inputs, None)
+
+
+def persons_of(model: PersonSearchModel, image: np.ndarray) -> np.ndarray:
+    """Returns the boxes (N, 4) of the persons in an image. A box that was clipped to nothing is left out."""
+    (persons,) = model([image])
+    return persons.boxes[(persons.boxes[:, 2:] > persons.boxes[:, :2]).all(1)]
 
 
 def layers_of(nodes: Sequence[onnx.NodeProto]) -> dict[str, list[str]]:

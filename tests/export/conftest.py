@@ -3,12 +3,11 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from small_exports import config_for_export, find_somebody
 
-from mmps.export import ExportOptions, export_onnx
 from mmps.models.detectors.base import PersonSearchDetector
 from mmps.registry import MODELS
 
@@ -18,6 +17,8 @@ def build_finder(mmps_scope) -> Callable[[dict], PersonSearchDetector]:
     """build_finder(config) -> a detector that finds somebody in random images."""
 
     def build(config: dict) -> PersonSearchDetector:
+        from small_exports import find_somebody
+
         torch.manual_seed(0)
         detector = MODELS.build(copy.deepcopy(config))
         detector.init_weights()
@@ -30,7 +31,11 @@ def build_finder(mmps_scope) -> Callable[[dict], PersonSearchDetector]:
 def written(tmp_path) -> Callable[..., Path]:
     """written(detector, its config, options) -> the file that it is exported to."""
 
-    def write(detector: PersonSearchDetector, config: dict, options: ExportOptions | None = None, **entries) -> Path:
+    def write(detector: PersonSearchDetector, config: dict, options: Any = None, **entries) -> Path:
+        from small_exports import config_for_export
+
+        from mmps.export import export_onnx
+
         checkpoint, out = tmp_path / 'weights.pth', tmp_path / 'model.onnx'
         torch.save(dict(state_dict=detector.state_dict()), checkpoint)
         export_onnx(config_for_export(config, **entries), str(checkpoint), out, options)

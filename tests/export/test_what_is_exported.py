@@ -2,7 +2,6 @@
 
 import copy
 
-import onnx
 import pytest
 import torch
 from mmengine.config import Config
@@ -13,6 +12,8 @@ from mmps.cli.main import main
 from mmps.export import ExportOptions, export_onnx, exporter
 from mmps.fileio.checkpoint import model_fingerprint
 from mmps_runtime.about import KEY, About
+
+onnx = pytest.importorskip('onnx', reason='onnx is not installed')
 
 
 @pytest.fixture
