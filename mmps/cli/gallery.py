@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def forget_person(args: argparse.Namespace) -> None:
-    inferencer = open_inferencer(args, show_progress=False)
+    inferencer = open_inferencer(args, show_progress=False, must_exist=True)
     count = inferencer.forget(args.query, args.box, args.min_similarity, args.dry_run)
     inferencer.close()
     if args.json:

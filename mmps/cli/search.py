@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument('--video', metavar='OUT.mp4', help='write the video of the best match, with the person in a box')
     add_json(parser)
     args = parser.parse_args()
-    inferencer = open_inferencer(args, show_progress=not args.json)
+    inferencer = open_inferencer(args, show_progress=not args.json, must_exist=True)
     predictions = inferencer(
         args.query,
         args.box,

@@ -1,6 +1,7 @@
 """What the subcommands that use a trained model share."""
 
 import argparse
+from pathlib import Path
 
 from mmps.apis.inferencer import PersonSearchInferencer
 from mmps.apis.sightings import Where
@@ -38,8 +39,14 @@ def add_gallery(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('gallery', help='a file name ending in .db, or http://host:19530 of a Milvus server')
 
 
-def open_inferencer(args: argparse.Namespace, show_progress: bool) -> PersonSearchInferencer:
-    """Returns the model with its gallery."""
+def open_inferencer(args: argparse.Namespace, show_progress: bool, must_exist: bool = False) -> PersonSearchInferencer:
+    """Returns the model with its gallery.
+
+    Raises:
+        FileNotFoundError: There is no such gallery, and it must exist.
+    """
+    if must_exist and '://' not in args.gallery and not Path(args.gallery).exists():
+        raise FileNotFoundError(f'{args.gallery}: there is no gallery; mmps index makes one')
     return PersonSearchInferencer(
         args.model, args.weights, args.device, args.gallery, args.score_thr, args.height, show_progress
     )

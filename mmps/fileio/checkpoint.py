@@ -143,8 +143,8 @@ def model_fingerprint(config: Mapping, path: str, state_dict: Mapping[str, Tenso
 
     Args:
         config: The config of the model.
-        path: The checkpoint.
+        path: The checkpoint, or its name such as mmps://real.
         state_dict: Its tensors, as the model has them.
     """
     digest = hashlib.sha256(f'{config} {weights_fingerprint(state_dict)}'.encode()).hexdigest()
-    return f'{"/".join(Path(path).parts[-2:])} {digest[:12]}'
+    return f'{path if "://" in path else "/".join(Path(path).parts[-2:])} {digest[:12]}'

@@ -12,9 +12,15 @@ from torch import Tensor
 from mmps.registry import TASK_UTILS
 
 
-@lru_cache
 def constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Returns the values as a tensor. It is copied to the device only once: each copy waits for all work of the device."""
+    if torch.compiler.is_compiling():  # a tensor of a traced program is no tensor for later calls
+        return torch.tensor(values, dtype=dtype, device=device)
+    return _kept_constants(values, dtype, device)
+
+
+@lru_cache
+def _kept_constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)
 
@@ -47,11 +53,11 @@ class BoxDeltaCoder(DeltaXYWHBBoxCoder):
         **kwargs: Any,
     ) -> Tensor:
         """Applies deltas (N, 4 K) to boxes (N, 4) and clips the result (N, 4 K) to ``max_shape``, height and width."""
-        if len(pred_bboxes) == 0:
+        if pred_bboxes.shape[0] == 0:
             return pred_bboxes
         deltas = pred_bboxes.reshape(-1, 4)
         deltas = deltas * self._constants(self.stds, deltas) + self._constants(self.means, deltas)
-        boxes = bboxes.repeat(1, len(deltas) // len(bboxes)).reshape(-1, 4)
+        boxes = bboxes.repeat(1, pred_bboxes.shape[1] // 4).reshape(-1, 4)
         centres, sizes = (boxes[:, :2] + boxes[:, 2:]) * 0.5, boxes[:, 2:] - boxes[:, :2]
         movements, growths, largest = sizes * deltas[:, :2], deltas[:, 2:], abs(math.log(wh_ratio_clip))
         if self.add_ctr_clamp:
@@ -62,7 +68,7 @@ class BoxDeltaCoder(DeltaXYWHBBoxCoder):
         if self.clip_border and max_shape is not None:
             found[:, 0::2].clamp_(min=0, max=max_shape[1])
             found[:, 1::2].clamp_(min=0, max=max_shape[0])
-        return found.reshape(len(bboxes), -1)
+        return found.reshape(pred_bboxes.shape)
 
     @staticmethod
     def _constants(values: Sequence[float], like: Tensor) -> Tensor:

@@ -117,3 +117,9 @@ def test_wrong_input_ends_with_one_line(mmps, gallery, scenes, arguments, messag
 
 def test_an_unknown_option_exits_with_two(mmps, gallery, scenes):
     assert mmps('search', gallery, scenes[0], '--boxes', 1)[0] == 2
+
+
+def test_a_search_makes_no_gallery(mmps, scenes, tmp_path):
+    status, _ = mmps('search', tmp_path / 'galery.db', scenes[0], *BOX)
+    assert status == f'error: {tmp_path}/galery.db: there is no gallery; mmps index makes one'
+    assert not (tmp_path / 'galery.db').exists()
