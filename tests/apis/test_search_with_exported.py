@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mmps.apis import build_test_set
-from mmps.apis.gallery import Gallery, OtherModelError
+from mmps.apis.gallery import Gallery
 from mmps.apis.inferencer import PersonSearchInferencer
+from mmps.apis.storage import OtherModelError
 from mmps.apis.test_set import predict_test_set
 from mmps.apis.video import read_frames
 from mmps.cli.main import main

@@ -74,6 +74,7 @@ def test_a_search_does_not_wait_for_the_end_of_an_indexing(make_service, monkeyp
         monkeypatch.setattr(service.inferencer, 'index_batches', slow)
         service.start_indexing(service.list_inputs([0]))
         while not service.progress.counts['frames']:
+            assert not service.indexing.done(), service.indexing.exception()
             await asyncio.sleep(0.01)
         with pytest.raises(RefusedError, match='already'):
             service.start_indexing(service.list_inputs([0]))
