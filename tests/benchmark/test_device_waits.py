@@ -1,4 +1,11 @@
-"""What a step asks of a GPU, seen on a pretended one: waits of the host, operators, and tensors on the wrong device."""
+"""What a step asks of a GPU, seen on a pretended one: waits of the host, operators, and tensors on the wrong device.
+
+All runs in a process of its own: PyTorch counts the devices at the first backward pass, and later ones must not be new.
+"""
+
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -7,6 +14,21 @@ from mmps.benchmark.device_waits import record_step
 from mmps.benchmark.pretended_device import PretendedTensor, device, pretended_device, to_pretended
 from mmps.benchmark.small_losses import clean_parts
 from mmps.models import IdentityMemory
+
+OWN_PROCESS = 'MMPS_PRETENDED_DEVICE'
+
+
+@pytest.fixture(autouse=True)
+def own_process(request):
+    if OWN_PROCESS not in os.environ and request.node.name != 'test_this_file_in_a_process_of_its_own':
+        pytest.skip('runs in a process of its own')
+
+
+@pytest.mark.skipif(OWN_PROCESS in os.environ, reason='this is the process')
+def test_this_file_in_a_process_of_its_own():
+    command = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', __file__]
+    done = subprocess.run(command, env=os.environ | {OWN_PROCESS: '1'}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.fixture
