@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mmps.distillation.losses.feature import standardise
 from mmps.distillation.losses.full_precision import full_precision
 from mmps.distillation.pairing import Level, average, levels_of
+from mmps.models.sharded_memory import ShardedMemory
 from mmps.registry import TASK_UTILS, did_you_mean
 from mmps.structures import person_boxes
 
@@ -144,6 +145,9 @@ class AttributeRecorder(BaseRecorder):
     """
 
     def prepare_from_model(self, model: nn.Module) -> None:
+        *owner, name = self.source.split('.')
+        if name == 'lut' and isinstance(find(model, owner), ShardedMemory):
+            raise ValueError(f'{type(self).__name__}: {self.source} is spread over the ranks: set sharded=False in its loss')
         if not isinstance(find(model, self.source.split('.')), Tensor):
             near = did_you_mean(self.source, [*model.state_dict(), 'memory.lut', 'memory.queue'])
             raise ValueError(f"{type(self).__name__}: {type(model).__name__} has no tensor '{self.source}'{near}")

@@ -355,6 +355,7 @@ def saver(tmp_path, monkeypatch):
             work_dir=str(tmp_path),
             message_hub=MessageHub.get_instance(f'{tmp_path}'),
             logger=MMLogger.get_instance('hooks'),
+            model=torch.nn.Module(),
             epoch=0,
             iter=0,
         )

@@ -104,7 +104,16 @@ def load(path):
 )
 def test_a_lost_rank_is_the_cause_and_the_others_say_one_line(received, timeout, within, words, environment, tmp_path, report):
     (tmp_path / 'tool.py').write_text(TOOL.format(signal=int(received)))
-    command = [*TWO_RANKS, '--monitor-interval=5', 'tool.py', STUDENT, '--launcher', 'pytorch', '--cfg-options', f'env_cfg.dist_cfg.timeout={timeout}']
+    command = [
+        *TWO_RANKS,
+        '--monitor-interval=5',
+        'tool.py',
+        STUDENT,
+        '--launcher',
+        'pytorch',
+        '--cfg-options',
+        f'env_cfg.dist_cfg.timeout={timeout}',
+    ]
     started = time.monotonic()
     done = subprocess.run([*map(str, command)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     seconds = time.monotonic() - started

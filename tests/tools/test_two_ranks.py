@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmps.synthetic import generate
 
@@ -36,6 +37,7 @@ def trained(tmp_path_factory):
     options = [
         '--cfg-options',
         *roots,
+        'randomness.seed=0',
         'train_cfg.max_epochs=1',
         'param_scheduler.1.end=1',
         'model.test_cfg.rcnn.score_thr=0.0',
@@ -96,3 +98,20 @@ def test_two_ranks_distil(trained):
     weights = torch.load(folder / 'distilled/epoch_1.pth')['state_dict']
     assert not any(name.startswith('teacher.') for name in weights)
     assert (weights['roi_head.reid_loss.memory.lut'].norm(dim=1) - 1).abs().max() < 1e-5
+
+
+def test_two_ranks_with_a_share_of_the_lookup_table_each_train_as_with_all_of_it(trained):
+    folder, options = trained
+    loss = 'model.roi_head.reid_loss'
+    sharded = [*options, f'{loss}.sharded=True', f'{loss}.rows_at_once=4', 'default_hooks.checkpoint.save_best=search/mAP']
+    train = ROOT / 'tools/train.py', STUDENT, '--launcher', 'pytorch', '--work-dir', folder / 'sharded'
+    run(TWO_RANKS, folder, *train, *sharded)
+    whole, spread = (torch.load(folder / name / 'epoch_1.pth')['state_dict'] for name in ('run', 'sharded'))
+    memory = 'roi_head.reid_loss.memory.'
+    assert spread[f'{memory}lut'].shape == whole[f'{memory}lut'].shape
+    torch.testing.assert_close(spread[f'{memory}queue'], whole[f'{memory}queue'], rtol=0, atol=0.05)
+    assert (F.cosine_similarity(spread[f'{memory}lut'], whole[f'{memory}lut']) > 0.99).all()
+    (best,) = (folder / 'sharded').glob('best_*.pth')
+    assert torch.equal(torch.load(best)['state_dict'][f'{memory}lut'], spread[f'{memory}lut'])
+    run(TWO_RANKS, folder, *train, '--resume', *sharded, 'train_cfg.max_epochs=2')
+    assert torch.load(folder / 'sharded/epoch_2.pth')['state_dict'][f'{memory}lut'].shape == whole[f'{memory}lut'].shape

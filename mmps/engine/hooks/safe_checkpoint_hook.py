@@ -8,6 +8,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmps.fileio.atomic import remove_unfinished, write_atomic
+from mmps.models.sharded_memory import whole_tables
 from mmps.registry import HOOKS
 
 
@@ -25,7 +26,8 @@ class SafeCheckpointHook(CheckpointHook):
     """MMEngine's checkpoint hook, but the last checkpoint stays complete if the training is killed or the disk is full.
 
     It writes the checkpoint under a temporary name and renames it. It does the same for ``last_checkpoint``. Only then does
-    it remove the outdated checkpoint. So for a short time there is one more than ``max_keep_ckpts``.
+    it remove the outdated checkpoint. So for a short time there is one more than ``max_keep_ckpts``. A lookup table that is
+    spread over the ranks is written whole.
     """
 
     keep_ckpt_ids: deque[int]
@@ -53,17 +55,18 @@ class SafeCheckpointHook(CheckpointHook):
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        runner.save_checkpoint(
-            self.out_dir,
-            name,
-            self.file_client_args,
-            save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler,
-            meta=meta,
-            by_epoch=self.by_epoch,
-            backend_args=self.backend_args,
-            **self.args,
-        )
+        with whole_tables(runner.model):
+            runner.save_checkpoint(
+                self.out_dir,
+                name,
+                self.file_client_args,
+                save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler,
+                meta=meta,
+                by_epoch=self.by_epoch,
+                backend_args=self.backend_args,
+                **self.args,
+            )
         if not is_main_process():
             return
         with write_atomic(Path(runner.work_dir) / 'last_checkpoint', 'w') as file:
@@ -80,7 +83,8 @@ class SafeCheckpointHook(CheckpointHook):
         if not self.save_best:
             return
         self.file_backend.remove = self.replaced.append  # postponed: MMEngine removes the old best before it writes the new
-        super()._save_best_checkpoint(runner, metrics)
+        with whole_tables(runner.model):
+            super()._save_best_checkpoint(runner, metrics)
         self._remove_replaced()
 
     def _remove_replaced(self) -> None:

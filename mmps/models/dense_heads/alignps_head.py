@@ -27,6 +27,7 @@ from mmps.models.dense_heads.points import (
     sample_at_centres,
 )
 from mmps.models.embedding_heads import RowNorm
+from mmps.models.sharded_memory import ShardedMemory
 from mmps.registry import MODELS
 from mmps.structures import person_boxes
 
@@ -80,6 +81,8 @@ class AlignPSHead(FCOSHead):
                 f'AlignPSHead: in_channels is {in_channels}, embed_dims of reid_loss is '
                 f'{self.reid_loss.memory.embed_dims}: they must agree, because the map holds the embeddings'
             )
+        if self.triplet_loss is not None and isinstance(self.reid_loss.memory, ShardedMemory):
+            raise ValueError('AlignPSHead: triplet_loss reads the whole lookup table: set sharded=False in reid_loss')
         self.embedding_norm = RowNorm(in_channels) if batch_norm else nn.Identity()
         # The coarser levels regress no boxes, so their scales get no gradient, which distributed training would wait for.
         self.scales[1:].requires_grad_(False)

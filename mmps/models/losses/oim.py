@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from mmps.dist import mean_over_ranks
 from mmps.models.losses.classification import ChunkedCrossEntropy
 from mmps.models.memory import IdentityMemory
+from mmps.models.sharded_memory import ShardedMemory
 from mmps.registry import MODELS
 
 
@@ -28,6 +29,12 @@ class OIMLoss(nn.Module):
         queue_dims: How many channels the memory update writes to the queue, None = all.
         rows_at_once: How many rows the embeddings are compared with at once. None = all, and their logits are kept for the
             backward pass. With a number, nothing of size I is kept: for more than 100,000 identities.
+        sharded: Whether each rank holds only its share of the lookup table
+            (:class:`~mmps.models.sharded_memory.ShardedMemory`), for tables that do not fit. The loss is the same. Needs
+            ``rows_at_once``.
+
+    Raises:
+        ValueError: ``sharded`` without ``rows_at_once``.
     """
 
     def __init__(
@@ -43,9 +50,13 @@ class OIMLoss(nn.Module):
         normalize: bool = True,
         queue_dims: int | None = None,
         rows_at_once: int | None = None,
+        sharded: bool = False,
     ):
         super().__init__()
-        self.memory = IdentityMemory(num_identities, queue_size, embed_dims, momentum, normalize, queue_dims)
+        if sharded and rows_at_once is None:
+            raise ValueError('OIMLoss: sharded=True needs rows_at_once, e.g. 8192')
+        memory = ShardedMemory if sharded else IdentityMemory
+        self.memory = memory(num_identities, queue_size, embed_dims, momentum, normalize, queue_dims)
         self.scale = scale
         self.loss_weight = loss_weight
         self.gamma = gamma
@@ -85,8 +96,7 @@ class OIMLoss(nn.Module):
         """Returns -log p of each person (N,), 0 for an unlabelled one."""
         if self.rows_at_once is not None:
             scales = self.scale, self.scale if self.queue_scale is None else self.queue_scale
-            memory = self.memory
-            return ChunkedCrossEntropy.apply(embeddings, person_ids, memory.lut, memory.queue, scales, self.rows_at_once)
+            return ChunkedCrossEntropy.apply(embeddings, person_ids, self.memory, scales, self.rows_at_once)
         logits = self.scale * embeddings @ self._rows().T
         return F.cross_entropy(logits, person_ids, ignore_index=-1, reduction='none')
 
