@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from mmps.benchmark import gpu_check
+from mmps.gpu import gpu_check
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from mmps.benchmark.activation_memory import StepMemory, step_memory
-from mmps.benchmark.random_step import build_model, random_batch
 from mmps.evaluation.tables import markdown_table
+from mmps.gpu.activation_memory import StepMemory, step_memory
+from mmps.gpu.random_step import build_model, random_batch
 
 GB = 10**9
 

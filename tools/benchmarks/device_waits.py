@@ -12,8 +12,8 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from mmps.benchmark.device_waits import record_step
 from mmps.evaluation.tables import markdown_table
+from mmps.gpu.device_waits import record_step
 
 
 def main() -> None:

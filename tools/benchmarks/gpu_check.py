@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from mmps.benchmark import gpu_check
 from mmps.cli.run import packaged
+from mmps.gpu import gpu_check
 
 DETECTORS = (
     'oim/oim_r50-fpn_20e_cuhk-sysu',

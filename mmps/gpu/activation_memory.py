@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmps.benchmark.random_step import total_loss
 from mmps.compat import torch_kernels
+from mmps.gpu.random_step import total_loss
 
 aten = torch.ops.aten
 PRODUCTS = {aten.convolution, aten.mm, aten.addmm, aten.bmm, aten.baddbmm}

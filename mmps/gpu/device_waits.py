@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from mmps.benchmark.pretended_device import Record, device, pretended_device, to_pretended
-from mmps.benchmark.random_step import build_model, random_batch, total_loss
+from mmps.gpu.pretended_device import Record, device, pretended_device, to_pretended
+from mmps.gpu.random_step import build_model, random_batch, total_loss
 
 
 def record_step(

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from mmps.benchmark.random_step import random_batch
 from mmps.distillation import losses as distillation_losses
+from mmps.gpu.random_step import random_batch
 from mmps.models import IdentityMemory
 from mmps.models.losses import OIMLoss, TripletLoss
 

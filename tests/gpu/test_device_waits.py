@@ -10,9 +10,9 @@ import sys
 import pytest
 import torch
 
-from mmps.benchmark.device_waits import record_step
-from mmps.benchmark.pretended_device import PretendedTensor, device, pretended_device, to_pretended
-from mmps.benchmark.small_losses import clean_parts
+from mmps.gpu.device_waits import record_step
+from mmps.gpu.pretended_device import PretendedTensor, device, pretended_device, to_pretended
+from mmps.gpu.small_losses import clean_parts
 from mmps.models import IdentityMemory
 
 OWN_PROCESS = 'MMPS_PRETENDED_DEVICE'
@@ -63,7 +63,7 @@ def test_a_wait_is_counted_where_a_gpu_would_make_the_host_wait(gpu, code, waits
     with pretended_device() as record:
         code(gpu(torch.tensor([[1.0, 0, 2], [0, 0, 1], [2, 1, 0]])))
     assert sum(record.waits.values()) == waits
-    assert all(place.startswith('tests/benchmark/test_device_waits.py:') for place, _ in record.waits)
+    assert all(place.startswith('tests/gpu/test_device_waits.py:') for place, _ in record.waits)
 
 
 def test_tensors_of_both_devices_cannot_be_mixed(gpu):

@@ -13,10 +13,10 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, multiprocessing, nn
 
-from mmps.benchmark.random_step import build_model, random_batch, total_loss
-from mmps.benchmark.small_losses import PERSONS, clean_parts, losses_of_share
 from mmps.compat import operators
 from mmps.evaluation.tables import markdown_table
+from mmps.gpu.random_step import build_model, random_batch, total_loss
+from mmps.gpu.small_losses import PERSONS, clean_parts, losses_of_share
 from mmps.models import IdentityMemory
 from mmps.models.detectors.base import PersonSearchDetector
 

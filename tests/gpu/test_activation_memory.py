@@ -5,8 +5,8 @@ import torch
 from mmengine.model import BaseModel
 from torch import nn
 
-from mmps.benchmark.activation_memory import RESERVE, StepMemory, step_memory
-from mmps.benchmark.random_step import build_model, random_batch
+from mmps.gpu.activation_memory import RESERVE, StepMemory, step_memory
+from mmps.gpu.random_step import build_model, random_batch
 
 
 class Chain(BaseModel):
