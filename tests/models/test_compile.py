@@ -3,7 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mmdet.structures import DetDataSample
 from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
 from torch._dynamo.testing import CompileCounter
 
 from mmps.distillation import losses as distillation_losses
@@ -34,6 +36,12 @@ def boxes(count, seed=0):
     return torch.cat([corners, corners + 20], dim=1)
 
 
+def persons(count):
+    sample = DetDataSample()
+    sample.gt_instances = InstanceData(bboxes=boxes(count))
+    return sample
+
+
 LOSSES = {
     'OIM': (OIMLoss(5, 7, 8), lambda n: (unit(n, 0), ids(n), n)),
     'focal OIM': (OIMLoss(5, 7, 8, gamma=2.0, normalize=False, queue_dims=4), lambda n: (unit(n, 0), ids(n), n)),
@@ -46,6 +54,10 @@ LOSSES = {
     'embedding': ('EmbeddingLoss', lambda n: (unit(n, 0), unit(n, 1))),
     'features': ('PersonFeatureLoss', lambda n: (*maps(n), [boxes(2), boxes(n)], [(64, 60), (50, 60)])),
     'FGD': ('FGDLoss', lambda n: (*maps(n), [boxes(2), boxes(n)], [(64, 60), (50, 60)])),
+    'bounded regression': (
+        'BoundedRegressionLoss',
+        lambda n: (boxes(2 * n, 3), boxes(2 * n, 4), [boxes(n, 1), boxes(n, 2)], [persons(2), persons(n)]),
+    ),
     'soft targets': ('SoftTargetLoss', lambda n: (torch.randn(2, n), torch.randn(2, n))),
 }
 ARGUMENTS = {'PersonFeatureLoss': dict(stride=8.0), 'FGDLoss': dict(channels=4, stride=8.0)}
