@@ -19,7 +19,7 @@ class ShardedMemory(IdentityMemory):
 
     Args:
         num_identities: I.
-        *args, **kwargs: As of :class:`~mmps.models.memory.IdentityMemory`.
+        args, kwargs: As of :class:`~mmps.models.memory.IdentityMemory`.
     """
 
     def __init__(self, num_identities: int = 0, *args: Any, **kwargs: Any):
