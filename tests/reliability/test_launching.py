@@ -201,11 +201,14 @@ def losses(scalars):
 
 
 @pytest.mark.soak
-def test_a_sharded_training_is_the_unsharded_one(data, environment, tmp_path, report):
+@pytest.mark.parametrize('table', ['whole lookup table', 'sharded lookup table'])
+def test_a_sharded_training_is_the_unsharded_one(table, data, environment, tmp_path, report):
     # SGD: with Adam a gradient clipped to a wrong length would hardly show.
     sgd = ['optim_wrapper.optimizer.type=SGD', 'optim_wrapper.optimizer.lr=0.01', 'optim_wrapper.clip_grad.max_norm=1.0']
     arguments = options(data, 2, *NO_CHANCE, *sgd)
     plain = losses(train(STUDENT, tmp_path / 'plain', environment, *arguments))
+    if table == 'sharded lookup table':
+        arguments += ['model.roi_head.reid_loss.sharded=True', 'model.roi_head.reid_loss.rows_at_once=4']
     shards = losses(train(sharded(STUDENT, tmp_path), tmp_path / 'sharded', environment, *arguments))
     assert len(plain) == 6 and plain.isfinite().all()
     torch.testing.assert_close(shards, plain, rtol=1e-4, atol=0)
