@@ -59,12 +59,16 @@ def draw_found(predictions: Sequence[dict[str, Any]], images: Sequence[np.ndarra
     rows = []
     for number, prediction in enumerate(predictions):
         query = prediction['query']
-        image, box = (query['image'], query['bbox']) if 'image' in query else (query['images'][0], query['bboxes'][0])
+        image, frame, box = (
+            (query[name] for name in ('image', 'frame', 'bbox'))
+            if 'image' in query
+            else (query[name][0] for name in ('images', 'frames', 'bboxes'))
+        )
         results = [
             Crop(_rgb(read_frame(match['source'], match['frame'])), _corners(match['bbox']), GREY, _caption(match))
             for match in prediction['matches'][:SHOWN]
         ]
-        asked = read_frame(image) if images is None else images[number]
+        asked = read_frame(image, frame) if images is None else images[number]
         rows.append(SearchRow(Crop(_rgb(asked), _corners(box), BLUE, 'query'), results))
     return draw_rows(rows, legend=False)
 

@@ -40,7 +40,8 @@ class Indexer:
     ) -> None:
         self.only_new = only_new
         self.gallery, self.camera, self.start, self.sampling = gallery, camera, start, sampling
-        self.settings = dict(start=start, stride=sampling.stride, fps=sampling.fps, tracks=tracks)
+        limits = {name: value for name in ('since', 'until') if (value := getattr(sampling, name)) is not None}
+        self.settings = dict(start=start, stride=sampling.stride, fps=sampling.fps, tracks=tracks, **limits)
         self.tracks = Tracks() if tracks else None
         self.done: dict[str, int] = {}  # for each source with tracks: the frames before this one are all in the gallery
         self.counts = dict(sources=0, frames=0, persons=0, unreadable=0)

@@ -27,7 +27,7 @@ from .found import draw_found, write_found
 from .gallery import Gallery
 from .indexing import Indexer
 from .queries import one_person, read_queries
-from .sightings import FIELDS, Match, Where
+from .sightings import Where, as_dict
 from .video import Frame, Sampling, list_sources
 
 DECODERS, AHEAD = 2, 8  # threads that prepare images, and how many images they may be ahead
@@ -169,6 +169,8 @@ class PersonSearchInferencer(BaseInferencer):
         tracks: bool = False,
         timeout: float = 30.0,
         only_new: bool = False,
+        since: float | None = None,
+        until: float | None = None,
     ) -> dict[str, int]:
         """Adds everybody in images and videos to the gallery.
 
@@ -185,6 +187,7 @@ class PersonSearchInferencer(BaseInferencer):
             tracks: Add a person in consecutive frames as one record, with the best view and the first and last time.
             timeout: A stream without a frame for so many seconds has ended.
             only_new: Pass over what the gallery has whole, from the same camera with the same settings.
+            since, until: Only the frames of a video from this second on, and before this second, whatever ``start`` is.
 
         Returns:
             Counts: ``sources``, ``frames``, ``persons`` and ``unreadable``.
@@ -192,7 +195,7 @@ class PersonSearchInferencer(BaseInferencer):
         Raises:
             ValueError: There is no gallery, or an argument is out of range.
         """
-        indexer = Indexer(self._gallery(), camera, start, Sampling(stride, fps, timeout), tracks, only_new)
+        indexer = Indexer(self._gallery(), camera, start, Sampling(stride, fps, timeout, since, until), tracks, only_new)
         with tqdm(unit='frame', disable=not self.show_progress) as bar:
             for counts in self.index_batches(inputs, indexer, batch_size):
                 bar.update(counts['frames'] - bar.n)
@@ -226,11 +229,12 @@ class PersonSearchInferencer(BaseInferencer):
         out_dir: str | Path = '',
         gap: float | None = None,
         cbgm: bool | CBGM = False,
+        at: float | None = None,
     ) -> dict[str, list]:
         """Finds persons again.
 
         Args:
-            queries: An image or several, as paths or uint8 (H, W, 3) BGR.
+            queries: An image or several, as paths or uint8 (H, W, 3) BGR. Of a video its first frame.
             bboxes: For one image its boxes, for several the boxes of each: x, y, width, height. Without boxes every person
                 who is detected is a query.
             topk, min_similarity, where, best_of: As in :meth:`Gallery.search`.
@@ -241,18 +245,19 @@ class PersonSearchInferencer(BaseInferencer):
             gap: Matches of a source further apart than so many seconds are two appearances. Default: two seconds, or three
                 times the interval between the frames that were indexed, whichever is longer.
             cbgm: Re-rank by the people around the query and around each match (context bipartite graph matching).
+            at: The queries are videos; each shows the person at this second.
 
         Returns:
-            ``predictions``: per query a dict with ``query`` (image, bbox, score), ``matches`` (rank, similarity, source,
+            ``predictions``: per query a dict with ``query`` (image, frame, bbox, score), ``matches`` (rank, similarity, source,
             frame, time, camera, bbox, score, since, until) and ``appearances``, as from :func:`appearances`. They can be
             written as JSON. ``visualization``: per query an RGB picture.
 
         Raises:
-            ValueError: There is no gallery, the boxes do not fit the images, or ``best_of`` with ``cbgm``.
+            ValueError: There is no gallery, a box is not in its image, ``best_of`` with ``cbgm``, or ``at`` without a video.
             UnreadableSourceError: A query cannot be read.
         """
         gallery = self._gallery()
-        asked = list(read_queries(self.detect, queries, bboxes))
+        asked = list(read_queries(self.detect, queries, bboxes, at))
         if same_person and asked:
             asked = [one_person(asked)]
         if cbgm:
@@ -318,9 +323,3 @@ class PersonSearchInferencer(BaseInferencer):
     def postprocess(self, preds: list[dict[str, Any]], visualization: list[np.ndarray]) -> dict[str, list]:
         """Returns the result of a call."""
         return dict(predictions=preds, visualization=visualization)
-
-
-def as_dict(rank: int, match: Match) -> dict[str, Any]:
-    """Returns a match as plain values."""
-    sighting = {name: getattr(match.sighting, name) for name in FIELDS}
-    return dict(rank=rank, similarity=match.similarity, **sighting | dict(bbox=list(match.sighting.bbox)))

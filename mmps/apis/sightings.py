@@ -57,6 +57,12 @@ class Match:
     sighting: Sighting
 
 
+def as_dict(rank: int, match: Match) -> dict[str, Any]:
+    """Returns a match as plain values."""
+    sighting = {name: getattr(match.sighting, name) for name in FIELDS}
+    return dict(rank=rank, similarity=match.similarity, **sighting | dict(bbox=list(match.sighting.bbox)))
+
+
 @dataclass(frozen=True)
 class Where:
     """Which sightings count. Without arguments all do.

@@ -31,14 +31,18 @@ class Sampling:
         stride: Every n-th frame.
         fps: So many frames a second, by their times, in place of a stride. A video with fewer is read whole.
         timeout: A stream that does not begin, or does not go on, for so many seconds has ended.
+        since: Only frames from this second of the video on. None = from its beginning.
+        until: Only frames before this second of the video. None = to its end.
 
     Raises:
-        ValueError: A value that is not above 0, or a stride together with fps.
+        ValueError: A value that is out of range, or a stride together with fps.
     """
 
     stride: int = 1
     fps: float | None = None
     timeout: float = 30.0
+    since: float | None = None
+    until: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in (('stride', self.stride), ('fps', self.fps), ('timeout', self.timeout)):
@@ -46,6 +50,10 @@ class Sampling:
                 raise ValueError(f'{name}: expected a value above 0, got {value}')
         if self.fps is not None and self.stride != 1:
             raise ValueError(f'expected stride or fps, got stride={self.stride} and fps={self.fps}')
+        if self.since is not None and self.since < 0:
+            raise ValueError(f'since: expected 0 or more, got {self.since}')
+        if self.until is not None and self.until <= (self.since or 0):
+            raise ValueError(f'until: expected more than {self.since or 0}, got {self.until}')
 
     def tick(self, number: int, time: float) -> int:
         """Returns a number that is larger than that of the frame read before, if this frame is to be read."""
@@ -114,7 +122,7 @@ def read_frames(source: str, first: int = 0, sampling: Sampling = EVERY_FRAME) -
     warning; what was read counts.
 
     Raises:
-        UnreadableSourceError: There is no frame that can be read.
+        UnreadableSourceError: There is no frame that can be read, or none in the seconds of ``sampling``.
     """
     if not is_video(source):
         yield Frame(source, 0, 0.0, read_image(source), is_last=True)
@@ -126,6 +134,8 @@ def read_frames(source: str, first: int = 0, sampling: Sampling = EVERY_FRAME) -
         held = frame
     if held is not None:
         yield replace(held, is_last=True)
+    elif first == 0:
+        raise UnreadableSourceError(f'{source}: no frame from second {sampling.since or 0} on')
 
 
 def _decode(source: str, first: int, sampling: Sampling) -> Iterator[Frame]:
@@ -140,9 +150,11 @@ def _decode(source: str, first: int, sampling: Sampling) -> Iterator[Frame]:
             if not grabbed:
                 break
             time = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            if sampling.until is not None and time >= sampling.until:
+                return
             if sampling.tick(number, time) > tick:
                 tick = sampling.tick(number, time)
-                if number >= first:
+                if number >= first and (sampling.since is None or time >= sampling.since):
                     done, image = video.retrieve()
                     if not done:
                         break

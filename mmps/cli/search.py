@@ -12,7 +12,8 @@ from .searching import add_json, add_where, model_parser, open_inferencer, where
 
 def main() -> None:
     parser = model_parser(__doc__)
-    parser.add_argument('query', help='an image')
+    parser.add_argument('query', help='an image, or a video with --at')
+    parser.add_argument('--at', type=float, metavar='SECONDS', help='the query is a video, and this second of it counts')
     parser.add_argument(
         '--box',
         type=float,
@@ -46,6 +47,7 @@ def main() -> None:
         out_dir=args.out or '',
         gap=args.gap,
         cbgm=args.cbgm,
+        at=args.at,
     )['predictions']
     if args.video:
         source = video_of(predictions)

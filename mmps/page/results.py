@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmps.apis.inferencer import as_dict
-from mmps.apis.sightings import Match, Sighting, Where
+from mmps.apis.sightings import Match, Sighting, Where, as_dict
 from mmps.apis.video import is_video
 
 from .pictures import Box
@@ -96,7 +95,11 @@ class Search:
         ranks = {id(match): rank for rank, match in enumerate(sorted(self.matches, key=lambda m: -m.similarity), 1)}
         words = {None: '', True: 'right', False: 'wrong'}
         return dict(
-            query=dict(images=[each.source for each in self.persons], bboxes=[list(each.bbox) for each in self.persons]),
+            query=dict(
+                images=[each.source for each in self.persons],
+                frames=[each.frame for each in self.persons],
+                bboxes=[list(each.bbox) for each in self.persons],
+            ),
             matches=[
                 as_dict(ranks[id(match)], match) | dict(mark=words[self.marked(match.sighting)])
                 for match in self.matches

@@ -53,6 +53,19 @@ def test_going_on_within_a_video_reads_the_frames_that_are_left(tmp_path):
         assert numbers(read_frames(source, 24, sampling)) == []
 
 
+def test_two_halves_of_a_video_are_the_whole(tmp_path, said):
+    source = write_video(tmp_path / 'a.avi', 24)
+    for sampling in (dict(), dict(stride=5), dict(fps=3)):
+        first, second = (list(read_frames(source, 0, Sampling(**sampling, **half))) for half in (dict(until=1), dict(since=1)))
+        assert numbers(first) + numbers(second) == numbers(read_frames(source, 0, Sampling(**sampling)))
+        assert all(frame.time < 1 for frame in first) and all(frame.time >= 1 for frame in second)
+        assert [frame.is_last for frame in first] == [False] * (len(first) - 1) + [True]
+    assert numbers(read_frames(source, 15, Sampling(since=1, until=1.8))) == [15, 16, 17]
+    assert not said  # nothing was cut off
+    with pytest.raises(UnreadableSourceError, match=f'^{source}: no frame from second 2.4 on$'):
+        next(read_frames(source, 0, Sampling(since=2.4)))
+
+
 def test_the_times_of_a_variable_rate_are_the_videos_own(tmp_path, said):
     times = [0, 40, 80, 500, 540, 1500, 1540, 3000]  # milliseconds
     _, jpeg = cv2.imencode('.jpg', np.full((*SIZE[::-1], 3), 100, np.uint8))
@@ -154,6 +167,8 @@ def test_nobody_answers(tmp_path):
         (dict(fps=-1), 'fps: expected a value above 0, got -1'),
         (dict(timeout=0), 'timeout: expected a value above 0, got 0'),
         (dict(stride=2, fps=3), 'expected stride or fps, got stride=2 and fps=3'),
+        (dict(since=-1), 'since: expected 0 or more, got -1'),
+        (dict(since=2, until=2), 'until: expected more than 2, got 2'),
     ],
 )
 def test_a_sampling_out_of_range_is_refused(arguments, message):

@@ -72,6 +72,20 @@ def test_the_video_of_the_best_match_is_written(mmps, gallery, scenes, tmp_path)
     assert status == 'error: --video: there is no match in a video'
 
 
+def test_one_half_of_a_video_is_searched_for_a_person_of_the_other(mmps, video, tmp_path):
+    half, whole = tmp_path / 'half.db', tmp_path / 'found'
+    status, printed = mmps('index', half, video, '--until', 0.7, '--json')
+    assert status == 0 and json.loads(printed)['frames'] == 3
+    status, printed = mmps('search', half, video, '--at', 0.8, *BOX, '--out', whole, '--json')
+    (found,) = json.loads(printed)
+    assert status == 0 and found['query'] == dict(image=str(video), frame=4, bbox=[10, 10, 40, 90], score=None)
+    assert {match['frame'] for match in found['matches']} == {0, 1, 2} and (whole / 'matches.png').exists()
+    # The other half instead: with other limits a source is replaced.
+    assert json.loads(mmps('index', half, video, '--since', 0.7, '--start', 100, '--json')[1])['frames'] == 3
+    found = json.loads(mmps('search', half, video, '--at', 0, *BOX, '--json')[1])[0]
+    assert {match['time'] for match in found['matches']} == {100.75, 101.0, 101.25}
+
+
 def test_several_boxes_of_one_person_are_one_query(mmps, gallery, scenes):
     boxes = (*BOX, '--box', 12, 12, 40, 90)
     each, together = (
@@ -101,7 +115,14 @@ def test_nobody_is_found_in_words_and_in_json(mmps, gallery, scenes):
         (('index', 'GALLERY', 'SCENE', '--stride', 0), 'stride: expected a value above 0, got 0'),
         (('index', 'GALLERY', 'SCENE', '--stride', 2, '--fps', 3), 'expected stride or fps, got stride=2 and fps=3.0'),
         (('search', 'GALLERY', 'nothing.jpg'), 'nothing.jpg: No such file or directory'),
+        (('index', 'GALLERY', 'SCENE', '--since', 3, '--until', 2), 'until: expected more than 3.0, got 2.0'),
         (('search', 'GALLERY', 'SCENE', '--topk', 0), 'topk: expected 1 to 16384, got 0'),
+        (('search', 'GALLERY', 'SCENE', '--at', 1), 'at: expected a video, got SCENE'),
+        (('search', 'GALLERY', 'VIDEO', '--at', 2, *BOX), 'VIDEO: no frame from second 2.0 on'),
+        (
+            ('search', 'GALLERY', 'SCENE', '--box', 9, 500, 40, 90),
+            'SCENE: expected a box x, y, width, height in WIDTH x HEIGHT pixels, got 9 500 40 90',
+        ),
         (
             ('gallery', 'index', 'GALLERY', 'HNSW'),
             "GALLERY: expected a server and one of FLAT, HNSW, got 'HNSW'; a file is exact",
@@ -109,10 +130,13 @@ def test_nobody_is_found_in_words_and_in_json(mmps, gallery, scenes):
         (('gallery', 'info', 'http://127.0.0.1:9'), 'http://127.0.0.1:9: no Milvus server answers there'),
     ],
 )
-def test_wrong_input_ends_with_one_line(mmps, gallery, scenes, arguments, message):
-    names = {'GALLERY': gallery, 'SCENE': scenes[0]}
+def test_wrong_input_ends_with_one_line(mmps, gallery, video, scenes, arguments, message):
+    height, width = cv2.imread(str(scenes[0])).shape[:2]
+    names = {'GALLERY': gallery, 'SCENE': scenes[0], 'VIDEO': video, 'WIDTH': width, 'HEIGHT': height}
     status, printed = mmps(*(names.get(each, each) for each in arguments))
-    assert (status, printed) == ('error: ' + message.replace('GALLERY', str(gallery)), '')
+    for name, value in names.items():
+        message = message.replace(name, str(value))
+    assert (status, printed) == ('error: ' + message, '')
 
 
 def test_an_unknown_option_exits_with_two(mmps, gallery, scenes):
