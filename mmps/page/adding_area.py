@@ -20,7 +20,8 @@ class AddingArea:
     def __init__(self, service: SearchService, on_added: Callable[[], Awaitable[None]]) -> None:
         self.service, self.on_added = service, on_added
         self.uploaded: list[str] = []
-        self.was_running = False
+        progress = service.progress
+        self.shown = None if progress is None or progress.running else progress  # the last one whose end the page shows
         with ui.dialog() as self.dialog, ui.card().classes('adding').props('role=dialog aria-labelledby=adding-heading'):
             ui.html('Add to the gallery', tag='h2').props('id=adding-heading')
             self.folders = ui.select(
@@ -71,6 +72,6 @@ class AddingArea:
         if progress is not None:
             self.bar.value = progress.share
             self.status.text = say_progress(progress)
-        if self.was_running and not running:
+        if progress is not None and not running and progress is not self.shown:
+            self.shown = progress
             await self.on_added()
-        self.was_running = running

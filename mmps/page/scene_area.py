@@ -25,6 +25,7 @@ class SceneArea:
         self.persons: list[Person] = []
         self.chosen: Person | None = None
         self.frames: list[int] = []
+        self.buttons: list[tuple[Person, ui.button]] = []
         with ui.element('section').classes('area').props('aria-labelledby=scene-heading'):
             ui.html('Choose a person', tag='h2').props('id=scene-heading')
             with ui.element('div').classes('bar'):
@@ -130,15 +131,24 @@ class SceneArea:
                 for each, label in zip(self.persons, words, strict=True)
             ]
         )
+        if [person for person, _ in self.buttons] != self.persons:  # else the keyboard's focus stays on its button
+            self._list_persons(words)
+        for person, button in self.buttons:
+            button.classes(remove='chosen', add='chosen' if person is self.chosen else '')
+            button.props.update({'aria-pressed': str(person is self.chosen).lower()})
+            button.update()
+
+    def _list_persons(self, words: list[str]) -> None:
         self.people.clear()
+        self.buttons = []
         with self.people:
             for number, (each, label) in enumerate(zip(self.persons, words, strict=True), 1):
-                button = ui.button(on_click=lambda each=each: self._choose(each)).props('flat no-caps')
-                button.props.update({'aria-label': f'Search for {label}', 'aria-pressed': str(each is self.chosen).lower()})
-                button.classes('person chosen' if each is self.chosen else 'person')
+                button = ui.button(on_click=lambda each=each: self._choose(each)).props('flat no-caps').classes('person')
+                button.props.update({'aria-label': f'Search for {label}'})
                 with button:
                     picture(crop_url(each.picture, each.frame, each.bbox), '')
                     ui.label(str(number))
+                self.buttons.append((each, button))
 
     async def _point(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         if self.image is None:

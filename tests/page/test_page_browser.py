@@ -3,110 +3,13 @@
 import json
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
+from browsing import matches, needs_browser, person, similarities, wait_for_matches
 
-sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
-CHROMIUM = shutil.which('chromium')
-WAIT = 120_000  # milliseconds: on a busy machine the model is slow
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason='there is no /usr/bin/chromium')
-
-
-@pytest.fixture(scope='module')
-def place(search_files, tmp_path_factory):
-    """A folder with what the page may show (``scenes``) and what it may not (``secret.jpg``), and a password."""
-    folder = tmp_path_factory.mktemp('page')
-    (folder / 'scenes').mkdir()
-    images = sorted((search_files / 'tiny/Image/SSM').glob('*.jpg'))
-    for path in images[:3]:
-        shutil.copy(path, folder / 'scenes')
-    shutil.copy(images[3], folder / 'secret.jpg')
-    (folder / 'wrong.jpg').write_text('no photograph')
-    (folder / 'password').write_text('sesame\n')
-    return folder
-
-
-@pytest.fixture(scope='module')
-def server(search_files, place, repository):
-    """URL of a page with an empty gallery."""
-    command = [sys.executable, '-m', 'mmps', 'page', place / 'gallery.db', '--port', '0', '--device', 'cpu']
-    command += ['--model', search_files / 'config.py', '--weights', search_files / 'weights.pth']
-    command += ['--inputs', place / 'scenes', '--auth', f'me:{place}/password']
-    process = subprocess.Popen(list(map(str, command)), cwd=repository, stdout=subprocess.PIPE, text=True)
-    lines = []
-    while line := process.stdout.readline():  # the model may say something first
-        lines.append(line)
-        if line.startswith('http'):
-            break
-    assert lines and lines[-1].startswith('http://127.0.0.1:'), lines
-    yield lines[-1].split()[0]
-    process.send_signal(signal.SIGINT)  # Ctrl-C
-    assert process.wait(60) == 0
-    assert 'Traceback' not in process.stdout.read()
-
-
-@pytest.fixture(scope='module')
-def open_page(server):
-    """open_page(**options of the browser) -> the page, opened with the password. Every request must go to the server."""
-    asked = set()
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=['--no-sandbox', '--disable-gpu', '--disable-renderer-priority-management']
-        )
-
-        def open_it(**options):
-            context = browser.new_context(**{'http_credentials': {'username': 'me', 'password': 'sesame'}, **options})
-            context.set_default_timeout(WAIT)
-            context.on('request', lambda request: asked.add(urlsplit(request.url)[:2]))
-            page = context.new_page()
-            page.on('websocket', lambda socket: asked.add(urlsplit(socket.url)[:2]))
-            page.answer = page.goto(server)
-            return page
-
-        yield open_it
-        browser.close()
-    host = urlsplit(server).netloc
-    assert {name for scheme, name in asked if scheme in ('http', 'https', 'ws', 'wss')} == {host}
-    assert ('ws', host) in asked
-
-
-@pytest.fixture(scope='module')
-def filled(open_page, server):
-    """The page after everybody in ``scenes`` was added on it."""
-    page = open_page(viewport={'width': 1280, 'height': 900})
-    page.get_by_text('The gallery is empty').wait_for()
-    page.get_by_role('button', name='Add pictures').click()
-    page.get_by_label('Folders on this machine').click()
-    page.get_by_role('option').first.click()
-    page.keyboard.press('Escape')
-    page.get_by_label('Camera', exact=True).fill('north')
-    page.get_by_role('button', name='Start').click()
-    page.get_by_text(re.compile(r'3 of 3 frames, \d+ persons; done')).wait_for()
-    page.get_by_role('button', name='Close').click()
-    page.get_by_text(re.compile(r'gallery\.db · persons: \d+ · pictures and videos: 3')).wait_for()
-    return page
-
-
-def person(page, number=0):
-    return page.get_by_role('button', name=re.compile('^Search for Person')).nth(number)
-
-
-def matches(page):
-    return page.get_by_role('list', name='Matches').get_by_role('listitem')
-
-
-def wait_for_matches(page):
-    page.get_by_text(re.compile(r'^\d+ match')).wait_for()
-
-
-def similarities(page):
-    return [float(text) for text in page.locator('.match .value').all_inner_texts()]
+pytestmark = needs_browser
 
 
 @pytest.fixture
