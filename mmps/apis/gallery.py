@@ -195,16 +195,11 @@ class Gallery:
             raise ValueError(f"best_of: expected 'source' or 'camera', got {best_of!r}")
         if not len(embeddings):
             return []
-        found = self.client.search(
-            PERSONS,
-            data=list(embeddings.astype(np.float32)),
-            limit=topk,
-            filter=(where or Where()).expression(),
-            output_fields=list(FIELDS),
-            search_params=dict(metric_type='IP', params=dict(ef=max(128, 2 * topk))),
-            consistency_level=consistency(self.written),
-            **(dict(group_by_field=best_of) if best_of else {}),
-        )
+        expression = (where or Where()).expression()
+        if best_of is None:
+            found = self._hits(embeddings, topk, expression)
+        else:
+            found = [self._best_of_each(each, topk, expression, best_of) for each in embeddings]
         return [
             [
                 Match(float(hit['distance']), Sighting.from_row(hit['entity']))
@@ -213,6 +208,30 @@ class Gallery:
             ]
             for hits in found
         ]
+
+    def _hits(self, embeddings: np.ndarray, topk: int, expression: str, **options: Any) -> list[list[dict[str, Any]]]:
+        return self.client.search(
+            PERSONS,
+            data=list(embeddings.astype(np.float32)),
+            limit=topk,
+            filter=expression,
+            output_fields=list(FIELDS),
+            search_params=dict(metric_type='IP', params=dict(ef=max(128, 2 * topk))),
+            consistency_level=consistency(self.written),
+            **options,
+        )
+
+    def _best_of_each(self, embedding: np.ndarray, topk: int, expression: str, field: str) -> list[dict[str, Any]]:
+        """Milvus groups some of the best rows only. So it is asked again, without the groups that it has found."""
+        hits: list[dict[str, Any]] = []
+        while len(hits) < topk:
+            others = f'{field} not in {quoted([hit["entity"][field] for hit in hits])}' if hits else ''
+            terms = ' and '.join(filter(None, [expression, others]))
+            more = self._hits(embedding[None], topk - len(hits), terms, group_by_field=field)[0]
+            if not more:
+                break
+            hits += more
+        return hits
 
     def sightings(self, where: Where, frame: int | None = None) -> list[Sighting]:
         """Returns up to 16,384 persons with their embeddings, those of the earliest frames first.

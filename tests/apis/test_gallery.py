@@ -126,6 +126,20 @@ def test_the_best_match_of_each_camera(gallery):
     assert len(close) == (embeddings @ embeddings[3] >= 0.3).sum()
 
 
+def test_the_best_match_of_each_source_although_one_has_the_most_similar_hundred(gallery):
+    query = unit(1)[0]
+    views = query + 0.01 * unit(100, seed=1)
+    add(gallery, 'street.mp4', views / np.linalg.norm(views, axis=1, keepdims=True))
+    for number in range(6):
+        add(gallery, f'{number}.jpg', unit(2, seed=2 + number))
+    for topk, expected in ((2, 2), (4, 4), (20, 7)):
+        matches = gallery.search(query[None], topk=topk, best_of='source')[0]
+        sources = [match.sighting.source for match in matches]
+        assert len(sources) == len({*sources}) == expected and sources[0] == 'street.mp4'
+        similarities = [match.similarity for match in matches]
+        assert similarities == sorted(similarities, reverse=True)
+
+
 def test_names_with_quotes_and_brackets_are_only_names(gallery):
     for number, name in enumerate(NASTY):
         add(gallery, name, unit(2, seed=number), camera=name[:20])
