@@ -49,7 +49,7 @@ class Client:
     """Milvus's client, whose errors are those of the system, with the gallery's name, in one line."""
 
     def __init__(self, uri: str) -> None:
-        # Milvus Lite refuses the client's pings during a pause, and gRPC tells so in the terminal. On one machine none are needed.
+        # Milvus Lite refuses the client's pings during a pause, and gRPC says so in the terminal. A file needs none.
         options = {} if '://' in uri else {'grpc.keepalive_permit_without_calls': 0, 'grpc.keepalive_time_ms': 2**31 - 1}
         self._uri, self._client = uri, MilvusClient(uri, grpc_options=options)
 
