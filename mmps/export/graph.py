@@ -77,7 +77,7 @@ class PersonSearchGraph(nn.Module):
         proposals, head = stages.propose(self.detector.rpn_head, feats, sizes), self.detector.roi_head
         if isinstance(head, SequentialRoIHead):
             found = stages.classify(head.first, feats, proposals, sizes, self.persons)
-            return stages.refine(head.second, feats, found, given, sizes, self.persons, keep_scores=True)
+            return stages.refine(head.second, feats, stages.without_rest(found), given, sizes, self.persons, keep_scores=True)
         if isinstance(head, NormAwareRoIHead):
             return stages.refine(head, feats, proposals, given, sizes, self.persons, keep_scores=False)
         found = stages.classify(head, feats, proposals, sizes, self.persons)
@@ -87,9 +87,10 @@ class PersonSearchGraph(nn.Module):
         self, head: PersonSearchRoIHead, feats: tuple[Tensor, ...], found: Rows, given: Tensor
     ) -> tuple[Rows, Tensor, Tensor]:
         """Embeds detections and given boxes together."""
-        embeddings = stages.embed(head, feats, torch.cat([found.boxes, given], 1))
-        own, others = embeddings.split([self.persons, given.shape[1]], 1)
-        return found, own, others
+        persons = stages.without_rest(found).boxes
+        embeddings = stages.embed(head, feats, torch.cat([persons, given], 1))
+        own, others = embeddings.split([persons.shape[1], given.shape[1]], 1)
+        return found, stages.padded(own, self.persons), others
 
 
 def check_suppression(test_cfg: dict) -> None:

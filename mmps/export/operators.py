@@ -85,6 +85,20 @@ def _(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> Tensor
     return torch.empty_like(scores)
 
 
+@torch.library.custom_op('mmps::leading_rows', mutates_args=())
+def leading_rows(rows: Tensor) -> Tensor:
+    """Cuts rows (B, K, C), of which the last column is above 0 in the first ones of each image only, to the longest of these
+    beginnings, or to one row. This is the only operator whose output has a shape that depends on data."""
+    longest = int((rows[..., -1] > 0).sum(1).amax())
+    return rows[:, : max(1, longest)].clone()
+
+
+@leading_rows.register_fake
+def _(rows: Tensor) -> Tensor:
+    count = torch.library.get_ctx().new_dynamic_size(min=1, max=rows.shape[1])
+    return rows.new_empty(rows.shape[0], count, rows.shape[2])
+
+
 def _onnx_roi_align(levels, rois, level_of, size, scales, sampling_ratio, aligned):  # type: ignore[no-untyped-def]
     def of_level(feats, some, scale):  # type: ignore[no-untyped-def]
         return op.RoiAlign(
@@ -139,8 +153,18 @@ def _onnx_keep_by_nms(boxes, scores, iou_threshold, limit):  # type: ignore[no-u
     return op.ScatterND(op.Mul(scores, op.Constant(value_floats=[0.0])), places, ones)
 
 
+def _onnx_leading_rows(rows):  # type: ignore[no-untyped-def]
+    marks = op.Slice(rows, op.Constant(value_ints=[-1]), op.Constant(value_ints=[2**31]), op.Constant(value_ints=[2]))
+    counts = op.ReduceSum(
+        op.Cast(op.Greater(marks, op.Constant(value_float=0.0)), to=7), op.Constant(value_ints=[1, 2]), keepdims=0
+    )
+    longest = op.Max(op.ReduceMax(counts, op.Constant(value_ints=[0]), keepdims=1), op.Constant(value_ints=[1]))
+    return op.Slice(rows, op.Constant(value_ints=[0]), longest, op.Constant(value_ints=[1]))
+
+
 TRANSLATIONS: dict[Callable, Callable] = {
     torch.ops.mmps.roi_align.default: _onnx_roi_align,
     torch.ops.mmps.deform_conv.default: _onnx_deform_conv,
     torch.ops.mmps.keep_by_nms.default: _onnx_keep_by_nms,
+    torch.ops.mmps.leading_rows.default: _onnx_leading_rows,
 }

@@ -18,7 +18,7 @@ from mmps.models.dense_heads import AlignPSHead
 from mmps.models.dense_heads.points import sample_points
 from mmps.models.roi_heads import NormAwareRoIHead, PersonSearchRoIHead
 
-from .operators import keep_by_nms
+from .operators import keep_by_nms, leading_rows
 
 NOT_COUNTED = -1.0
 
@@ -70,6 +70,19 @@ def suppress(rows: Rows, cfg: dict, limit: int, apart: Tensor | None = None) -> 
 def count_if(condition: Tensor, rows: Rows) -> Rows:
     """Returns the rows, of which those without the condition (B, N) do not count."""
     return Rows(rows.boxes, torch.where(condition, rows.scores, NOT_COUNTED))
+
+
+def without_rest(rows: Rows) -> Rows:
+    """Returns rows by decreasing score without those that count in no image, so that the next stage does not compute them. At
+    least one is left."""
+    boxes, scores = leading_rows(torch.cat([rows.boxes, rows.scores[..., None]], 2)).split([4, 1], 2)
+    return Rows(boxes, scores.squeeze(2))
+
+
+def padded(values: Tensor, count: int) -> Tensor:
+    """(B, N, D) -> (B, count, D): the last row is repeated."""
+    places = torch.arange(count, device=values.device).clamp(max=values.shape[1] - 1)
+    return values[:, places]
 
 
 def sides(boxes: Tensor) -> Tensor:
