@@ -29,7 +29,7 @@ def build_model(config: str | Path, changes: dict[str, Any] | None = None) -> Ba
     register_all_modules(init_default_scope=False)
     if 'teacher_ckpt' in cfg.model:
         cfg.model.teacher_ckpt = None
-    _without_files(cfg.model)
+    without_files(cfg.model)
     with DefaultScope.overwrite_default_scope('mmps'):
         model = MODELS.build(cfg.model)
     memories = [module for module in model.modules() if hasattr(module, 'companions') and module.num_identities == 0]
@@ -41,13 +41,13 @@ def build_model(config: str | Path, changes: dict[str, Any] | None = None) -> Ba
     return model.train()
 
 
-def _without_files(part: Any) -> None:
+def without_files(part: Any) -> None:
     """Removes the files that pretrained weights would come from."""
     if isinstance(part, dict):
         if isinstance(part.get('init_cfg'), dict) and part['init_cfg'].get('type') == 'Pretrained':
             part['init_cfg'] = None
         for each in part.values():
-            _without_files(each)
+            without_files(each)
 
 
 def random_batch(images: int, size: tuple[int, int], persons: int, seed: int = 0) -> tuple[Tensor, list[DetDataSample]]:

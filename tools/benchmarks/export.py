@@ -7,13 +7,15 @@ part of their data set. Those of ``--untrained`` get random weights: they only t
 
 Each way of running a model is a process of its own, with one thread. All of a model are loaded, then take turns, one image
 at a time. A time is that of the process's own work (its CPU time), so other programs on the machine count little. The start is
-from the process's begin to its first result, as CPU time and as wall time; each starts alone.
+from the process's begin to its first result, as CPU time and as wall time; each starts alone. torch.compile needs a C++
+compiler; where it fails, its row says so.
 
 ``--out`` gets the table as table.md, and the picture of accuracy against time.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -56,8 +58,7 @@ def compare(name: str, config: str, checkpoint: str | None, args: argparse.Names
     """Measures one model in all ways: a row each."""
     from mmengine.config import Config
 
-    from mmps.export import ExportOptions, export_onnx
-    from mmps.export.quantization import quantize_int8
+    from mmps.export.scenes import read_scenes, training_images
 
     cfg = Config.fromfile(config)
     folder = args.out / name.replace(' ', '_')
@@ -65,23 +66,19 @@ def compare(name: str, config: str, checkpoint: str | None, args: argparse.Names
     weights = checkpoint or random_weights(cfg, folder / 'random.pth')
     for dataset in (cfg.train_dataloader.dataset, cfg.test_dataloader.dataset):
         dataset.data_root = args.data_root or dataset.data_root
-    scenes = training_scenes(cfg, CALIBRATE) if checkpoint else random_scenes(cfg, 4)
-    plain, small = folder / 'float32.onnx', folder / 'int8.onnx'
-    # OpenVINO has no DeformConv.
-    export_onnx(cfg, weights, plain, ExportOptions(unroll='openvino' in args.ways))
-    found = quantize_int8(plain, small, scenes, args.tolerance if checkpoint else 1.0)
-    print(f'{name}: int8, loss {found.loss:.3f}, in float: {", ".join(found.kept_float) or "nothing"}', flush=True)
+    scenes = read_scenes(training_images(cfg), CALIBRATE) if checkpoint else random_scenes(cfg, 4)
+    files = write_files(cfg, weights, folder, args.ways, scenes, args.tolerance if checkpoint else 1.0)
     cfg.dump(folder / 'config.py')
     np.save(folder / 'scene.npy', scenes[0])
-    files = {'onnxruntime': plain, 'onnxruntime int8': small, 'openvino': plain, 'openvino int8': small}
+    print(f'{name}: load average {os.getloadavg()[0]:.1f}', flush=True)
     rows = []
     for way in args.ways:
         job = dict(way=way, scene=str(folder / 'scene.npy'), file=str(files.get(way, '')))
         job |= dict(config=str(folder / 'config.py'), weights=str(weights))
         size = Path(job['file'] or weights).stat().st_size
         rows.append(dict(model=name, way=way, job=job, MB=size / 1e6, **start(job)))
-    measured = take_turns([row['job'] for row in rows], args.rounds)
-    for row, ms in zip(rows, measured, strict=True):
+    running = [row for row in rows if 'failed' not in row]
+    for row, ms in zip(running, take_turns([row['job'] for row in running], args.rounds), strict=True):
         row['ms'] = float(np.median(ms))
         if checkpoint and row['way'] != 'compile':
             row['mAP'] = accuracy(row['job'], cfg)
@@ -89,21 +86,36 @@ def compare(name: str, config: str, checkpoint: str | None, args: argparse.Names
     return rows
 
 
+def write_files(cfg: Any, weights: str, folder: Path, ways: list[str], scenes: list, tolerance: float) -> dict[str, Path]:
+    """Exports a model: the file of each way that reads one."""
+    from mmps.export import ExportOptions, export_onnx
+    from mmps.export.quantization import quantize_int8
+
+    plain = unrolled = folder / 'float32.onnx'
+    export_onnx(cfg, weights, plain)
+    if 'openvino' in ' '.join(ways) and b'DeformConv' in plain.read_bytes():  # which OpenVINO lacks
+        unrolled = folder / 'unrolled.onnx'
+        export_onnx(cfg, weights, unrolled, ExportOptions(unroll=True))
+    files = dict(onnxruntime=plain, openvino=unrolled)
+    for runtime, whole in list(files.items()):
+        small = whole.with_name(f'int8-{whole.name}')
+        if f'{runtime} int8' in ways and small not in files.values():
+            found = quantize_int8(whole, small, scenes, tolerance)
+            print(f'{small}: loss {found.loss:.3f}, in float: {", ".join(found.kept_float) or "nothing"}', flush=True)
+        if f'{runtime} int8' in ways:
+            files[f'{runtime} int8'] = small
+    return files
+
+
 def random_weights(cfg: Any, path: Path) -> str:
     """Writes random weights of a config's model, none of which are downloaded."""
     import torch
     from mmengine.registry import DefaultScope
 
+    from mmps.benchmark.random_step import without_files
     from mmps.registry import MODELS
 
-    def forget(part: Any) -> None:
-        for key, value in list(part.items()) if isinstance(part, dict) else enumerate(part):
-            if key == 'init_cfg' and isinstance(value, dict) and value.get('type') == 'Pretrained':
-                part[key] = None
-            elif isinstance(value, dict | list):
-                forget(value)
-
-    forget(cfg.model)
+    without_files(cfg.model)
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmps'):
         model = MODELS.build(cfg.model)
@@ -115,13 +127,6 @@ def random_weights(cfg: Any, path: Path) -> str:
             module.bias.data[:] = torch.tensor([0.5, -0.5])
     torch.save(dict(state_dict=model.state_dict()), path)
     return str(path)
-
-
-def training_scenes(cfg: Any, count: int) -> list[np.ndarray]:
-    """Reads training scenes, evenly spread."""
-    from mmps.export.scenes import read_scenes, training_images
-
-    return read_scenes(training_images(cfg), count)
 
 
 def random_scenes(cfg: Any, count: int) -> list[np.ndarray]:
@@ -161,7 +166,12 @@ def serve(job: dict[str, Any]) -> None:
     run, image = open_way(job), np.load(job['scene'])
     while True:
         begin = time.process_time()
-        run(image)
+        try:
+            run(image)
+        except RuntimeError as error:
+            if job['way'] != 'compile':
+                raise
+            return print(json.dumps(dict(failed=str(error).splitlines()[0])), flush=True)
         used = dict(ms=(time.process_time() - begin) * 1000, start=time.process_time(), MB=peak_memory())
         print(json.dumps(used), flush=True)
         if not sys.stdin.readline():
@@ -179,21 +189,21 @@ def spawn(job: dict[str, Any]) -> subprocess.Popen:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def start(job: dict[str, Any]) -> dict[str, float]:
-    """Returns the seconds to a first result, wall and CPU, and the peak memory until then."""
+def start(job: dict[str, Any]) -> dict[str, Any]:
+    """Returns the seconds to a first result, wall and CPU, and the peak memory until then; or why there was none."""
     begin = time.perf_counter()
     process = spawn(job)
     used = answer(process)
     seconds = time.perf_counter() - begin
     process.communicate()
-    return dict(start_s=seconds, start_cpu_s=used['start'], peak_MB=used['MB'])
+    return used if 'failed' in used else dict(start_s=seconds, start_cpu_s=used['start'], peak_MB=used['MB'])
 
 
-def answer(process: subprocess.Popen) -> dict[str, float]:
+def answer(process: subprocess.Popen) -> dict[str, Any]:
     """Reads an answer, past whatever else a process prints."""
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith('{"ms"'):
+        if line.startswith(('{"ms"', '{"failed"')):
             return json.loads(line)
     raise ChildProcessError(f'a process ended with status {process.wait()}')
 
@@ -239,7 +249,9 @@ def as_table(rows: list[dict[str, Any]]) -> str:
 
     eager = {row['model']: row['ms'] for row in rows if row['way'] == 'eager'}
     cells = [
-        [
+        [row['model'], row['way'], row['failed'], *[''] * 6]
+        if 'failed' in row
+        else [
             row['model'],
             row['way'],
             f'{row["mAP"] * 100:.1f}' if 'mAP' in row else '',
@@ -266,8 +278,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(6.4, 3.8), dpi=DPI, layout='constrained')
     axis = figure.subplots()
-    axis.set(xlabel='milliseconds an image, one core (log scale)', ylabel='mAP, %', xscale='log')
-    axis.grid(color='0.9', which='both')
+    axis.set(xlabel='milliseconds an image, one core', ylabel='mAP, %')
+    axis.grid(color='0.9')
     axis.spines[['top', 'right']].set_visible(False)
     for number, model in enumerate(dict.fromkeys(row['model'] for row in rows if 'mAP' in row)):
         of_model = sorted((row for row in rows if row['model'] == model and 'mAP' in row), key=lambda row: row['ms'])
@@ -279,10 +291,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     for way, shape in zip(WAYS, 'os^Dv<', strict=True):
         if any(row['way'] == way and 'mAP' in row for row in rows):
             axis.plot([], [], shape, color='0.3', label=way)
-    left, right = axis.get_xlim()
-    ticks = [tick for tick in np.outer(10.0 ** np.arange(5), [1, 2, 5]).ravel() if left < tick < right]
-    axis.set_xticks(ticks, [f'{tick:g}' for tick in ticks])
-    axis.minorticks_off()
+    axis.set(xlim=(0, None), ylim=(0, None))
     figure.legend(loc='outside right upper', fontsize=8, frameon=False)
     write_picture(path, picture_of(figure))
 
