@@ -112,7 +112,7 @@ def random_weights(cfg: Any, path: Path) -> str:
     import torch
     from mmengine.registry import DefaultScope
 
-    from mmps.benchmark.random_step import without_files
+    from mmps.gpu.random_step import without_files
     from mmps.registry import MODELS
 
     without_files(cfg.model)
