@@ -216,7 +216,7 @@ class Gallery:
             limit=topk,
             filter=expression,
             output_fields=list(FIELDS),
-            search_params=dict(metric_type='IP', params=dict(ef=max(128, 2 * topk))),
+            search_params=dict(metric_type='IP', params=dict(ef=max(512, 2 * topk))),
             consistency_level=consistency(self.written),
             **options,
         )
