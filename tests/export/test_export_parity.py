@@ -81,7 +81,8 @@ def test_deformable_convolutions_are_exported(build_finder, detector_config, wri
 @pytest.mark.soak
 @pytest.mark.parametrize('name', ['oim_r18_fpn', 'alignps_r50', 'seqnet_r50_c4'])
 def test_a_real_model_at_its_real_size_finds_the_same(build_finder, repository, written, name):
-    """Random weights, 900 x 1500 pixels."""
+    """Random weights, 900 x 1500 pixels. AlignPS's reference is computed in float64: the detector's float32 scores are up to
+    1.2e-4 from it, those of the file 0.9e-4. RoI heads have no float64."""
     config = without_downloads(Config.fromfile(repository / f'configs/_base_/models/{name}.py').model)
     reid = config.bbox_head.reid_loss if 'bbox_head' in config else config.roi_head.get('second', config.roi_head).reid_loss
     reid.num_identities = 6
@@ -92,7 +93,19 @@ def test_a_real_model_at_its_real_size_finds_the_same(build_finder, repository, 
     model = PersonSearchModel(written(detector, config, options, scale=(1500, 900)), score_thr=0)
     images = random_images(1, 900, 1500)
     assert len(model(images)[0].boxes) > 5
+    if name == 'alignps_r50':
+        in_float64(detector)
     assert_same(model, detector, images)
+
+
+def in_float64(detector):
+    prepare = detector.data_preprocessor.forward
+
+    def forward(*args, **kwargs):
+        data = prepare(*args, **kwargs)
+        return data | dict(inputs=data['inputs'].double())
+
+    detector.double().data_preprocessor.forward = forward
 
 
 def without_downloads(part):
