@@ -48,6 +48,8 @@ class PersonSearchDistill(SingleTeacherDistill):
         teacher_autocast: The type that the teacher computes in, 'float16' or 'bfloat16'. None = as the student.
         teacher_channels_last: Whether the teacher's maps are in channels-last memory, which is faster for convolutions.
         teacher_compile: Whether the teacher's backbone and neck go through ``torch.compile``.
+        teacher_kept_maps: How many GiB of the teacher's feature maps are kept in memory. They are kept on the CPU only, in
+            trainings whose pipeline changes an image only by mirroring it. Then most steps do not run the teacher's backbone.
         **kwargs: As in MMRazor's ``SingleTeacherDistill``. The student is always trained.
 
     Raises:
@@ -71,6 +73,7 @@ class PersonSearchDistill(SingleTeacherDistill):
         teacher_autocast: str | None = None,
         teacher_channels_last: bool = True,
         teacher_compile: bool = False,
+        teacher_kept_maps: float = 2,
         **kwargs: Any,
     ):
         if student_boxes not in ('shared', 'detected'):
@@ -92,6 +95,7 @@ class PersonSearchDistill(SingleTeacherDistill):
                 autocast=teacher_autocast,
                 channels_last=teacher_channels_last,
                 compiled=teacher_compile,
+                kept_maps=teacher_kept_maps,
             )
             super().__init__(
                 architecture=student,
