@@ -44,6 +44,7 @@ class Method:
         schedule: Factor of the length of the training.
         scales: Factor of all its distillation losses by student; 1 for a student that is not named.
         tune: Factors to choose from for a student that ``scales`` does not name; empty for none.
+        tune_on: The student whose runs choose for all of them; None if each chooses for itself.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Method:
     schedule: float = 1
     scales: Mapping[str, float] = field(default_factory=dict)
     tune: tuple[float, ...] = ()
+    tune_on: str | None = None
 
     @property
     def is_plain(self) -> bool:

@@ -15,10 +15,11 @@
       DKD: {distiller: dkd, teacher: re-id on crops, options: {...}}    # instead of the students' own teachers
       Munjal: {lookup_table: true}      # the student's lookup table is the teacher's
       plain, twice: {schedule: 2}       # two times as many epochs
-      PKD: {distiller: pkd, tune: true} # its weights are multiplied by one of the factors below
+      PKD: {distiller: pkd, tune: true} # its weights are multiplied by one of the factors below, chosen for each student
+      MGD: {distiller: mgd, tune: OIM R18}      # the factor that is best for this student is taken for all
       CWD: {distiller: cwd, scale: {OIM R18: 3}}    # by this factor for this student; or scale: 3 for all
     seeds: 1    # optional: of the methods that do not say
-    tune: [0.3, 1, 3]           # optional: factors of loss weights. One run each, with seed 0, for each student
+    tune: [0.3, 1, 3]           # optional: factors of loss weights. One run each, with seed 0
     validation: 200             # optional: the first 200 queries choose between them. Scores are those of the other queries
     headline: [plain, GDPS]     # optional: bold in the tables
     predictions: true       # optional: each run keeps what it predicts, test/predictions.npz
@@ -70,7 +71,7 @@ METHOD: Types = dict(
     seeds=(int,),
     schedule=(int, float),
     scale=(int, float, dict),
-    tune=(bool,),
+    tune=(bool, str),
 )
 
 
@@ -136,7 +137,10 @@ def read_matrix(path: Path, configs: Path, data_root: Path | None = None, option
             methods[name],
             scales=read_scales(entry.get('scale', {}), students, where),
             tune=tuple(content.get('tune', ())) if entry.get('tune') else (),
+            tune_on=entry['tune'] if isinstance(entry.get('tune'), str) else None,
         )
+        if methods[name].tune_on is not None:
+            check_known(methods[name].tune_on, students, 'student', where)
         if (methods[name].scales or entry.get('tune')) and methods[name].distil is None:
             refuse(where, 'scale and tune are for methods with a distiller')
         if entry.get('tune') and not (content.get('tune') and content.get('validation')):

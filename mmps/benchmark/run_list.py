@@ -1,7 +1,7 @@
 """Lists the runs of a matrix, chooses among them, and clears those that were made with another config."""
 
 import fnmatch
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .matrix import Matrix, Method, Network, compose, folder_name, is_detector
@@ -12,7 +12,7 @@ def list_runs(matrix: Matrix, work_dir: Path) -> list[Run]:
     """Lists all runs of a matrix: its teachers, then with the first seed every student under every method, and so on.
 
     Where the loss weights of a method are tuned, the first seed has a run for each factor. Until all of them are finished,
-    the runs with other seeds wait.
+    the runs with other seeds, and those of students that another one chooses for, wait.
     """
     teachers = {}
     for network in matrix.teachers.values():
@@ -29,27 +29,44 @@ def list_runs(matrix: Matrix, work_dir: Path) -> list[Run]:
         for student in matrix.students.values():
             for method in matrix.methods.values():
                 for teacher in matrix.teachers_of(student, method) if seed < method.seeds else []:
-                    runs += student_runs(matrix, student, method, teachers[teacher.name] if teacher else None, seed, work_dir)
+                    runs += student_runs(matrix, student, method, teacher, seed, teachers, work_dir)
     return runs
 
 
-def student_runs(matrix: Matrix, student: Network, method: Method, teacher: Run | None, seed: int, work_dir: Path) -> list[Run]:
-    """Returns the run of a student; with the first seed of a tuned method, also those with the factors not chosen."""
+def student_runs(
+    matrix: Matrix,
+    student: Network,
+    method: Method,
+    teacher: Network | None,
+    seed: int,
+    teachers: Mapping[str, Run],
+    work_dir: Path,
+) -> list[Run]:
+    """Returns the run of a student; with the first seed, also those with the factors that were not chosen.
 
-    def make(scale: float, seed: int) -> Run:
-        run = make_student_run(student, method, teacher, seed, work_dir, scale)
+    Args:
+        teachers: The runs of all teachers by name.
+    """
+
+    def make(scale: float, student: Network = student, teacher: Network | None = teacher, seed: int = seed) -> Run:
+        run = make_student_run(student, method, teachers[teacher.name] if teacher else None, seed, work_dir, scale)
         run.keeps_predictions, run.validation = matrix.predictions, matrix.validation
         run.role = 'reference' if method.name == matrix.reference else 'student'
         return run
 
     if not method.tune or student.name in method.scales:
-        return [make(method.scales.get(student.name, 1), seed)]
-    tried = {scale: make(scale, 0) for scale in method.tune}
+        return [make(method.scales.get(student.name, 1))]
+    if method.tune_on in (None, student.name):
+        tuned, its_teacher = student, teacher
+    else:
+        tuned = matrix.students[method.tune_on]
+        its_teacher = matrix.teachers_of(tuned, method)[0]
+    tried = {scale: make(scale, tuned, its_teacher, 0) for scale in method.tune}
     mAP = {scale: result.validation_mAP for scale, run in tried.items() if (result := run.load_result())}
     is_chosen = len(mAP) == len(tried)
     best = max(mAP, key=lambda scale: mAP[scale] or 0) if is_chosen else method.tune[len(method.tune) // 2]
-    if seed:
-        run = make(best, seed)
+    if seed or tuned is not student:
+        run = make(best)
         run.waits = not is_chosen
         return [run]
     for scale, run in tried.items():

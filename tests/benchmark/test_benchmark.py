@@ -252,6 +252,23 @@ def test_weights_are_chosen_by_other_queries_than_those_of_the_scores(run, conte
     assert run() == (True, [])
 
 
+def test_one_student_chooses_the_weights_of_all(run, content, tmp_path):
+    content.update(tune=[0.3, 1, 3], validation=20)
+    content['students']['other'] = content['students']['small']
+    content['methods']['GDPS'].update(tune='small', seeds=1)
+    finished, calls = run()
+    assert finished
+    scales = {(row['student'], row['scale'], row['role']) for row in rows(tmp_path) if row['method'] == 'GDPS'}
+    assert scales == {
+        ('small', '0.3', 'tuning'),
+        ('small', '1', 'tuning'),
+        ('small', '3', 'student'),
+        ('other', '3', 'student'),
+    }
+    trained = [call.split()[-1] for call in calls if call.startswith('train')]
+    assert trained[-1] == 'gdps-x3_big_seed0' and trained.count('gdps-x3_big_seed0') == 2
+
+
 def test_another_config_of_a_teacher_means_new_students_under_it_and_no_others(run, content, capsys):
     run()
     content['teachers']['big']['options'] = {'optim_wrapper.optimizer.lr': 0.5}

@@ -98,6 +98,10 @@ def test_each_student_of_the_hkd_matrix_is_taught_by_a_head_of_its_own_kind(tmp_
             r"methods: GDPS: there is no key 'seed': did you mean seeds or schedule\?",
         ),
         (lambda c: c['methods']['GDPS'].update(tune=True), "methods: GDPS: tune needs the matrix's tune"),
+        (
+            lambda c: (c.update(tune=[1], validation=1), c['methods']['GDPS'].update(tune='smal')),
+            r"methods: GDPS: there is no student 'smal': did you mean small\?",
+        ),
         (lambda c: c['methods']['plain'].update(scale=3), 'methods: plain: scale and tune are for methods with a distiller'),
         (lambda c: c['methods']['GDPS'].update(scale={'smal': 3}), r"there is no student 'smal': did you mean small\?"),
         (lambda c: c['methods']['GDPS'].update(scale={'small': '3'}), "scale: small: expected a number, got '3'"),
