@@ -10,7 +10,7 @@ from mmps.fileio.atomic import write_atomic
 from mmps.visualization import draw_accuracy, draw_gains, write_picture
 
 from .comparison import Row, compare, standard_error
-from .results import Entry, Result, save_entries
+from .results import Entry, Result, RunKey, save_entries
 
 TEACHER_COLUMNS = ['teacher', 'mAP', 'full set', 'top-1', 'det AP', 'parameters', 'ms / image', 'minutes']
 COLUMNS = [
@@ -27,12 +27,13 @@ COLUMNS = [
     'minutes',
 ]
 NOTES = (
-    'Scores in per cent. mAP: mean ± standard error over the seeds. Over plain: points of mAP over the plain student with the '
+    'Scores in per cent, with several seeds mean ± standard error. Over plain: points of mAP over the plain student with the '
     'same seeds, with the 95 % interval over queries and seeds (hierarchical bootstrap; over queries alone where there is one '
     'seed). **\\***: the interval includes 0, so the difference may be chance. Of the gap: share of the gap between plain '
     'student and teacher that is closed. Full set: mAP of a search in all scenes. Minutes: of training. x: factor of the '
     'published loss weights.'
 )
+TUNING_NOTES = 'mAP of the queries that choose the factor of the published loss weights / det AP, with seed 0. Bold: chosen.'
 
 
 def write_results(out: Path, entries: Sequence[Entry]) -> None:
@@ -67,7 +68,10 @@ def markdown_report(entries: Sequence[Entry]) -> str:
     for student, rows in compare(entries).items():
         results = [result for row in rows for result in row.results]
         parts += [f'## {student}{size_of(results)}', table_without_empty(COLUMNS, [method_row(row) for row in rows])]
-    parts += [NOTES, *missing_runs(entries), *provenance(entries)]
+    parts.append(NOTES)
+    if tuning := tuning_table(entries):
+        parts += ['## Loss weights', TUNING_NOTES, tuning]
+    parts += [*missing_runs(entries), *provenance(entries)]
     return '\n\n'.join(parts) + '\n'
 
 
@@ -105,22 +109,33 @@ def method_row(row: Row) -> list[str]:
     if not done:
         failed = any(run.status == 'failed' for run in row.runs)
         return [title, row.teacher, seeds, 'failed' if failed else 'missing', *[''] * (len(COLUMNS) - 4)]
-    mAP = row.scores('mAP')
-    error = standard_error(mAP)
     return [
         title,
         row.teacher,
         seeds,
-        format_percent([float(np.mean(mAP))]) + (f' ± {error * 100:.1f}' if error is not None else '') if mAP else '',
+        mean_and_error(row.scores('mAP')),
         format_percent([row.gain], signed=True) + (' \\*' if row.may_be_chance else ''),
         ' to '.join(format_percent([end], signed=True) for end in row.interval) if row.interval else '',
         f'{round(row.gap_closed * 100)} %' if row.gap_closed is not None else '',
-        *(
-            format_percent([float(np.mean(row.scores(name)))] if row.scores(name) else [])
-            for name in ('full set', 'top-1', 'det AP')
-        ),
+        *(mean_and_error(row.scores(name)) for name in ('full set', 'top-1', 'det AP')),
         f'{np.mean([result.minutes for result in row.results]):.1f}',
     ]
+
+
+def tuning_table(entries: Iterable[Entry]) -> str:
+    """Returns the scores of the runs that loss weights were chosen by; '' if none is finished."""
+    tuned = {entry.key[:3] for entry in entries if entry.role == 'tuning' and entry.result}
+    runs = [entry for entry in entries if entry.key[:3] in tuned and entry.key[3] == 0]
+    if not runs:
+        return ''
+    scales = sorted({run.scale for run in runs})
+    rows: dict[RunKey, dict[float, str]] = {run.key: {} for run in runs}
+    for run in runs:
+        if run.result:
+            text = ' / '.join(format_percent([score]) for score in (run.result.validation_mAP, run.result.det_AP))
+            rows[run.key][run.scale] = text if run.role == 'tuning' else f'**{text}**'
+    cells = [[key[0], key[1], *(of_run.get(scale, '') for scale in scales)] for key, of_run in rows.items()]
+    return markdown_table(['student', 'method', *(f'x {scale:g}' for scale in scales)], cells)
 
 
 def missing_runs(entries: Sequence[Entry]) -> list[str]:
@@ -176,6 +191,13 @@ def accuracy_and_size(
             shown = [row for row in mean if row.is_reference or row.runs[0].bold or row is best]
             scores[student] = {row_name(row, rows): mean[row] for row in shown}
     return sizes, scores
+
+
+def mean_and_error(shares: Sequence[float]) -> str:
+    """Formats shares as '61.2 ± 0.8' (standard error of the mean), as '61.2' if there is one; '' for none."""
+    error = standard_error(shares)
+    mean = format_percent([float(np.mean(shares))]) if shares else ''
+    return mean if error is None else f'{mean} ± {error * 100:.1f}'
 
 
 def format_percent(shares: Sequence[float | None], signed: bool = False) -> str:

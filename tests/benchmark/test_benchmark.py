@@ -195,8 +195,8 @@ def test_the_table_has_the_gain_over_the_plain_student_with_the_same_seed(run, t
     table = (tmp_path / 'out/results.md').read_text().split('## small (0.65 M parameters, 20 ms / image)')[1].splitlines()
     cells = [[cell.strip() for cell in line.split('|')[1:-1]] for line in table if line.startswith('|')]
     assert cells[2:] == [
-        ['plain', '', '2', '35.0 ± 5.0', '', '', '', '50.0', '90.0', '3.0'],
-        ['**GDPS**', 'big', '2', '39.0 ± 4.0', '+4.0 \\*', '-5.2 to +13.2', '16 %', '50.0', '90.0', '3.0'],
+        ['plain', '', '2', '35.0 ± 5.0', '', '', '', '50.0 ± 0.0', '90.0 ± 0.0', '3.0'],
+        ['**GDPS**', 'big', '2', '39.0 ± 4.0', '+4.0 \\*', '-5.2 to +13.2', '16 %', '50.0 ± 0.0', '90.0 ± 0.0', '3.0'],
     ]
 
 
@@ -247,6 +247,8 @@ def test_weights_are_chosen_by_other_queries_than_those_of_the_scores(run, conte
     assert all(entry.result.full_set_mAP == pytest.approx(entry.result.mAP / 2) for entry in entries)
     assert '| full set | top-1 |' in (tmp_path / 'out/results.md').read_text()
     assert '**GDPS** x 3 | ' in (tmp_path / 'out/results.md').read_text()
+    tuning = [line for line in (tmp_path / 'out/results.md').read_text().splitlines() if line.startswith('| small')]
+    assert [cell.strip() for cell in tuning[0].split('|')[3:6]] == ['20.0 / 90.0', '35.0 / 90.0', '**60.0 / 90.0**']
     config = (tmp_path / 'work/students/small/gdps-x3_big_seed1/benchmark_config.py').read_text()
     assert "'scale': 3" in config
     assert run() == (True, [])
