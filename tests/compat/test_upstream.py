@@ -3,10 +3,12 @@
 import pickle
 import re
 import zipfile
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import HistoryBuffer, MessageHub
 
 import mmps  # noqa: F401
@@ -70,3 +72,14 @@ def test_a_checkpoint_reaches_no_attribute_but_a_log_historys_statistics(tmp_pat
     torch.save({'state_dict': {}, 'extra': Reaching()}, tmp_path / 'a.pth')
     with pytest.raises(pickle.UnpicklingError):
         torch.load(tmp_path / 'a.pth')
+
+
+def test_a_config_is_formatted_once_and_as_before():
+    config = Config(dict(model=dict(type='OIM', dims=[1, 2], scales={'a': 0.5})))
+    formatted = config.pretty_text
+    with mock.patch('yapf.yapflib.yapf_api.FormatTree', side_effect=AssertionError('formatted again')):
+        assert config.pretty_text == formatted
+        config.model.dims.append(3)
+        with pytest.raises(SyntaxError):  # mmengine's word for any error of yapf
+            config.pretty_text  # noqa: B018
+    assert Config.fromstring(config.pretty_text, '.py').model.dims == [1, 2, 3]
