@@ -10,9 +10,9 @@ import pytest
 import yaml
 from mmengine.config import Config
 from mmengine.dataset import Compose
+from mmrazor.models.losses import ChannelWiseDivergence
 
 from mmps.benchmark.matrix import Method, Network, compose
-from mmps.distillation.losses.feature import PersonFeatureLoss
 from mmps.registry import DATASETS, METRICS, MODELS
 
 FOLDER = Path(__file__).parents[1] / 'configs'
@@ -117,21 +117,21 @@ def build(path):
 
 
 @pytest.mark.parametrize('path', PAIRS, ids=[path.stem for path in PAIRS])
-def test_compared_maps_have_the_stride_that_their_loss_is_told(path, mmps_scope, make_batch, monkeypatch):
-    compared, forward = [], PersonFeatureLoss.forward
+def test_compared_maps_have_the_stride_of_their_pair(path, mmps_scope, make_batch, monkeypatch):
+    compared, forward = [], ChannelWiseDivergence.forward
 
-    def noted(loss, student, teacher, boxes, sizes):
-        compared.append((loss.stride, student.shape, teacher.shape))
-        return forward(loss, student, teacher, boxes, sizes)
+    def noted(loss, preds_S, preds_T):
+        compared.append((preds_S.shape, preds_T.shape))
+        return forward(loss, preds_S, preds_T)
 
-    monkeypatch.setattr(PersonFeatureLoss, 'forward', noted)
+    monkeypatch.setattr(ChannelWiseDivergence, 'forward', noted)
     model = build(path).train()
     for memory in (model.memory, model.teacher.memory):
         memory.resize(4)
     losses = model.loss(*make_batch([[3, -1], [2]]))
     assert compared and all(losses[f'distill.loss_{name}'].isfinite() for name in ('feature', 'relation', 'response'))
-    for stride, ours, theirs in compared:
-        assert ours == theirs and tuple(ours[2:]) == (ceil(64 / stride), ceil(96 / stride))
+    for pair, (ours, theirs) in zip(model.distiller.pairs, compared, strict=True):
+        assert ours == theirs and tuple(ours[2:]) == (ceil(64 / pair.stride), ceil(96 / pair.stride))
 
 
 def test_two_stage_weights_are_the_published_ones_times_the_number_of_maps(mmps_scope):

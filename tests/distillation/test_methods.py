@@ -38,7 +38,7 @@ def build(detector_config, method, student, teacher=None, losses=None, **changes
 def test_all_methods_are_found():
     two_stage = {f'{method}-two-stage' for method in ('ddps', 'fgd', 'mgd', 'pkd', 'cwd')}
     maps = {'pkd', 'fgd', 'mgd', 'cwd'}
-    gdps = {'gdps', 'gdps-channelwise', 'gdps-detection'}
+    gdps = {'gdps', 'gdps-squared', 'gdps-detection'}
     methods = {*gdps, 'munjal-detector', 'dkd', 'ddps', 'ddps-pkd', *HEADS, 'hkd-self', *maps}
     assert methods | two_stage == set(METHODS)
 

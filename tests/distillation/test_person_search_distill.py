@@ -321,7 +321,7 @@ def test_mmrazors_own_losses_work_unchanged(distill_config, make_batch, mmps_sco
         cfg.distiller,
         losses=None,
         distill_losses=dict(loss_pkd=dict(type='mmrazor.PKDLoss', loss_weight=2.0, per_level=True)),
-        loss_forward_mappings=dict(loss_pkd=dict(preds_S=mapping.student, preds_T=mapping.teacher)),
+        loss_forward_mappings=dict(loss_pkd=mapping),
     )
     model = MODELS.build({'_scope_': 'mmps', **cfg}).train()
     losses = model.loss(*make_batch([[0, 3], [5]]))
