@@ -25,7 +25,7 @@ project = 'mmps'
 release = version = __version__
 project_copyright = 'the maintainers of mmps'
 extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode', 'sphinx_copybutton']
-exclude_patterns = ['_build']
+exclude_patterns = ['_build', 'comparison/*/results.md']
 suppress_warnings = ['myst.header']  # a README may begin below the first level
 source_suffix = {'.md': 'markdown', '.rst': 'restructuredtext'}
 
