@@ -1,7 +1,7 @@
 # GDPS (JVCIR 2025) distils three kinds of knowledge at once. The feature-based loss compares every pair of feature maps of
-# equal stride: channel-wise distillation, as in cwd.py. The relation-based and the response-based loss compare the embeddings of
-# the batch's persons. The temperature of the responses follows from the teacher's doubt. To keep one kind only, set for example
-# losses=['loss_relation'].
+# equal stride: channel-wise distillation, as in cwd.py. The relation-based and the response-based loss compare the
+# embeddings of the batch's persons. The temperature of the responses follows from the teacher's doubt. To keep one kind only,
+# set for example losses=['loss_relation'].
 distil = dict(
     box_jitter=0.1,
     distiller=dict(
