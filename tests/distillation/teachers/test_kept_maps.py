@@ -99,6 +99,19 @@ def test_a_recorder_within_the_neck_sees_every_image(build_distilled, detector_c
     assert computed == [2, 2] and not model.teacher.kept_maps.size
 
 
+def test_an_image_has_the_same_bits_in_any_batch(build_distilled, make_batch):
+    """So a resumed training, whose first batches hold other images than those that were kept, is the uninterrupted one."""
+    images, _ = make_batch([[0, 3], [-1, 5], [2]])
+    kept = []
+    for order in ([0, 1, 2], [2], [1, 2]):
+        teacher = build_distilled()[0].teacher
+        teacher.kept_maps.images = order
+        with torch.no_grad():
+            kept.append([level[order.index(2)] for level in teacher.network.extract_feat(images[order])])
+    for levels in zip(*kept, strict=True):
+        assert all(torch.equal(level, levels[0]) for level in levels)
+
+
 def test_no_more_is_kept_than_the_limit():
     computed = []
 
